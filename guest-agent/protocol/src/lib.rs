@@ -1,0 +1,108 @@
+//! The contract between caisson on the host and its agent in the guest:
+//! messages, service, version and the fixed numbers both sides must agree on.
+//!
+//! Owns no I/O, no clock and no policy. The meaning of every call and field
+//! stands in `proto/agent.proto`. The host builds with feature `client`
+//! (blocking), the guest with feature `server` (async, one thread).
+
+/// Generated for the host: messages in `agent`, the blocking client in `agent_ttrpc`.
+#[cfg(feature = "client")]
+#[expect(
+    missing_docs,
+    missing_debug_implementations,
+    unused_qualifications,
+    clippy::cast_possible_truncation,
+    clippy::unwrap_used,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated"
+)]
+pub mod client {
+    include!(concat!(env!("OUT_DIR"), "/client/mod.rs"));
+}
+
+/// Generated for the guest: messages in `agent`, the async service in `agent_ttrpc`.
+#[cfg(feature = "server")]
+#[expect(
+    missing_docs,
+    missing_debug_implementations,
+    unused_qualifications,
+    clippy::cast_possible_truncation,
+    clippy::unwrap_used,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated"
+)]
+pub mod server {
+    include!(concat!(env!("OUT_DIR"), "/server/mod.rs"));
+}
+
+/// Raised by a change that an older peer would misunderstand.
+pub const PROTOCOL_MAJOR: u32 = 1;
+/// Raised by an addition that an older peer may ignore.
+pub const PROTOCOL_MINOR: u32 = 0;
+
+/// Vsock address of the guest.
+pub const GUEST_CID: u32 = 3;
+/// Vsock port on the host to which the agent connects to be controlled.
+pub const CONTROL_PORT: u32 = 1024;
+/// Stdio streams use ports from here up, one per stream, chosen by the host.
+pub const FIRST_STREAM_PORT: u32 = 0x1_0000;
+
+/// Tag of the virtio-fs device that carries every shared folder.
+pub const SHARE_TAG: &str = "caisson";
+/// Where the agent mounts the tag; rootfs and bind sources lie below it.
+pub const SHARE_PATH: &str = "/run/caisson/share";
+
+/// I/O port to which the agent writes [`POWER_OFF_VALUE`] to end the machine.
+pub const POWER_OFF_PORT: u16 = 0x600;
+/// Value that means an orderly power-off.
+pub const POWER_OFF_VALUE: u8 = 0x5a;
+
+/// Why two sides with different versions of this contract can't work together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VersionMismatch {
+    /// Major version of the side that noticed.
+    pub ours: u32,
+    /// Major version of its peer.
+    pub theirs: u32,
+}
+
+impl std::fmt::Display for VersionMismatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { ours, theirs } = self;
+        write!(
+            f,
+            "host and guest agent speak different protocols (this side {ours}, the other {theirs}): install caisson and its guest image from one release"
+        )
+    }
+}
+
+impl std::error::Error for VersionMismatch {}
+
+/// Says whether a peer of the given major version can be talked to.
+///
+/// # Errors
+/// [`VersionMismatch`] when it is older or newer by a breaking change.
+pub const fn check_version(their_major: u32) -> Result<(), VersionMismatch> {
+    if their_major == PROTOCOL_MAJOR {
+        return Ok(());
+    }
+    Err(VersionMismatch {
+        ours: PROTOCOL_MAJOR,
+        theirs: their_major,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_major_version_is_refused_in_one_line() {
+        assert_eq!(check_version(PROTOCOL_MAJOR), Ok(()));
+        let text = check_version(PROTOCOL_MAJOR + 1).unwrap_err().to_string();
+        assert!(text.contains("this side 1, the other 2"), "{text}");
+        assert!(!text.contains('\n'));
+    }
+}

@@ -1,0 +1,82 @@
+//! What the owner and the machine say to each other while it runs: one JSON
+//! message per packet on a SOCK_SEQPACKET socket.
+//!
+//! Owns the messages, not the socket. The owner's end closing means the owner
+//! is dead: the machine ends at once.
+
+use serde::{Deserialize, Serialize};
+
+/// Longest packet in bytes, either way.
+pub const MAX_PACKET_LEN: usize = 16 * 1024;
+
+/// Owner to machine. Each is answered by one [`Report::Done`] or [`Report::Failed`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Ends the machine now; the answer is [`Report::Exit`].
+    Stop,
+    /// Puts a disk into the first free placeholder. The packet carries its descriptor.
+    PlugBlock {
+        /// Writes are refused.
+        read_only: bool,
+        /// Serial number shown to the guest, at most 20 bytes.
+        serial: String,
+    },
+}
+
+/// Machine to owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "report", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Report {
+    /// Rights are dropped and the first guest instruction is about to run.
+    Running,
+    /// A request was carried out.
+    Done {
+        /// Slot index a device was plugged into, where that was asked.
+        slot: Option<u8>,
+    },
+    /// A request could not be carried out; the machine goes on.
+    Failed {
+        /// One line: the cause.
+        message: String,
+    },
+    /// The machine has ended; the last packet.
+    Exit {
+        /// Why.
+        reason: Exit,
+    },
+}
+
+/// Why a machine ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Exit {
+    /// The guest switched itself off.
+    PowerOff,
+    /// The guest asked for a reset.
+    Reboot,
+    /// The guest's kernel panicked.
+    Panic,
+    /// A vCPU met a triple fault, or another state it can't leave.
+    TripleFault,
+    /// The owner asked.
+    Stopped,
+    /// The machine could not go on, by no wish of the guest.
+    Error {
+        /// One line: the cause.
+        message: String,
+    },
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::PowerOff => f.write_str("the guest powered off"),
+            Self::Reboot => f.write_str("the guest rebooted"),
+            Self::Panic => f.write_str("the guest kernel panicked"),
+            Self::TripleFault => f.write_str("the guest met a triple fault"),
+            Self::Stopped => f.write_str("the machine was stopped"),
+            Self::Error { message } => write!(f, "the machine failed: {message}"),
+        }
+    }
+}
