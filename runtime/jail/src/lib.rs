@@ -1,1 +1,26 @@
-//! caisson-jail
+//! Confines a process to the descriptors it was given: its own namespaces, a
+//! root folder that holds nothing (or exactly what it serves), no capabilities
+//! outside its own user namespace, no way to gain any. Knows nothing of virtual
+//! machines. The pid namespace is made by whoever spawns the process, and the
+//! seccomp filter by the process itself, as its last step.
+//!
+//! Called by every helper of the runtime as its first act, while it has one
+//! thread: [`Jail::enter`]. The owner uses [`detached`] to prepare what a
+//! helper may serve.
+
+mod descriptors;
+pub mod detached;
+mod error;
+mod identities;
+mod inherited;
+mod jail;
+mod privileges;
+mod root;
+mod sys;
+
+pub use error::{Error, Step};
+pub use identities::Identities;
+pub use inherited::inherited;
+pub use jail::Jail;
+pub use root::NewRoot;
+pub use rustix::thread::CapabilitySet;

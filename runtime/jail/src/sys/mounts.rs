@@ -1,0 +1,62 @@
+//! `mount_setattr(2)`.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// `MOUNT_ATTR_NOSYMFOLLOW` of `linux/mount.h`.
+pub(crate) const MOUNT_ATTR_NOSYMFOLLOW: u64 = 0x0020_0000;
+
+/// What to change; attributes that are not set stay as they are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MountAttributes {
+    /// `MOUNT_ATTR_*` bits to set.
+    pub(crate) set: u64,
+    /// `MS_PRIVATE` or `MS_SLAVE`.
+    pub(crate) propagation: u64,
+}
+
+/// How far a change reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// This mount.
+    One,
+    /// This mount and every mount below it, or none of them.
+    All,
+}
+
+/// Changes the attributes of the mount behind a descriptor.
+pub(crate) fn mount_setattr(
+    mount: BorrowedFd<'_>,
+    depth: Depth,
+    attributes: MountAttributes,
+) -> io::Result<()> {
+    let recursive = if depth == Depth::All {
+        libc::AT_RECURSIVE
+    } else {
+        0
+    };
+    let flags = libc::AT_EMPTY_PATH | recursive;
+    let attributes = libc::mount_attr {
+        attr_set: attributes.set,
+        attr_clr: 0,
+        propagation: attributes.propagation,
+        userns_fd: 0,
+    };
+    // SAFETY: the path is a C string of static life, the structure lives until
+    // the call returns and its true size is given; the kernel only reads both.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of_val(&attributes),
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
