@@ -3,6 +3,7 @@
 # run. Knows nothing about what is stored.
 
 # The cache of the project: CAISSON_CACHE, else the XDG cache folder.
+# shellcheck disable=SC2034 # used by the sourcing script
 cache_root=${CAISSON_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/caisson}
 
 # die TEXT: one line on stderr, exit 1. The caller sets $program.
@@ -12,13 +13,20 @@ die() {
     exit 1
 }
 
-# need PAIR...: each PAIR is command:package. Names every missing package at once.
+# need PAIR...: each PAIR is command:package or /file:package. Names every missing package at
+# once.
 need() {
     packages=
     for pair in "$@"; do
-        command -v "${pair%%:*}" >/dev/null || packages="$packages ${pair#*:}"
+        command -v "${pair%%:*}" >/dev/null || [ -f "${pair%%:*}" ] ||
+            packages="$packages ${pair#*:}"
     done
     [ -z "$packages" ] || die "missing tools; install: apt-get install$packages"
+}
+
+# package_version PACKAGE: the version apt would download, or nothing.
+package_version() {
+    apt-cache show --no-all-versions "$1" 2>/dev/null | sed -n 's/^Version: //p'
 }
 
 # hash_text: sha256 of stdin, shortened to what names a folder.

@@ -6,6 +6,7 @@
 set -eu
 program=initramfs.sh
 here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=cache.sh
 . "$here/cache.sh"
 
 [ $# -eq 2 ] || [ $# -eq 3 ] || die "usage: initramfs.sh AGENT OUT [MODULES]"

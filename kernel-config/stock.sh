@@ -8,6 +8,7 @@
 set -eu
 program=stock.sh
 here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=cache.sh
 . "$here/cache.sh"
 
 meta=linux-image-cloud-amd64
@@ -82,7 +83,7 @@ add_module() {
 
 package=$(kernel_package)
 [ -n "$package" ] || die "apt knows no $meta; run apt-get update"
-version=$(apt-cache show --no-all-versions "$package" | sed -n 's/^Version: //p')
+version=$(package_version "$package")
 key=$package-$version-$(cat "$here/stock.sh" "$here/cache.sh" | hash_text)
 store=$cache_root/stock
 take_lock "$store"
