@@ -2,7 +2,7 @@
 //! standard input ends. What it attaches comes as descriptor [`TREE`].
 
 use std::error::Error as _;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::Path;
 
 use caisson_jail::detached::Kind;
@@ -19,7 +19,7 @@ pub(crate) fn serve_time(name: &str) {
             e.source().map(ToString::to_string).unwrap_or_default()
         ),
     };
-    writeln!(io::stdout(), "{word}").unwrap();
+    println!("{word}");
     io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 
@@ -48,7 +48,7 @@ fn enter(name: &str) -> Result<(), Error> {
             },
             "web1/rootfs",
         ),
-        "upwards" => furnish(empty, "../up"),
+        "upwards" => furnish(&empty, "../up"),
         "threads" => {
             let _parked = std::thread::spawn(std::thread::park);
             empty.enter()
@@ -57,7 +57,7 @@ fn enter(name: &str) -> Result<(), Error> {
     }
 }
 
-fn furnish(jail: Jail<'_>, place: &str) -> Result<(), Error> {
+fn furnish(jail: &Jail<'_>, place: &str) -> Result<(), Error> {
     let tree = inherited(TREE)?;
     Jail {
         descriptors: &[TREE],

@@ -1,0 +1,63 @@
+//! How files are served: every option that differs from the library's default,
+//! or that one would expect to, with its reason.
+
+use std::fs::File;
+use std::time::Duration;
+
+use rustix::process::{Resource, getrlimit};
+use virtiofsd::passthrough::{CachePolicy, Config, NegotiationMode};
+
+use crate::spec::Cache;
+
+/// Descriptors kept back for the server itself: the socket, guest memory, rings
+/// and what a request opens for a moment.
+const OWN_DESCRIPTORS: u64 = 128;
+
+/// The options for serving `/` of the jail.
+pub(super) fn config(cache: Cache, proc_self_fd: Option<File>) -> Config {
+    let remembered = match cache {
+        Cache::Auto => Duration::from_secs(1),
+        Cache::Always => Duration::from_secs(86_400),
+        Cache::Never => Duration::ZERO,
+    };
+    Config {
+        entry_timeout: remembered,
+        attr_timeout: remembered,
+        cache_policy: match cache {
+            Cache::Auto => CachePolicy::Auto,
+            Cache::Always => CachePolicy::Always,
+            Cache::Never => CachePolicy::Never,
+        },
+        // A folder is read with the attributes of its entries, which a guest
+        // that remembers nothing would throw away.
+        readdirplus: cache != Cache::Never,
+        // Off: the guest would overwrite what the host changes meanwhile, and
+        // file sizes on the host would lag.
+        writeback: false,
+        proc_sfd_rawfd: proc_self_fd,
+        // Each share is a mount of its own: without this, equal inode numbers of
+        // two file systems would be one file to the guest.
+        announce_submounts: true,
+        // File capabilities and user attributes are part of images.
+        xattr: true,
+        // The host clears set-id bits and file capabilities at writes. Without
+        // this the guest asks for `security.capability` before every write.
+        killpriv_v2: true,
+        // Where the guest can: `setfacl` works as on any local file system.
+        posix_acl: NegotiationMode::Auto,
+        // Off: the guest bypasses its own cache as it asked to, and the host
+        // keeps its, which works on every file system and at every alignment.
+        allow_direct_io: false,
+        // Shared mappings work in the mode without a cache too.
+        allow_mmap: true,
+        guest_fd_limit: guest_descriptors(),
+        ..Config::default()
+    }
+}
+
+/// How many files the guest may hold. Beyond it gets ENFILE, while the server
+/// itself can still open what it needs.
+fn guest_descriptors() -> u64 {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    limit.saturating_sub(OWN_DESCRIPTORS)
+}
