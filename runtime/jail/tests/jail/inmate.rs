@@ -42,7 +42,7 @@ fn enter(name: &str) -> Result<(), Error> {
             .enter()
         }
         "furnished" => furnish(
-            Jail {
+            &Jail {
                 identities: Identities::All,
                 ..empty
             },
@@ -61,7 +61,7 @@ fn furnish(jail: &Jail<'_>, place: &str) -> Result<(), Error> {
     let tree = inherited(TREE)?;
     Jail {
         descriptors: &[TREE],
-        ..jail
+        ..jail.clone()
     }
     .enter_furnished(|root| root.attach(Path::new(place), Kind::Folder, &tree))
 }
