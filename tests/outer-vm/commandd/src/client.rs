@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::protocol::{CHUNK_BYTES, Frame, Request, Status};
 
@@ -167,8 +167,7 @@ impl Client {
         stdout: &mut dyn Write,
         stderr: &mut dyn Write,
     ) -> Result<Status, Error> {
-        let connection = Arc::new(TcpStream::connect(self.address).map_err(Error::Connection)?);
-        connection.set_nodelay(true).map_err(Error::Connection)?;
+        let connection = Arc::new(self.open().map_err(Error::Connection)?);
         let patience = Duration::from_millis(command.request.timeout_ms).saturating_add(GRACE);
         connection
             .set_read_timeout(Some(patience))
@@ -186,6 +185,34 @@ impl Client {
         connection.shutdown(std::net::Shutdown::Both).ok();
         drop(feeder);
         status
+    }
+
+    /// Connects, again and again while connections are reset.
+    fn open(&self) -> io::Result<TcpStream> {
+        let deadline = Instant::now() + GRACE;
+        loop {
+            match greet(self.address) {
+                Err(error) if is_reset(&error) && Instant::now() < deadline => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+fn is_reset(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), ConnectionReset | BrokenPipe | UnexpectedEof)
+}
+
+/// Exchanges greetings, after which the server is known to listen to us.
+fn greet(address: SocketAddr) -> io::Result<TcpStream> {
+    let connection = TcpStream::connect(address)?;
+    connection.set_nodelay(true)?;
+    connection.set_read_timeout(Some(GRACE))?;
+    Frame::Hello.write_to(&connection)?;
+    match Frame::read_from(&connection)? {
+        Some(Frame::Hello) => Ok(connection),
+        _ => Err(io::ErrorKind::ConnectionReset.into()),
     }
 }
 
@@ -212,7 +239,7 @@ fn receive(
             Frame::Stdout(bytes) => write_through(stdout, &bytes)?,
             Frame::Stderr(bytes) => write_through(stderr, &bytes)?,
             Frame::Exit(end) => status = Some(end),
-            Frame::Request(_) | Frame::Stdin(_) => return Err(Error::NoStatus),
+            Frame::Hello | Frame::Request(_) | Frame::Stdin(_) => return Err(Error::NoStatus),
         }
     }
     status.ok_or(Error::NoStatus)

@@ -2,9 +2,13 @@
 //! per command: a request, then frames in both directions. Owns the encoding;
 //! does no I/O beyond reading and writing one frame.
 //!
-//! Client to server: `Request`, then any number of `Stdin`, an empty one being
+//! Client to server: `Hello`, answered by the same, then `Request`, then any number of `Stdin`, an empty one being
 //! end of file. Server to client: `Stdout` and `Stderr` as they come, one `Exit`,
 //! more output only if the request asked to follow it, then end of connection.
+//!
+//! The greeting is there because QEMU's user network listens with a backlog of
+//! one: of connections made at the same moment some are reset. Before the
+//! answer nothing was asked for, so trying again is safe.
 
 use std::io::{self, Read, Write};
 
@@ -61,7 +65,9 @@ impl Status {
 /// One frame: a kind byte, the length of the payload as u32 little-endian, the payload.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Frame {
-    /// First frame of a connection.
+    /// First frame in both directions.
+    Hello,
+    /// What the connection is for.
     Request(Request),
     /// Bytes for the command's input; none means end of file.
     Stdin(Vec<u8>),
@@ -78,11 +84,13 @@ const STDIN: u8 = 1;
 const STDOUT: u8 = 2;
 const STDERR: u8 = 3;
 const EXIT: u8 = 4;
+const HELLO: u8 = 5;
 
 impl Frame {
     /// Writes the frame in one call, so that it costs one packet where it can.
     pub(crate) fn write_to(&self, mut sink: impl Write) -> io::Result<()> {
         match self {
+            Self::Hello => write_frame(&mut sink, HELLO, &[]),
             Self::Request(request) => {
                 write_frame(&mut sink, REQUEST, &serde_json::to_vec(request)?)
             }
@@ -113,6 +121,7 @@ impl Frame {
             STDOUT => Self::Stdout(payload),
             STDERR => Self::Stderr(payload),
             EXIT => Self::Exit(serde_json::from_slice(&payload)?),
+            HELLO => Self::Hello,
             unknown => return Err(invalid(format!("frame of kind {unknown}"))),
         }))
     }
@@ -138,6 +147,7 @@ mod tests {
     #[test]
     fn frames_survive_the_way_through_a_stream() {
         let frames = [
+            Frame::Hello,
             Frame::Request(Request {
                 argv: vec!["true".into()],
                 timeout_ms: 7,

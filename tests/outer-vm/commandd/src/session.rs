@@ -23,15 +23,22 @@ const CLIENT_PATIENCE: Duration = Duration::from_secs(300);
 pub(crate) fn run(connection: &TcpStream) -> io::Result<()> {
     connection.set_nodelay(true)?;
     connection.set_write_timeout(Some(CLIENT_PATIENCE))?;
-    let Some(Frame::Request(request)) = Frame::read_from(connection)? else {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "connection without a request",
-        ));
-    };
+    let request = accept_request(connection)?;
     match start(&request) {
         Ok(child) => Session::new(connection, child, &request)?.carry(),
         Err(error) => Frame::Exit(Status::NotStarted(error.to_string())).write_to(connection),
+    }
+}
+
+fn accept_request(connection: &TcpStream) -> io::Result<Request> {
+    let unexpected = || io::Error::new(io::ErrorKind::InvalidData, "connection without a request");
+    let Some(Frame::Hello) = Frame::read_from(connection)? else {
+        return Err(unexpected());
+    };
+    Frame::Hello.write_to(connection)?;
+    match Frame::read_from(connection)? {
+        Some(Frame::Request(request)) => Ok(request),
+        _ => Err(unexpected()),
     }
 }
 

@@ -90,11 +90,8 @@ pub fn run(start: &Start, started: impl FnOnce(&TestHost)) -> Result<(), Error> 
     };
     let qemu = Qemu(spawn(&start.state, work.path(), boot)?);
     let port = bring_up(start, work.path()).map_err(|error| {
-        let log = fs::read_to_string(work.path().join(QEMU_LOG)).unwrap_or_default();
-        Error::Qemu {
-            error,
-            log: log.trim_end().to_owned(),
-        }
+        let log = last_lines(&work.path().join(QEMU_LOG));
+        Error::Qemu { error, log }
     })?;
     if start.prepare {
         wait_for_ready(work.path()).map_err(|source| Error::Boot {
@@ -165,9 +162,11 @@ fn wait_for_ready(work: &Path) -> io::Result<()> {
     Err(io::ErrorKind::UnexpectedEof.into())
 }
 
-/// The end of a log for an error message; empty if there is none.
+/// The end of a log for an error message, without a kernel's back trace; empty
+/// if there is none.
 fn last_lines(log: &Path) -> String {
     let text = String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
+    let text = text.split("Call Trace:").next().unwrap_or_default();
     let mut lines: Vec<_> = text.lines().rev().take(SHOWN_LINES).collect();
     lines.reverse();
     lines.join("\n")
