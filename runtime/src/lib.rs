@@ -1,1 +1,23 @@
-//! caisson
+//! caisson on the host: OCI containers, each in its own virtual machine.
+//!
+//! The walk of `create`: `bundle` reads config.json, `plan` decides everything,
+//! `container` keeps the record and starts the owner (`sandbox`), which boots a
+//! `machine` and talks to the guest's agent. `owner` is how other commands
+//! reach that process. `cli` is one door; a containerd shim is another.
+
+pub mod bundle;
+pub mod cli;
+pub mod container;
+pub mod installation;
+pub mod log;
+pub mod machine;
+pub mod owner;
+pub mod plan;
+pub mod refusal;
+pub mod sandbox;
+pub mod session;
+pub mod signals;
+pub mod stdio;
+pub mod store;
+mod sys;
+pub mod terminal;

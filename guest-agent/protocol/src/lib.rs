@@ -8,11 +8,10 @@
 /// Generated for the host: messages in `agent`, the blocking client in `agent_ttrpc`.
 #[cfg(feature = "client")]
 #[expect(
-    missing_docs,
     missing_debug_implementations,
-    unused_qualifications,
     clippy::cast_possible_truncation,
     clippy::unwrap_used,
+    clippy::panic,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
     reason = "generated"
@@ -24,11 +23,10 @@ pub mod client {
 /// Generated for the guest: messages in `agent`, the async service in `agent_ttrpc`.
 #[cfg(feature = "server")]
 #[expect(
-    missing_docs,
     missing_debug_implementations,
-    unused_qualifications,
     clippy::cast_possible_truncation,
     clippy::unwrap_used,
+    clippy::panic,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
     reason = "generated"

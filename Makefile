@@ -1,0 +1,103 @@
+# One door to everything: `make help` lists it.
+#
+# Owns set-up (packages, kernel, images) and the order of builds. Expensive
+# artefacts lie in $(CACHE), outside the checkout, by the hash of their inputs.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+TARGET := x86_64-unknown-linux-gnu
+PROFILE ?= release
+DIST ?= $(CURDIR)/target/dist
+PREFIX ?= /usr/local
+BUILD := target/$(TARGET)/$(PROFILE)
+PACKAGES := gcc make flex bison bc libelf-dev xz-utils zstd lz4 cpio busybox-static \
+            libcap-ng-dev qemu-system-x86 mmdebstrap e2fsprogs jq attr
+
+# Static programs: they start fast and can be executed in an empty root.
+export CARGO_BUILD_TARGET := $(TARGET)
+export RUSTFLAGS := -C target-feature=+crt-static
+
+.PHONY: help
+help: ## List what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
+
+.PHONY: deps
+deps: ## Install the Debian packages that everything here needs
+	@missing=$$(for p in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q ' installed$$' || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+		apt-get update -qq || true; \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+
+.PHONY: programs
+programs: deps
+	cargo build --locked --profile $(PROFILE) --bins \
+		-p caisson -p caisson-vmm -p caisson-fs -p caisson-agent
+	mkdir -p $(DIST)/bin $(DIST)/libexec/caisson $(DIST)/share/caisson
+	install -m 0755 $(BUILD)/caisson $(DIST)/bin/
+	install -m 0755 $(BUILD)/caisson-vmm $(BUILD)/caisson-vsock $(BUILD)/caisson-fs $(DIST)/libexec/caisson/
+	kernel-config/initramfs.sh $(BUILD)/caisson-agent $(DIST)/share/caisson/initramfs.cpio
+
+.PHONY: kernel
+kernel: deps ## Build caisson's own guest kernel (15 to 30 CPU-minutes, once)
+	vmlinux=$$(kernel-config/build.sh | tail -n 1); \
+	mkdir -p $(DIST)/share/caisson; \
+	install -m 0644 $$vmlinux $(DIST)/share/caisson/vmlinux
+
+.PHONY: stock-kernel
+stock-kernel: deps programs ## Fetch the distribution's kernel (seconds; machine tcg only)
+	stock=$$(kernel-config/stock.sh | tail -n 1); \
+	install -m 0644 $$stock/vmlinux $(DIST)/share/caisson/vmlinux-stock; \
+	kernel-config/initramfs.sh $(BUILD)/caisson-agent $(DIST)/share/caisson/initramfs-stock.cpio $$stock/modules
+
+# The first demo doesn't wait for a kernel build: one that is cached is used,
+# else the distribution's.
+.PHONY: some-kernel
+some-kernel: programs
+	if kernel-config/build.sh --print-path >/dev/null 2>&1; then $(MAKE) --no-print-directory kernel; \
+	else $(MAKE) --no-print-directory stock-kernel; fi
+
+.PHONY: demo
+demo: some-kernel ## Run a container in its own VM and print what it says
+	tests/demo.sh $(DIST)
+
+.PHONY: dist
+dist: programs kernel ## Everything that is installed, in target/dist
+
+.PHONY: install
+install: dist ## Install below PREFIX (/usr/local)
+	mkdir -p $(PREFIX)
+	cp -r $(DIST)/. $(PREFIX)/
+
+.PHONY: lint
+lint: deps ## Format, clippy, documentation: no warnings
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+
+.PHONY: test-unit
+test-unit: lint ## Unit and property tests, and the rules of the tree
+	cargo test --locked --workspace
+
+.PHONY: test-tcg
+test-tcg: dist stock-kernel ## Whole containers in emulated machines, on this host
+	tests/run.sh tcg $(DIST)
+
+.PHONY: test-kvm
+test-kvm: dist ## The same tests on real KVM, in the test host
+	tests/run.sh kvm $(DIST)
+
+.PHONY: test
+test: test-unit test-tcg test-kvm ## All tests
+
+.PHONY: soak
+soak: dist ## The same tests with every count in full
+	CAISSON_SOAK=1 tests/run.sh tcg $(DIST)
+	CAISSON_SOAK=1 tests/run.sh kvm $(DIST)
+
+.PHONY: bench
+bench: dist ## Benchmarks beside runc, crun, QEMU and libkrun; writes target/bench.json
+	tests/bench.sh $(DIST)

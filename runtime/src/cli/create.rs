@@ -1,0 +1,99 @@
+//! `create`: sets a container up to the point before its program runs.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::{Caller, Outcome};
+use crate::container::{self, Creation};
+
+/// Flags that `create` and `run` have in common.
+#[derive(Debug, clap::Args)]
+pub(super) struct Common {
+    /// Folder of the bundle
+    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    pub(super) bundle: PathBuf,
+    /// Socket that receives the master of the container's terminal
+    #[arg(long, value_name = "SOCKET")]
+    pub(super) console_socket: Option<PathBuf>,
+    /// File that receives the pid of the process that stands for the container
+    #[arg(long, value_name = "FILE")]
+    pub(super) pid_file: Option<PathBuf>,
+    /// Accepted for compatibility: the guest always pivots
+    #[arg(long)]
+    no_pivot: bool,
+    /// Accepted for compatibility: the guest's keyrings are its own
+    #[arg(long)]
+    no_new_keyring: bool,
+    /// Descriptors from 3 up to hand to the container
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    preserve_fds: u32,
+    /// Name of the container
+    #[arg(value_name = "ID")]
+    pub(super) id: String,
+}
+
+impl Common {
+    pub(super) fn creation(
+        &self,
+        caller: &Caller,
+        foreground: bool,
+    ) -> Result<Creation, Box<dyn std::error::Error>> {
+        if self.preserve_fds > 0 {
+            return Err("--preserve-fds: descriptors can't cross into a virtual machine".into());
+        }
+        Ok(Creation {
+            id: self.id.clone(),
+            bundle: self.bundle.clone(),
+            console_socket: self
+                .console_socket
+                .as_deref()
+                .map(std::path::absolute)
+                .transpose()?,
+            foreground,
+            log: caller.log_path.clone(),
+            log_json: caller.log_json,
+            debug: caller.debug,
+        })
+    }
+}
+
+/// Create a container, without running its program
+#[derive(Debug, clap::Args)]
+pub(super) struct Create {
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Create {
+    pub(super) fn run(self, caller: &Caller) -> Outcome {
+        let creation = self.common.creation(caller, false)?;
+        let (container, owner) = container::create(&caller.store, &creation)?;
+        if let Some(path) = &self.common.pid_file
+            && let Err(err) = write_pid_file(path, owner.pid())
+        {
+            container.delete(true)?;
+            return Err(err);
+        }
+        Ok(0)
+    }
+}
+
+/// Writes a pid whole or not at all; callers read it as soon as it is there.
+pub(super) fn write_pid_file(path: &Path, pid: i32) -> Result<(), Box<dyn std::error::Error>> {
+    let failed = |err| format!("write pid file {}: {err}", path.display());
+    let name = path.file_name().ok_or("the pid file has no name")?;
+    let mut draft_name = std::ffi::OsString::from(".");
+    draft_name.push(name);
+    let draft = path.with_file_name(draft_name);
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&draft)
+        .and_then(|mut file| file.write_all(pid.to_string().as_bytes()))
+        .and_then(|()| std::fs::rename(&draft, path));
+    if written.is_err() {
+        std::fs::remove_file(&draft).ok();
+    }
+    Ok(written.map_err(failed)?)
+}

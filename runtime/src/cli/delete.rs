@@ -1,0 +1,34 @@
+//! `delete`: removes a container.
+
+use super::{Caller, Outcome};
+use crate::container::{self, Container, Error};
+use crate::store;
+
+/// Remove a container that has stopped
+#[derive(Debug, clap::Args)]
+pub(super) struct Delete {
+    /// Kill it first if it still runs; one that doesn't exist is a success
+    #[arg(long, short)]
+    force: bool,
+    /// Name of the container
+    #[arg(value_name = "ID")]
+    id: String,
+}
+
+impl Delete {
+    pub(super) fn run(self, caller: &Caller) -> Outcome {
+        let deleted = Container::find(&caller.store, &self.id)
+            .and_then(|container| container.delete(self.force));
+        let Err(Error::Store(store::Error::NotExist(id))) = deleted else {
+            deleted?;
+            return Ok(0);
+        };
+        let leftover = container::remove_leftover(&caller.store, &id);
+        match leftover {
+            Ok(()) if self.force => Ok(0),
+            Err(Error::Store(store::Error::NotExist(_))) if self.force => Ok(0),
+            Ok(()) => Err(Error::Store(store::Error::NotExist(id)).into()),
+            Err(err) => Err(err.into()),
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! `exec`: runs one more process in a container.
+
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::create::write_pid_file;
+use super::{Caller, Outcome, chain};
+use crate::container::{self, Container, ORDER_DESCRIPTOR};
+use crate::owner::Connection;
+use crate::sandbox::Outcome as Told;
+use crate::session::{Session, Terminal, release_standard_streams};
+use crate::signals::HeldBack;
+use crate::terminal::RawMode;
+use crate::{refusal, sys};
+
+/// Run one more process in a container
+#[derive(Debug, clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag that runc has"
+)]
+pub(super) struct Exec {
+    /// Socket that receives the master of the process's terminal
+    #[arg(long, value_name = "SOCKET")]
+    console_socket: Option<PathBuf>,
+    /// Working folder in the container
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<PathBuf>,
+    /// Environment entry NAME=VALUE; may be given again
+    #[arg(long, short, value_name = "ENV")]
+    env: Vec<String>,
+    /// Give the process a terminal
+    #[arg(long, short)]
+    tty: bool,
+    /// User number, or user and group numbers
+    #[arg(long, short, value_name = "UID[:GID]")]
+    user: Option<String>,
+    /// Further group number; may be given again
+    #[arg(long, short = 'g', value_name = "GID")]
+    additional_gids: Vec<u32>,
+    /// File with the OCI process object; other flags are then ignored
+    #[arg(long, short, value_name = "FILE")]
+    process: Option<PathBuf>,
+    /// Leave the process running and return
+    #[arg(long, short)]
+    detach: bool,
+    /// File that receives the pid of the process that stands for it
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+    /// Forbid the process to gain rights
+    #[arg(long)]
+    no_new_privs: bool,
+    /// Capability to add; may be given again
+    #[arg(long, short, value_name = "CAP")]
+    cap: Vec<String>,
+    /// Descriptors from 3 up to hand to the process
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    preserve_fds: u32,
+    /// Also in a paused container
+    #[arg(long)]
+    ignore_paused: bool,
+    /// Name of the container
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Program and arguments
+    #[arg(
+        value_name = "COMMAND",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    command: Vec<String>,
+}
+
+/// What the process that stands for a detached exec is told.
+#[derive(Debug, Serialize, Deserialize)]
+struct DetachedExec {
+    socket: PathBuf,
+    process: Value,
+    console_socket: Option<PathBuf>,
+}
+
+impl Exec {
+    pub(super) fn run(self, caller: &Caller) -> Outcome {
+        if self.preserve_fds > 0 {
+            return Err("--preserve-fds: descriptors can't cross into a virtual machine".into());
+        }
+        let container = Container::find(&caller.store, &self.id)?;
+        let process = self.process(&container.record().process)?;
+        refusal::check_process(&process)?;
+        let terminal = process["terminal"].as_bool().unwrap_or(false);
+        let console_socket = self
+            .console_socket
+            .as_deref()
+            .map(std::path::absolute)
+            .transpose()?;
+        match (terminal, self.detach, &console_socket) {
+            (true, true, None) => {
+                return Err(
+                    "cannot allocate tty if caisson will detach without setting console socket"
+                        .into(),
+                );
+            }
+            (false, _, Some(_)) => {
+                return Err("cannot use console socket if the process has no terminal".into());
+            }
+            _ => {}
+        }
+        let socket = container.socket();
+        if self.detach {
+            let order = DetachedExec {
+                socket,
+                process,
+                console_socket,
+            };
+            return detach(&order, self.pid_file.as_deref());
+        }
+        let host = match (&console_socket, terminal) {
+            (Some(socket), _) => Terminal::ConsoleSocket(socket),
+            (None, true) => Terminal::Own,
+            (None, false) => Terminal::None,
+        };
+        let session = Session::begin(&socket, process, &host, HeldBack::begin()?)?;
+        if let Some(path) = &self.pid_file {
+            write_pid_file(path, std::process::id().try_into()?)?;
+        }
+        let raw_mode = if matches!(host, Terminal::Own) {
+            RawMode::enter()
+        } else {
+            None
+        };
+        let status = session.finish();
+        drop(raw_mode);
+        Ok(status?)
+    }
+
+    /// The file that was named, or the container's own process with what the
+    /// flags change of it.
+    fn process(&self, own: &Value) -> Result<Value, Box<dyn std::error::Error>> {
+        if let Some(path) = &self.process {
+            let text =
+                std::fs::read(path).map_err(|err| format!("read {}: {err}", path.display()))?;
+            return serde_json::from_slice(&text)
+                .map_err(|err| format!("parse {}: {err}", path.display()).into());
+        }
+        if self.command.is_empty() {
+            return Err("process args cannot be empty".into());
+        }
+        let mut process = own.clone();
+        process["args"] = json!(self.command);
+        process["terminal"] = json!(self.tty);
+        if let Some(cwd) = &self.cwd {
+            process["cwd"] = json!(cwd);
+        }
+        self.change_user(&mut process)?;
+        if self.no_new_privs {
+            process["noNewPrivileges"] = json!(true);
+        }
+        extend(&mut process["env"], &self.env);
+        for set in [
+            "bounding",
+            "effective",
+            "inheritable",
+            "permitted",
+            "ambient",
+        ] {
+            if !self.cap.is_empty() {
+                extend(&mut process["capabilities"][set], &self.cap);
+            }
+        }
+        Ok(process)
+    }
+
+    fn change_user(&self, process: &mut Value) -> Result<(), Box<dyn std::error::Error>> {
+        let number = |text: &str| {
+            text.parse::<u32>()
+                .map_err(|_| format!("--user {text:?}: give numbers, uid or uid:gid"))
+        };
+        if let Some(user) = &self.user {
+            let (uid, gid) = user.split_once(':').unwrap_or((user, ""));
+            process["user"]["uid"] = json!(number(uid)?);
+            if !gid.is_empty() {
+                process["user"]["gid"] = json!(number(gid)?);
+            }
+        }
+        if !self.additional_gids.is_empty() {
+            process["user"]["additionalGids"] = json!(self.additional_gids);
+        }
+        Ok(())
+    }
+}
+
+fn extend(list: &mut Value, with: &[String]) {
+    if !list.is_array() {
+        *list = json!([]);
+    }
+    if let Some(list) = list.as_array_mut() {
+        list.extend(with.iter().map(|item| json!(item)));
+    }
+}
+
+/// Leaves a process behind that stands for the one in the guest.
+fn detach(order: &DetachedExec, pid_file: Option<&Path>) -> Outcome {
+    let (near, far) = UnixStream::pair()?;
+    let owner = container::spawn_owner("exec-owner", far.into())?;
+    let near = Connection::from(near);
+    near.send(order, &[])?;
+    match near.receive::<Told>()? {
+        (Told::Created, _) => {}
+        (Told::Failed { message }, _) => return Err(message.into()),
+    }
+    match pid_file {
+        Some(path) => write_pid_file(path, owner.pid()).map(|()| 0),
+        None => Ok(0),
+    }
+}
+
+/// The process that stands for a detached exec.
+pub(super) fn owner() -> Outcome {
+    let caller = Connection::from(UnixStream::from(sys::adopt(ORDER_DESCRIPTOR)));
+    let (order, _) = caller.receive::<DetachedExec>()?;
+    nix::unistd::setsid()?;
+    let terminal = match &order.console_socket {
+        Some(socket) => Terminal::ConsoleSocket(socket),
+        None => Terminal::None,
+    };
+    let session = match Session::begin(&order.socket, order.process, &terminal, HeldBack::begin()?)
+    {
+        Ok(session) => session,
+        Err(err) => {
+            caller.send(
+                &Told::Failed {
+                    message: chain(&err),
+                },
+                &[],
+            )?;
+            return Ok(255);
+        }
+    };
+    std::env::set_current_dir("/")?;
+    if order.console_socket.is_some() {
+        release_standard_streams()?;
+    }
+    caller.send(&Told::Created, &[])?;
+    drop(caller);
+    // The caller is gone: nobody would read an error line, the status says it.
+    Ok(session.finish().unwrap_or(137))
+}

@@ -1,0 +1,70 @@
+//! `kill`: sends a signal to a container.
+
+use nix::sys::signal::Signal;
+
+use super::{Caller, Outcome};
+use crate::container::Container;
+
+/// Send a signal to a container's init
+#[derive(Debug, clap::Args)]
+pub(super) struct Kill {
+    /// To every process; a container that has stopped is a success
+    #[arg(long, short)]
+    all: bool,
+    /// Name of the container
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Number or name, with or without SIG
+    #[arg(
+        value_name = "SIGNAL",
+        default_value = "SIGTERM",
+        allow_hyphen_values = true
+    )]
+    signal: String,
+}
+
+impl Kill {
+    pub(super) fn run(self, caller: &Caller) -> Outcome {
+        let signal = parse_signal(&self.signal)?;
+        Container::find(&caller.store, &self.id)?.kill(signal, self.all)?;
+        Ok(0)
+    }
+}
+
+/// Real-time signals have numbers only.
+fn parse_signal(text: &str) -> Result<i32, String> {
+    const LAST: i32 = 64;
+    if let Ok(number) = text.parse::<i32>() {
+        let valid = (1..=LAST).contains(&number);
+        return if valid {
+            Ok(number)
+        } else {
+            Err(format!("unknown signal {text:?}"))
+        };
+    }
+    let upper = text.to_uppercase();
+    let name = if upper.starts_with("SIG") {
+        upper
+    } else {
+        format!("SIG{upper}")
+    };
+    name.parse::<Signal>()
+        .map(|signal| signal as i32)
+        .map_err(|_| format!("unknown signal {text:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_have_numbers_and_names() {
+        assert_eq!(parse_signal("9"), Ok(9));
+        assert_eq!(parse_signal("KILL"), Ok(9));
+        assert_eq!(parse_signal("sigterm"), Ok(15));
+        assert_eq!(parse_signal("34"), Ok(34));
+        for wrong in ["0", "65", "-1", "SIGNONE", ""] {
+            parse_signal(wrong).unwrap_err();
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! `list`: prints all containers of one state folder.
+
+use std::fmt::Write;
+
+use super::{Caller, Outcome};
+use crate::container::{Container, State};
+
+/// List containers
+#[derive(Debug, clap::Args)]
+pub(super) struct List {
+    /// table or json
+    #[arg(long, short, value_name = "FORMAT", default_value = "table", value_parser = ["table", "json"])]
+    format: String,
+    /// Print names only
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+impl List {
+    pub(super) fn run(self, caller: &Caller) -> Outcome {
+        // One that is being created, or vanishes meanwhile, is left out.
+        let states: Vec<State> = caller
+            .store
+            .entries()?
+            .iter()
+            .filter_map(|entry| Container::find(&caller.store, &entry.id).ok())
+            .map(|container| container.state())
+            .collect();
+        if self.quiet {
+            return super::print(
+                &states
+                    .iter()
+                    .map(|state| format!("{}\n", state.id))
+                    .collect::<String>(),
+            );
+        }
+        if self.format == "json" {
+            return super::print(&serde_json::to_string(&states)?);
+        }
+        super::print(&table(&states)?)
+    }
+}
+
+fn table(states: &[State]) -> Result<String, std::fmt::Error> {
+    let width = states
+        .iter()
+        .map(|state| state.id.len())
+        .max()
+        .unwrap_or(0)
+        .max(2);
+    let mut text = String::new();
+    writeln!(
+        text,
+        "{:width$}  {:>8}  {:8}  {:30}  {:30}  OWNER",
+        "ID", "PID", "STATUS", "BUNDLE", "CREATED"
+    )?;
+    for state in states {
+        let State {
+            id,
+            pid,
+            status,
+            bundle,
+            created,
+            owner,
+            ..
+        } = state;
+        let (status, bundle) = (status.to_string(), bundle.display().to_string());
+        writeln!(
+            text,
+            "{id:width$}  {pid:>8}  {status:8}  {bundle:30}  {created:30}  {owner}"
+        )?;
+    }
+    Ok(text)
+}

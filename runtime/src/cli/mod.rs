@@ -1,0 +1,170 @@
+//! The command line: the verbs and flags of runc, one file per verb.
+//!
+//! Owns parsing, the one error line and the exit code; no policy. Exit codes:
+//! 0 success, 1 failure, 255 failure of `exec`; `run` and `exec` in the
+//! foreground end with the status of the process, 128 plus the signal if one
+//! ended it.
+
+mod arguments;
+mod create;
+mod delete;
+mod exec;
+mod features;
+mod global;
+mod kill;
+mod list;
+mod monitor;
+mod ps;
+mod run;
+mod spec;
+mod start;
+mod state;
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::io::Write;
+
+use clap::Parser;
+
+pub(crate) use global::{Caller, Global};
+
+/// The exit status of a command, or why it failed.
+pub(crate) type Outcome = Result<u8, Box<dyn Error>>;
+
+/// OCI container runtime that gives every container its own kernel in a
+/// lightweight virtual machine
+#[derive(Debug, Parser)]
+#[command(
+    name = "caisson",
+    disable_version_flag = true,
+    disable_help_subcommand = true
+)]
+struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    Create(create::Create),
+    Start(start::Start),
+    Run(run::Run),
+    Exec(exec::Exec),
+    Kill(kill::Kill),
+    Delete(delete::Delete),
+    State(state::State),
+    List(list::List),
+    Ps(ps::Ps),
+    Spec(spec::Spec),
+    Features(features::Features),
+    /// Owns a container's machine; started by create, not by hand
+    #[command(hide = true)]
+    Monitor,
+    /// Stands for a detached exec; started by exec, not by hand
+    #[command(hide = true)]
+    ExecOwner,
+}
+
+/// Runs one command; the answer is the exit code.
+#[must_use]
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let arguments = arguments::normalized(arguments.into_iter().collect());
+    let parsed = match Arguments::try_parse_from(arguments) {
+        Ok(parsed) => parsed,
+        Err(err) => {
+            err.print().ok();
+            return u8::from(err.use_stderr());
+        }
+    };
+    let Arguments { global, verb } = parsed;
+    let failure_code = if matches!(verb, Some(Verb::Exec(_))) {
+        255
+    } else {
+        1
+    };
+    let caller = match Caller::new(global) {
+        Ok(caller) => caller,
+        Err(err) => return tell(&*err, failure_code),
+    };
+    match dispatch(&caller, verb) {
+        Ok(status) => status,
+        Err(err) => {
+            let message = chain(&*err);
+            if caller.log.has_file() {
+                caller.log.write(crate::log::Level::Error, &message);
+            }
+            tell(&*err, failure_code)
+        }
+    }
+}
+
+fn dispatch(caller: &Caller, verb: Option<Verb>) -> Outcome {
+    match verb {
+        Some(Verb::Create(verb)) => verb.run(caller),
+        Some(Verb::Start(verb)) => verb.run(caller),
+        Some(Verb::Run(verb)) => verb.run(caller),
+        Some(Verb::Exec(verb)) => verb.run(caller),
+        Some(Verb::Kill(verb)) => verb.run(caller),
+        Some(Verb::Delete(verb)) => verb.run(caller),
+        Some(Verb::State(verb)) => verb.run(caller),
+        Some(Verb::List(verb)) => verb.run(caller),
+        Some(Verb::Ps(verb)) => verb.run(caller),
+        Some(Verb::Spec(verb)) => verb.run(),
+        Some(Verb::Features(verb)) => verb.run(),
+        Some(Verb::Monitor) => monitor::monitor(),
+        Some(Verb::ExecOwner) => exec::owner(),
+        None if caller.wants_version => global::print_version(),
+        None => Err("no command given; see `caisson --help`".into()),
+    }
+}
+
+/// An error with all its causes on one line, as callers of runc expect it.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        line.push_str(": ");
+        line.push_str(&plain(&cause.to_string()));
+        source = cause.source();
+    }
+    line.replace('\n', " ")
+}
+
+/// `No such file or directory (os error 2)` in the words that callers match.
+fn plain(text: &str) -> String {
+    let Some((words, _)) = text.split_once(" (os error") else {
+        return text.to_owned();
+    };
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| {
+        first.to_lowercase().chain(letters).collect()
+    })
+}
+
+fn tell(error: &(dyn Error + 'static), code: u8) -> u8 {
+    writeln!(std::io::stderr(), "caisson: {}", chain(error)).ok();
+    code
+}
+
+/// Prints what a caller reads from standard output.
+pub(crate) fn print(text: &str) -> Outcome {
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_is_one_line_in_the_words_callers_match() {
+        let source = std::io::Error::from_raw_os_error(2);
+        let err = crate::sandbox::Error::Spawn {
+            program: "/x".into(),
+            source,
+        };
+        assert_eq!(chain(&err), "start /x: no such file or directory");
+    }
+}

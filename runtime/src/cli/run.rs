@@ -1,0 +1,90 @@
+//! `run`: creates and starts a container, and in the foreground waits for it.
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use super::create::{Common, write_pid_file};
+use super::{Caller, Outcome};
+use crate::container::{self, Container, OwnerChild};
+use crate::signals::HeldBack;
+use crate::terminal::RawMode;
+
+/// Create a container and run its program
+#[derive(Debug, clap::Args)]
+pub(super) struct Run {
+    #[command(flatten)]
+    common: Common,
+    /// Leave the container running and return
+    #[arg(long, short)]
+    detach: bool,
+    /// Do not remove the container after its exit
+    #[arg(long)]
+    keep: bool,
+    /// Accepted for compatibility: nothing is reaped here
+    #[arg(long)]
+    no_subreaper: bool,
+}
+
+impl Run {
+    pub(super) fn run(self, caller: &Caller) -> Outcome {
+        let foreground = !self.detach;
+        // Before the owner takes the terminal over.
+        let signals = foreground.then(HeldBack::begin).transpose()?;
+        let creation = self.common.creation(caller, foreground)?;
+        let (container, owner) = container::create(&caller.store, &creation)?;
+        let started = self.start(&container, &owner);
+        match (started, signals) {
+            (Err(err), _) => {
+                container.delete(true)?;
+                Err(err)
+            }
+            (Ok(()), None) => Ok(0),
+            (Ok(()), Some(signals)) => {
+                let process = &container.record().process;
+                let terminal = process["terminal"].as_bool().unwrap_or(false);
+                let status = stay(owner, signals, terminal);
+                if !self.keep {
+                    container.delete(true)?;
+                }
+                status
+            }
+        }
+    }
+
+    fn start(
+        &self,
+        container: &Container,
+        owner: &OwnerChild,
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        container.start()?;
+        match &self.common.pid_file {
+            Some(path) => write_pid_file(path, owner.pid()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Stands by until the container ends; signals go to the process that stands
+/// for it, which passes them on.
+fn stay(owner: OwnerChild, signals: HeldBack, terminal: bool) -> Outcome {
+    let raw_mode = if terminal { RawMode::enter() } else { None };
+    let pid = Pid::from_raw(owner.pid());
+    signals.forward(move |signal| {
+        Signal::try_from(signal)
+            .map(|signal| nix::sys::signal::kill(pid, signal))
+            .ok();
+        true
+    })?;
+    let ended = owner.wait()?;
+    drop(raw_mode);
+    Ok(exit_code(ended))
+}
+
+fn exit_code(status: std::process::ExitStatus) -> u8 {
+    use std::os::unix::process::ExitStatusExt;
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(u8::MAX)
+}

@@ -1,0 +1,19 @@
+//! `state`: prints what a container is doing, as JSON.
+
+use super::{Caller, Outcome};
+use crate::container::Container;
+
+/// Print the state of a container
+#[derive(Debug, clap::Args)]
+pub(super) struct State {
+    /// Name of the container
+    #[arg(value_name = "ID")]
+    id: String,
+}
+
+impl State {
+    pub(super) fn run(self, caller: &Caller) -> Outcome {
+        let state = Container::find(&caller.store, &self.id)?.state();
+        super::print(&serde_json::to_string_pretty(&state)?)
+    }
+}

@@ -1,0 +1,252 @@
+//! Where caisson's own parts lie, and the administrator's few settings.
+//!
+//! Owns the configuration file and the search for helper programs, kernels and
+//! guest images. Opens none of them.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Configuration read when `CAISSON_CONFIG` names no other.
+pub const DEFAULT_CONFIG: &str = "/etc/caisson/config.toml";
+
+/// What can be wrong with the installation.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration can't be read.
+    #[error("read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The configuration is not valid.
+    #[error("{}: {message}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says, on one line.
+        message: String,
+    },
+    /// A part is missing.
+    #[error("{what} not found at {}: {fix}", path.display())]
+    Missing {
+        /// The part.
+        what: &'static str,
+        /// Where it should be.
+        path: PathBuf,
+        /// How to get it.
+        fix: &'static str,
+    },
+    /// The program's own path is unknown.
+    #[error("find the path of this program")]
+    Exe(#[source] std::io::Error),
+}
+
+/// Which kind of machine runs containers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MachineChoice {
+    /// KVM where it really works, else emulation.
+    #[default]
+    Auto,
+    /// caisson's own monitor on KVM.
+    Kvm,
+    /// QEMU's emulation: slow, for trying and testing without KVM.
+    Tcg,
+}
+
+impl std::str::FromStr for MachineChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "kvm" => Ok(Self::Kvm),
+            "tcg" => Ok(Self::Tcg),
+            other => Err(format!("{other:?} is not a machine: use auto, kvm or tcg")),
+        }
+    }
+}
+
+/// Which guest kernel boots.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KernelChoice {
+    /// caisson's own where it is installed, else the distribution's.
+    #[default]
+    Auto,
+    /// caisson's own.
+    Built,
+    /// The distribution's, with its virtio modules in the guest image.
+    Stock,
+}
+
+/// The configuration file. Every key is optional.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// `auto` (default), `kvm` or `tcg`.
+    pub machine: MachineChoice,
+    /// `auto` (default), `built` or `stock`.
+    pub kernel: KernelChoice,
+    /// Memory of a container without a limit, in MiB.
+    pub default_mem_mib: Option<u32>,
+    /// Virtual CPUs of a container without a quota.
+    pub default_vcpus: Option<u8>,
+    /// The QEMU program for `machine = "tcg"`; else the first on PATH.
+    pub qemu: Option<PathBuf>,
+    /// Folder with helper programs and guest images, in place of the one that
+    /// this program was installed with.
+    pub prefix: Option<PathBuf>,
+}
+
+/// What a kernel needs of its machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KernelKind {
+    /// caisson's own: finds CPUs and devices by MP table and command line.
+    Built,
+    /// The distribution's: finds them by ACPI only.
+    Stock,
+}
+
+/// A kernel and the initramfs that belongs to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestImage {
+    /// What the kernel needs.
+    pub kind: KernelKind,
+    /// Uncompressed vmlinux.
+    pub kernel: PathBuf,
+    /// The agent, with the kernel's modules where it has any.
+    pub initramfs: PathBuf,
+}
+
+/// caisson's parts on this host.
+#[derive(Debug, Clone)]
+pub struct Installation {
+    /// Settings.
+    pub config: Config,
+    prefix: PathBuf,
+}
+
+impl Installation {
+    /// Reads the configuration and finds the prefix this program lies in.
+    ///
+    /// # Errors
+    /// When a configuration exists and can't be read or is not valid.
+    pub fn find() -> Result<Self, Error> {
+        let named = std::env::var_os("CAISSON_CONFIG").map(PathBuf::from);
+        let path = named
+            .clone()
+            .unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG));
+        let config = match std::fs::read_to_string(&path) {
+            Ok(text) => parse_config(&path, &text)?,
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound && named.is_none() => {
+                Config::default()
+            }
+            Err(source) => return Err(Error::Read { path, source }),
+        };
+        let prefix = match &config.prefix {
+            Some(prefix) => prefix.clone(),
+            None => prefix_of(&std::env::current_exe().map_err(Error::Exe)?),
+        };
+        Ok(Self { config, prefix })
+    }
+
+    /// A helper program of ours, such as `caisson-vmm`.
+    ///
+    /// # Errors
+    /// When it is not installed.
+    pub fn helper(&self, name: &str) -> Result<PathBuf, Error> {
+        let path = self.prefix.join("libexec/caisson").join(name);
+        existing(
+            "helper program",
+            path,
+            "install caisson with `make install`",
+        )
+    }
+
+    /// The guest image that the configuration asks for.
+    ///
+    /// # Errors
+    /// When it is not installed.
+    pub fn guest_image(&self) -> Result<GuestImage, Error> {
+        match self.config.kernel {
+            KernelChoice::Built => self.image(KernelKind::Built),
+            KernelChoice::Stock => self.image(KernelKind::Stock),
+            KernelChoice::Auto => self
+                .image(KernelKind::Built)
+                .or_else(|missing| self.image(KernelKind::Stock).map_err(|_| missing)),
+        }
+    }
+
+    fn image(&self, kind: KernelKind) -> Result<GuestImage, Error> {
+        let suffix = match kind {
+            KernelKind::Built => "",
+            KernelKind::Stock => "-stock",
+        };
+        let share = self.prefix.join("share/caisson");
+        let fix = "build one with `make kernel`, or `make stock-kernel` for the distribution's";
+        let kernel = existing("guest kernel", share.join(format!("vmlinux{suffix}")), fix)?;
+        let initramfs = existing(
+            "guest image",
+            share.join(format!("initramfs{suffix}.cpio")),
+            fix,
+        )?;
+        Ok(GuestImage {
+            kind,
+            kernel,
+            initramfs,
+        })
+    }
+}
+
+fn parse_config(path: &Path, text: &str) -> Result<Config, Error> {
+    toml::from_str(text).map_err(|err| Error::Config {
+        path: path.to_owned(),
+        message: err.message().replace('\n', " "),
+    })
+}
+
+/// `<prefix>/bin/caisson` belongs to `<prefix>`.
+fn prefix_of(exe: &Path) -> PathBuf {
+    exe.ancestors()
+        .nth(2)
+        .unwrap_or_else(|| Path::new("/"))
+        .to_owned()
+}
+
+fn existing(what: &'static str, path: PathBuf, fix: &'static str) -> Result<PathBuf, Error> {
+    if path.exists() {
+        return Ok(path);
+    }
+    Err(Error::Missing { what, path, fix })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prefix_is_two_levels_above_the_program() {
+        assert_eq!(
+            prefix_of(Path::new("/usr/local/bin/caisson")),
+            Path::new("/usr/local")
+        );
+    }
+
+    #[test]
+    fn a_configuration_is_read_and_unknown_keys_are_refused() {
+        let path = Path::new("c.toml");
+        let config = parse_config(path, "machine = \"tcg\"\ndefault_mem_mib = 256\n").unwrap();
+        assert_eq!(config.machine, MachineChoice::Tcg);
+        assert_eq!(config.default_mem_mib, Some(256));
+        let err = parse_config(path, "machin = \"tcg\"")
+            .unwrap_err()
+            .to_string();
+        assert!(err.contains("machin"), "{err}");
+        assert!(!err.contains('\n'));
+    }
+}

@@ -1,0 +1,105 @@
+//! A machine on KVM: the process `caisson-vmm`.
+//!
+//! Owns its start and the reading of its reports. What a machine is made of
+//! stands in `caisson_vmm::spec`.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use caisson_protocol::{GUEST_CID, SHARE_TAG};
+use caisson_vmm::control::{Exit, MAX_PACKET_LEN, Report};
+use caisson_vmm::spec::{ConsoleSpec, Devices, FsSpec, MachineSpec, VsockSpec};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socketpair};
+
+use super::{Parts, open_kernel};
+use crate::installation::{Installation, KernelKind};
+use crate::sandbox::Error;
+use crate::sandbox::program::{Killer, Program, Running};
+
+/// The guest ends by writing the keyboard controller's reset line; whether it
+/// panicked stands in its memory (`reboot=` words of the kernel's parameters).
+const CMDLINE: &str = "quiet panic=-1 reboot=k,panic_warm console=hvc0 8250.nr_uarts=0 \
+                       random.trust_cpu=on tsc=reliable cryptomgr.notests";
+/// Slots left free for devices that come later.
+const PLACEHOLDERS: u8 = 2;
+
+/// A machine that `caisson-vmm` runs.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    vmm: Running,
+    control: OwnedFd,
+}
+
+impl Machine {
+    pub(crate) fn start(installation: &Installation, parts: Parts) -> Result<Self, Error> {
+        if parts.image.kind == KernelKind::Stock {
+            return Err(super::Error::StockOnKvm.into());
+        }
+        let kernel = open_kernel(&parts.image)?;
+        let step = |name| move |source| Error::Step(name, source);
+        let initramfs =
+            File::open(&parts.image.initramfs).map_err(step("open the guest's initramfs"))?;
+        let kvm = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/kvm")
+            .map_err(step("open /dev/kvm"))?;
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (control, far) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
+            .map_err(|errno| step("make a socket pair")(errno.into()))?;
+
+        let mut program = Program::new(installation.helper("caisson-vmm")?);
+        let spec = MachineSpec {
+            vcpus: parts.vcpus,
+            mem_mib: parts.mem_mib,
+            memory_fd: program.pass(parts.memory),
+            kvm_fd: program.pass(kvm),
+            kernel_fd: program.pass(kernel),
+            initramfs_fd: program.pass(initramfs),
+            cmdline: CMDLINE.to_owned(),
+            control_fd: program.pass(far),
+            devices: Devices {
+                fs: Some(FsSpec {
+                    tag: SHARE_TAG.to_owned(),
+                    socket_fd: program.pass(parts.fs),
+                }),
+                vsock: Some(VsockSpec {
+                    guest_cid: GUEST_CID,
+                    channel_fd: program.pass(parts.vsock_channel),
+                }),
+                console: Some(ConsoleSpec {
+                    output_fd: program.pass(parts.console),
+                }),
+                rng: true,
+                balloon: true,
+                blocks: Vec::new(),
+                placeholders: PLACEHOLDERS,
+            },
+        };
+        Ok(Self {
+            vmm: program.spawn(&spec)?,
+            control,
+        })
+    }
+
+    pub(crate) fn killers(&self) -> Result<Vec<Killer>, Error> {
+        Ok(vec![self.vmm.killer()?])
+    }
+
+    /// Reads reports until the last; a process that dies without one has failed.
+    pub(crate) fn wait(mut self) -> Exit {
+        let mut packet = vec![0; MAX_PACKET_LEN];
+        let reported = loop {
+            let length = match recv(self.control.as_raw_fd(), &mut packet, MsgFlags::empty()) {
+                Ok(0) | Err(_) => break None,
+                Ok(length) => length,
+            };
+            let report = packet.get(..length).map(serde_json::from_slice::<Report>);
+            if let Some(Ok(Report::Exit { reason })) = report {
+                break Some(reason);
+            }
+        };
+        let ending = self.vmm.wait();
+        reported.unwrap_or(Exit::Error { message: ending })
+    }
+}

@@ -1,0 +1,117 @@
+//! The two ways to run one machine: `kvm` (the product) and `tcg` (emulation).
+//!
+//! Owns the choice between them and what both have in common: what is asked
+//! for, how the end is told. The machines themselves are other processes.
+
+mod choice;
+mod kvm;
+mod tcg;
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+use caisson_vmm::control::Exit;
+
+pub use choice::{Choice, Kind, choose};
+
+use crate::installation::{GuestImage, Installation};
+use crate::sandbox::Error as SandboxError;
+use crate::sandbox::program::Killer;
+
+/// Why no machine can be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// KVM was asked for and can't be used.
+    #[error("{0}")]
+    Kvm(String),
+    /// Emulation was asked for and there is no QEMU.
+    #[error(
+        "qemu-system-x86_64 not found on PATH: install it (Debian: qemu-system-x86), or name it with `qemu` in the configuration"
+    )]
+    NoQemu,
+    /// The distribution's kernel has no way to find devices without ACPI.
+    #[error(
+        "the distribution's kernel needs ACPI, which machine kvm does not have: build caisson's own with `make kernel`, or choose machine tcg"
+    )]
+    StockOnKvm,
+    /// A kernel that is not one.
+    #[error("guest kernel {path}: {reason}")]
+    Kernel {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// What one machine is made of. Every descriptor is opened by the owner.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) vcpus: u8,
+    pub(crate) mem_mib: u32,
+    pub(crate) memory: OwnedFd,
+    pub(crate) image: GuestImage,
+    /// Front end of the file server.
+    pub(crate) fs: UnixStream,
+    /// The device's end of the channel for the guest's connections.
+    pub(crate) vsock_channel: OwnedFd,
+    /// Where the guest's console goes.
+    pub(crate) console: OwnedFd,
+}
+
+/// A machine that was started.
+pub(crate) enum Machine {
+    /// `caisson-vmm`.
+    Kvm(kvm::Machine),
+    /// QEMU with our vsock back end.
+    Tcg(tcg::Machine),
+}
+
+impl Machine {
+    /// Starts a machine of the chosen kind.
+    pub(crate) fn start(
+        choice: &Choice,
+        installation: &Installation,
+        parts: Parts,
+    ) -> Result<Self, SandboxError> {
+        match &choice.kind {
+            Kind::Kvm => Ok(Self::Kvm(kvm::Machine::start(installation, parts)?)),
+            Kind::Tcg { qemu } => Ok(Self::Tcg(tcg::Machine::start(installation, qemu, parts)?)),
+        }
+    }
+
+    /// Handles that end every process of the machine.
+    pub(crate) fn killers(&self) -> Result<Vec<Killer>, SandboxError> {
+        match self {
+            Self::Kvm(machine) => machine.killers(),
+            Self::Tcg(machine) => machine.killers(),
+        }
+    }
+
+    /// Waits for the machine's end.
+    pub(crate) fn wait(self) -> Exit {
+        match self {
+            Self::Kvm(machine) => machine.wait(),
+            Self::Tcg(machine) => machine.wait(),
+        }
+    }
+}
+
+/// Opens a guest kernel and says what is wrong with it before a machine does.
+fn open_kernel(image: &GuestImage) -> Result<File, SandboxError> {
+    use std::os::unix::fs::FileExt;
+    let kernel_error = |reason: String| Error::Kernel {
+        path: image.kernel.display().to_string(),
+        reason,
+    };
+    let file = File::open(&image.kernel).map_err(|err| kernel_error(err.to_string()))?;
+    let mut head = [0; 20];
+    file.read_exact_at(&mut head, 0)
+        .map_err(|_| kernel_error("truncated; build it again with `make kernel`".into()))?;
+    let elf_x86_64 = head.starts_with(b"\x7fELF\x02\x01") && head[18..20] == [0x3e, 0];
+    if elf_x86_64 {
+        return Ok(file);
+    }
+    Err(kernel_error("not an uncompressed x86-64 vmlinux".into()).into())
+}

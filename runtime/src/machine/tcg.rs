@@ -1,0 +1,190 @@
+//! A machine in QEMU's emulation, for hosts without hardware virtualization.
+//!
+//! Owns QEMU's command line and the reading of how it ended. The guest is the
+//! same as on KVM; vsock comes from `caisson-vsock`, our device code as a
+//! vhost-user back end, because such hosts rarely have /dev/vhost-vsock.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use caisson_protocol::{GUEST_CID, POWER_OFF_PORT, SHARE_TAG};
+use caisson_vmm::control::Exit;
+use serde::Serialize;
+
+use super::{Parts, open_kernel};
+use crate::installation::{GuestImage, Installation, KernelKind};
+use crate::sandbox::Error;
+use crate::sandbox::program::{Killer, Program, Running};
+
+/// Without a keyboard controller the guest resets by a triple fault.
+const CMDLINE: &str = "quiet panic=-1 reboot=t,panic_warm console=hvc0 8250.nr_uarts=0 \
+                       random.trust_cpu=on cryptomgr.notests";
+/// Where Linux notes before a reset whether it panicked (`reboot=panic_warm`).
+const WARM_RESET_FLAG: u64 = 0x472;
+const WARM_RESET: u16 = 0x1234;
+
+/// A machine that QEMU emulates.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    qemu: Running,
+    vsock: Running,
+    memory: File,
+}
+
+/// What `caisson-vsock` reads from its descriptor 3.
+#[derive(Debug, Serialize)]
+struct VsockBackendSpec {
+    socket_fd: i32,
+    channel_fd: i32,
+    guest_cid: u32,
+}
+
+impl Machine {
+    pub(crate) fn start(
+        installation: &Installation,
+        qemu: &Path,
+        parts: Parts,
+    ) -> Result<Self, Error> {
+        let step = |name| move |source| Error::Step(name, source);
+        let kernel = open_kernel(&parts.image)?;
+        let memory = parts
+            .memory
+            .try_clone()
+            .map_err(step("share the guest's memory"))?;
+        let (vsock, vsock_front) = start_vsock(installation, parts.vsock_channel)?;
+
+        let mut program = Program::new(qemu.to_owned());
+        let numbers = Numbers {
+            memory: program.pass(parts.memory),
+            kernel: program.pass(kernel),
+            fs: program.pass(parts.fs),
+            vsock: program.pass(vsock_front),
+            console: program.pass(parts.console),
+        };
+        let mut arguments = arguments(&numbers, &parts.image, parts.vcpus, parts.mem_mib);
+        arguments.extend(firmware_folder(qemu));
+        let qemu = program.arguments(arguments).spawn(&())?;
+        Ok(Self {
+            qemu,
+            vsock,
+            memory: memory.into(),
+        })
+    }
+
+    pub(crate) fn killers(&self) -> Result<Vec<Killer>, Error> {
+        Ok(vec![self.qemu.killer()?, self.vsock.killer()?])
+    }
+
+    /// QEMU ends when the guest powers off (through the debug-exit port) or
+    /// resets (`-no-reboot`); the guest's memory outlives it and tells which.
+    pub(crate) fn wait(mut self) -> Exit {
+        let ending = self.qemu.wait();
+        self.vsock.wait();
+        let mut flag = [0; 2];
+        let read = self.memory.read_exact_at(&mut flag, WARM_RESET_FLAG);
+        let panicked = read.is_ok() && u16::from_le_bytes(flag) == WARM_RESET;
+        if panicked {
+            return Exit::Panic;
+        }
+        // The port's exit code is the value written, doubled, plus one.
+        let power_off = format!(
+            "exit status: {}",
+            u32::from(caisson_protocol::POWER_OFF_VALUE) * 2 + 1
+        );
+        match ending {
+            text if text.contains(&power_off) => Exit::PowerOff,
+            text if text.contains("exit status: 0") => Exit::Reboot,
+            message => Exit::Error { message },
+        }
+    }
+}
+
+fn start_vsock(
+    installation: &Installation,
+    channel: OwnedFd,
+) -> Result<(Running, UnixStream), Error> {
+    let (back, front) = UnixStream::pair().map_err(|err| Error::Step("make a socket pair", err))?;
+    let mut program = Program::new(installation.helper("caisson-vsock")?);
+    let spec = VsockBackendSpec {
+        socket_fd: program.pass(back),
+        channel_fd: program.pass(channel),
+        guest_cid: GUEST_CID,
+    };
+    Ok((program.spawn(&spec)?, front))
+}
+
+/// Descriptor numbers in QEMU.
+struct Numbers {
+    memory: i32,
+    kernel: i32,
+    fs: i32,
+    vsock: i32,
+    console: i32,
+}
+
+fn arguments(numbers: &Numbers, image: &GuestImage, vcpus: u8, mem_mib: u32) -> Vec<String> {
+    let Numbers {
+        memory,
+        kernel,
+        fs,
+        vsock,
+        console,
+    } = numbers;
+    let firmware = match image.kind {
+        KernelKind::Built => "acpi=off",
+        KernelKind::Stock => "acpi=on",
+    };
+    let words = [
+        "-nodefaults -no-user-config -display none -no-reboot".into(),
+        format!(
+            "-machine microvm,{firmware},pit=off,pic=off,rtc=on,isa-serial=off,memory-backend=ram"
+        ),
+        format!("-accel tcg -cpu max -smp {vcpus} -m {mem_mib}M"),
+        format!(
+            "-object memory-backend-file,id=ram,size={mem_mib}M,mem-path=/proc/self/fd/{memory},share=on"
+        ),
+        "-global virtio-mmio.force-legacy=false".into(),
+        format!("-kernel /proc/self/fd/{kernel}"),
+        format!(
+            "-chardev socket,id=fs,fd={fs} -device vhost-user-fs-device,chardev=fs,tag={SHARE_TAG}"
+        ),
+        format!(
+            "-chardev socket,id=vsock,fd={vsock} -device vhost-user-vsock-device,chardev=vsock"
+        ),
+        format!("-add-fd fd={console},set=1 -chardev file,id=console,path=/dev/fdset/1,append=on"),
+        "-device virtio-serial-device,max_ports=1 -device virtconsole,chardev=console".into(),
+        "-device virtio-rng-device -device virtio-balloon-device,free-page-reporting=on".into(),
+        format!("-device isa-debug-exit,iobase={POWER_OFF_PORT:#x},iosize=1"),
+    ];
+    let mut arguments: Vec<String> = words
+        .iter()
+        .flat_map(|line| line.split(' '))
+        .map(str::to_owned)
+        .collect();
+    // These two may hold blanks.
+    arguments.extend(["-initrd".into(), image.initramfs.display().to_string()]);
+    // Without an early frequency a busy host's guest hangs in timer calibration.
+    let tsc_khz = crate::sys::tsc_khz();
+    arguments.extend([
+        "-append".into(),
+        format!("{CMDLINE} tsc_early_khz={tsc_khz}"),
+    ]);
+    arguments
+}
+
+/// A QEMU outside the system's folders brings its firmware along.
+fn firmware_folder(qemu: &Path) -> Vec<String> {
+    let folder: Option<PathBuf> = qemu
+        .canonicalize()
+        .ok()
+        .and_then(|path| Some(path.parent()?.parent()?.join("share/qemu")));
+    match folder {
+        Some(folder) if folder.is_dir() && !folder.starts_with("/usr") => {
+            vec!["-L".into(), folder.display().to_string()]
+        }
+        _ => Vec::new(),
+    }
+}

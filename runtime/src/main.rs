@@ -1,0 +1,9 @@
+//! The `caisson` command: parse, run one verb, print one error line, exit.
+//!
+//! Owns the exit code and nothing else; the verbs are in `caisson::cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(caisson::cli::main(std::env::args_os()))
+}

@@ -1,0 +1,128 @@
+//! What can be asked of a container's owner, and what it answers.
+//!
+//! Owns the types alone. Both ends are one program of one version, started
+//! from one file, so the form needs no version of its own.
+
+use serde::{Deserialize, Serialize};
+
+/// Asked by a command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// What the container is doing. Answer: [`Reply::Status`].
+    Status,
+    /// Runs the created container's program. Answer: [`Reply::Done`].
+    Start,
+    /// Sends a signal. Answer: [`Reply::Done`].
+    Kill {
+        /// Signal number.
+        signal: i32,
+        /// To every process of the container.
+        all: bool,
+    },
+    /// Lists the container's processes. Answer: [`Reply::Processes`].
+    Processes,
+    /// Runs one more process. Answer: [`Reply::Started`] with the descriptors of
+    /// its streams, later [`Reply::Exited`] on the same connection. Closing the
+    /// connection before kills the process.
+    Exec(ExecRequest),
+    /// Signals the process that this connection started. Answer: none.
+    Signal {
+        /// Signal number.
+        signal: i32,
+    },
+    /// Resizes the terminal of the process that this connection started. Answer: none.
+    Resize {
+        /// Lines.
+        rows: u16,
+        /// Characters in a line.
+        columns: u16,
+    },
+}
+
+/// One more process in a container.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ExecRequest {
+    /// OCI `process` object.
+    pub process: serde_json::Value,
+    /// The process has a terminal.
+    pub terminal: bool,
+    /// The caller has something to read from; else /dev/null.
+    pub stdin: bool,
+}
+
+/// Answered by the owner.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// It was done.
+    Done,
+    /// It could not be done.
+    Failed {
+        /// One line: the cause.
+        message: String,
+    },
+    /// The container's status.
+    Status(Status),
+    /// The container's processes.
+    Processes(Vec<ProcessEntry>),
+    /// The process runs. The message carries the descriptors of its streams, in
+    /// the order stdin (if asked), stdout, stderr (if no terminal).
+    Started,
+    /// The process has ended and its output was handed over up to these counts.
+    Exited {
+        /// Exit code, or 128 plus the signal.
+        status: u8,
+        /// Bytes of standard output.
+        stdout_bytes: u64,
+        /// Bytes of standard error.
+        stderr_bytes: u64,
+    },
+}
+
+/// Status of a container (runtime-spec, runtime.md#state).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Its machine is being started.
+    Creating,
+    /// Set up; its program does not run yet.
+    Created,
+    /// Its program runs.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Ended.
+    Stopped,
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+/// A process as `ps` shows it. Ids are those of the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessEntry {
+    /// Process id in the guest.
+    pub pid: u32,
+    /// Parent's id in the guest.
+    pub parent_pid: u32,
+    /// User id.
+    pub uid: u32,
+    /// CPU time in milliseconds.
+    pub cpu_ms: u64,
+    /// Start, nanoseconds since the epoch.
+    pub started_unix_ns: u64,
+    /// Controlling terminal.
+    pub tty: String,
+    /// Command line.
+    pub command: String,
+}

@@ -1,0 +1,230 @@
+//! Carries messages between a command and a container's owner: a length, JSON,
+//! and descriptors beside the length.
+//!
+//! Owns framing and descriptor passing. Both ends are trusted (the socket lies
+//! in a folder only its user can enter), but lengths are limited all the same.
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Longest message in bytes: a process with the most arguments Linux allows fits.
+const MAX_MESSAGE_LEN: u32 = 8 << 20;
+/// Descriptors beside one message at most.
+const MAX_DESCRIPTORS: usize = 4;
+
+/// Why a message did not get through.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The other end is gone.
+    #[error("the container's owner is gone")]
+    Closed,
+    /// The socket failed.
+    #[error("talk to the container's owner")]
+    Io(#[from] io::Error),
+    /// What arrived is not a message.
+    #[error("message of the container's owner")]
+    Decode(#[source] serde_json::Error),
+    /// A message that would never end.
+    #[error("message of {0} bytes is too long")]
+    TooLong(u64),
+}
+
+/// One end of a connection between a command and an owner.
+#[derive(Debug)]
+pub struct Connection {
+    stream: UnixStream,
+}
+
+/// Connects to the owner that listens at `socket`.
+///
+/// # Errors
+/// [`Error::Closed`] when no one listens.
+pub fn connect(socket: &Path) -> Result<Connection, Error> {
+    let stream =
+        at_any_length(socket, |path| UnixStream::connect(path)).map_err(|err| {
+            match err.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::Closed,
+                _ => Error::Io(err),
+            }
+        })?;
+    Ok(Connection { stream })
+}
+
+/// Listens at `socket`.
+///
+/// # Errors
+/// When the socket can't be made.
+pub fn listen(socket: &Path) -> io::Result<UnixListener> {
+    at_any_length(socket, |path| UnixListener::bind(path))
+}
+
+/// Socket addresses hold 107 bytes of path; a state folder may be deeper, so
+/// the folder is opened and named by its descriptor.
+pub(crate) fn at_any_length<T>(
+    socket: &Path,
+    call: impl FnOnce(&Path) -> io::Result<T>,
+) -> io::Result<T> {
+    let (Some(folder), Some(name)) = (socket.parent(), socket.file_name()) else {
+        return call(socket);
+    };
+    let folder = File::open(folder)?;
+    call(
+        &Path::new("/proc/self/fd")
+            .join(folder.as_raw_fd().to_string())
+            .join(name),
+    )
+}
+
+impl From<UnixStream> for Connection {
+    fn from(stream: UnixStream) -> Self {
+        Self { stream }
+    }
+}
+
+impl Connection {
+    /// A second handle of the same connection, for another thread.
+    ///
+    /// # Errors
+    /// When descriptors have run out.
+    pub fn duplicate(&self) -> io::Result<Self> {
+        Ok(Self {
+            stream: self.stream.try_clone()?,
+        })
+    }
+
+    /// Sends a message with descriptors beside it.
+    ///
+    /// # Errors
+    /// When the other end is gone.
+    pub fn send<T: Serialize>(&self, message: &T, descriptors: &[RawFd]) -> Result<(), Error> {
+        let body = serde_json::to_vec(message).map_err(Error::Decode)?;
+        let length = u32::try_from(body.len())
+            .ok()
+            .filter(|length| *length <= MAX_MESSAGE_LEN)
+            .ok_or(Error::TooLong(body.len() as u64))?;
+        let head = length.to_le_bytes();
+        let rights = [ControlMessage::ScmRights(descriptors)];
+        let rights = if descriptors.is_empty() {
+            &rights[..0]
+        } else {
+            &rights[..]
+        };
+        let fd = self.stream.as_raw_fd();
+        sendmsg::<()>(
+            fd,
+            &[IoSlice::new(&head)],
+            rights,
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        )
+        .map_err(|errno| lost(errno.into()))?;
+        (&self.stream).write_all(&body).map_err(lost)
+    }
+
+    /// Waits for a message and the descriptors beside it.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] when the other end has closed.
+    pub fn receive<T: DeserializeOwned>(&self) -> Result<(T, Vec<OwnedFd>), Error> {
+        let (length, descriptors) = self.receive_head()?;
+        if length > MAX_MESSAGE_LEN {
+            return Err(Error::TooLong(length.into()));
+        }
+        let mut body = vec![0; length as usize];
+        (&self.stream).read_exact(&mut body).map_err(lost)?;
+        let message = serde_json::from_slice(&body).map_err(Error::Decode)?;
+        Ok((message, descriptors))
+    }
+
+    fn receive_head(&self) -> Result<(u32, Vec<OwnedFd>), Error> {
+        let mut head = [0; 4];
+        let mut space = nix::cmsg_space!([RawFd; MAX_DESCRIPTORS]);
+        let mut parts = [IoSliceMut::new(&mut head)];
+        let flags = MsgFlags::MSG_WAITALL | MsgFlags::MSG_CMSG_CLOEXEC;
+        let fd = self.stream.as_raw_fd();
+        let message = recvmsg::<()>(fd, &mut parts, Some(&mut space), flags)
+            .map_err(|errno| lost(errno.into()))?;
+        let descriptors = owned(message.cmsgs().map_err(io::Error::from)?);
+        if message.bytes < 4 {
+            return Err(Error::Closed);
+        }
+        Ok((u32::from_le_bytes(head), descriptors))
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+/// Takes what SCM_RIGHTS carried.
+pub(crate) fn owned(messages: impl Iterator<Item = ControlMessageOwned>) -> Vec<OwnedFd> {
+    let mut descriptors = Vec::new();
+    for message in messages {
+        if let ControlMessageOwned::ScmRights(numbers) = message {
+            descriptors.extend(numbers.into_iter().map(crate::sys::adopt));
+        }
+    }
+    descriptors
+}
+
+fn lost(err: io::Error) -> Error {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    match err.kind() {
+        BrokenPipe | ConnectionReset | UnexpectedEof => Error::Closed,
+        _ => Error::Io(err),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::owner::{Reply, Request};
+
+    fn pair() -> (Connection, Connection) {
+        let (one, other) = UnixStream::pair().unwrap();
+        (one.into(), other.into())
+    }
+
+    #[test]
+    fn a_message_arrives_with_its_descriptors() {
+        let (one, other) = pair();
+        let file = File::open("/dev/null").unwrap();
+        one.send(&Reply::Started, &[file.as_raw_fd(), file.as_raw_fd()])
+            .unwrap();
+        let (reply, descriptors) = other.receive::<Reply>().unwrap();
+        assert_eq!(reply, Reply::Started);
+        assert_eq!(descriptors.len(), 2);
+    }
+
+    #[test]
+    fn a_closed_end_and_a_too_long_message_are_told_apart() {
+        let (one, other) = pair();
+        drop(one);
+        assert!(matches!(other.receive::<Request>(), Err(Error::Closed)));
+        let (one, other) = pair();
+        (&one.stream).write_all(&u32::MAX.to_le_bytes()).unwrap();
+        assert!(matches!(other.receive::<Request>(), Err(Error::TooLong(_))));
+    }
+
+    #[test]
+    fn a_socket_below_a_long_path_can_be_reached() {
+        let folder = std::env::temp_dir()
+            .join(format!("caisson-wire-{}", std::process::id()))
+            .join("x".repeat(150));
+        std::fs::create_dir_all(&folder).unwrap();
+        let listener = listen(&folder.join("s")).unwrap();
+        connect(&folder.join("s")).unwrap();
+        drop(listener);
+        assert!(matches!(connect(&folder.join("s")), Err(Error::Closed)));
+        std::fs::remove_dir_all(folder.parent().unwrap()).unwrap();
+    }
+}

@@ -1,0 +1,294 @@
+//! `Plan`: every decision about one container, made once, as plain data.
+//!
+//! Owns the decisions: the size of the machine, what of the host is shared,
+//! what the guest is asked to do. Does nothing itself: no file, no process, no
+//! clock. Fields that can't be applied are refused by `refusal` before.
+
+use std::path::{Path, PathBuf};
+
+use caisson_protocol::SHARE_PATH;
+use caisson_vmm::spec::{MAX_MEM_MIB, MAX_VCPUS};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Spec};
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::Bundle;
+use crate::installation::MachineChoice;
+use crate::refusal;
+
+/// Memory that kernel, agent and page tables need beside the container's limit, in MiB.
+pub const GUEST_OVERHEAD_MIB: u32 = 64;
+/// Memory of a machine whose container has no limit, in MiB.
+pub const DEFAULT_MEM_MIB: u32 = 512;
+/// Virtual CPUs of a machine whose container has no quota, if the host has them.
+pub const DEFAULT_VCPUS: u8 = 2;
+/// Annotation that chooses the machine of one container: `auto`, `kvm` or `tcg`.
+pub const MACHINE_ANNOTATION: &str = "dev.caisson.machine";
+
+/// What can't be planned.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A field of config.json that caisson can't apply.
+    #[error(transparent)]
+    Refused(#[from] refusal::Error),
+    /// An annotation of ours has a value it can't have.
+    #[error("annotation {MACHINE_ANNOTATION}: {message}")]
+    Annotation {
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A bind mount says nothing of what to bind.
+    #[error("mounts: {} has no source", destination.display())]
+    MountSource {
+        /// Where it should appear.
+        destination: PathBuf,
+    },
+    /// The planned configuration can't be written as JSON.
+    #[error("write the guest's configuration")]
+    Encode(#[source] serde_json::Error),
+}
+
+/// What a plan depends on, beside the bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostFacts {
+    /// CPUs this process may run on.
+    pub cpus: u8,
+    /// The administrator's default memory, in MiB.
+    pub default_mem_mib: Option<u32>,
+    /// The administrator's default vCPUs.
+    pub default_vcpus: Option<u8>,
+    /// The administrator's choice of machine.
+    pub machine: MachineChoice,
+}
+
+/// Every decision about one container.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Kind of machine to use.
+    pub machine: PlannedMachine,
+    /// Virtual CPUs.
+    pub vcpus: u8,
+    /// Guest memory in MiB.
+    pub mem_mib: u32,
+    /// The network namespace on the host's side.
+    pub network: Network,
+    /// Host folders and files that the guest may see.
+    pub shares: Vec<Share>,
+    /// config.json as the agent gets it.
+    pub guest_spec: serde_json::Value,
+    /// The process has a terminal.
+    pub terminal: bool,
+}
+
+/// Serializable mirror of [`MachineChoice`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlannedMachine {
+    /// Whichever works.
+    Auto,
+    /// caisson's own monitor.
+    Kvm,
+    /// QEMU's emulation.
+    Tcg,
+}
+
+/// The network namespace in which the container's owner lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Network {
+    /// A new one.
+    Own,
+    /// One that the caller made.
+    Join(PathBuf),
+}
+
+/// One folder or file of the host that the guest sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// Absolute path on the host.
+    pub source: PathBuf,
+    /// Path below the share's root.
+    pub target: PathBuf,
+    /// The file server refuses writes.
+    pub read_only: bool,
+    /// Mounts below the source are seen too.
+    pub recursive: bool,
+}
+
+/// Decides everything about the container `id` of `bundle`.
+///
+/// # Errors
+/// When the configuration asks for what caisson can't apply.
+pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error> {
+    refusal::check(&bundle.raw)?;
+    let mut spec = bundle.spec.clone();
+    let mut shares = vec![share_rootfs(id, bundle)];
+    share_binds(id, &bundle.path, &mut spec, &mut shares)?;
+    let network = take_network(&mut spec);
+    rewrite_for_guest(id, &mut spec);
+    let resources = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.resources().as_ref());
+    Ok(Plan {
+        machine: choose_machine(&bundle.spec, facts)?,
+        vcpus: vcpus(resources, facts),
+        mem_mib: mem_mib(resources, facts),
+        network,
+        shares,
+        terminal: spec
+            .process()
+            .as_ref()
+            .and_then(|process| process.terminal())
+            .unwrap_or(false),
+        guest_spec: serde_json::to_value(&spec).map_err(Error::Encode)?,
+    })
+}
+
+fn choose_machine(spec: &Spec, facts: &HostFacts) -> Result<PlannedMachine, Error> {
+    let wish = spec
+        .annotations()
+        .as_ref()
+        .and_then(|all| all.get(MACHINE_ANNOTATION));
+    let choice = match wish {
+        Some(text) => text
+            .parse()
+            .map_err(|message| Error::Annotation { message })?,
+        None => facts.machine,
+    };
+    Ok(match choice {
+        MachineChoice::Auto => PlannedMachine::Auto,
+        MachineChoice::Kvm => PlannedMachine::Kvm,
+        MachineChoice::Tcg => PlannedMachine::Tcg,
+    })
+}
+
+/// One vCPU for each begun CPU of the quota, but no more than the host has:
+/// threads beyond that only wait for each other.
+fn vcpus(resources: Option<&LinuxResources>, facts: &HostFacts) -> u8 {
+    let host = facts.cpus.clamp(1, MAX_VCPUS);
+    let default = facts.default_vcpus.unwrap_or(DEFAULT_VCPUS).clamp(1, host);
+    let cpu = resources.and_then(|resources| resources.cpu().as_ref());
+    let Some((quota, period)) =
+        cpu.and_then(|cpu| Some((cpu.quota()?, cpu.period().unwrap_or(100_000))))
+    else {
+        return default;
+    };
+    match u64::try_from(quota) {
+        Ok(quota) if quota > 0 && period > 0 => u8::try_from(quota.div_ceil(period))
+            .unwrap_or(u8::MAX)
+            .clamp(1, host),
+        _ => default,
+    }
+}
+
+/// The limit plus what the guest itself needs; the exact limit is the guest cgroup's.
+fn mem_mib(resources: Option<&LinuxResources>, facts: &HostFacts) -> u32 {
+    let limit = resources
+        .and_then(|resources| resources.memory().as_ref()?.limit())
+        .and_then(|bytes| u64::try_from(bytes).ok())
+        .filter(|bytes| *bytes > 0);
+    let default = facts.default_mem_mib.unwrap_or(DEFAULT_MEM_MIB);
+    let wanted = match limit {
+        Some(bytes) => u32::try_from(bytes.div_ceil(1 << 20))
+            .unwrap_or(MAX_MEM_MIB)
+            .saturating_add(GUEST_OVERHEAD_MIB),
+        None => default,
+    };
+    wanted.clamp(GUEST_OVERHEAD_MIB, MAX_MEM_MIB)
+}
+
+fn share_rootfs(id: &str, bundle: &Bundle) -> Share {
+    let read_only = bundle
+        .spec
+        .root()
+        .as_ref()
+        .and_then(|root| root.readonly())
+        .unwrap_or(false);
+    Share {
+        source: bundle.rootfs.clone(),
+        target: Path::new(id).join("rootfs"),
+        read_only,
+        recursive: true,
+    }
+}
+
+/// Each bind mount becomes a share, and its source the guest's path of it.
+fn share_binds(
+    id: &str,
+    bundle: &Path,
+    spec: &mut Spec,
+    shares: &mut Vec<Share>,
+) -> Result<(), Error> {
+    let Some(mut mounts) = spec.mounts().clone() else {
+        return Ok(());
+    };
+    for (number, mount) in mounts.iter_mut().filter(|mount| is_bind(mount)).enumerate() {
+        let source = mount.source().clone().ok_or_else(|| Error::MountSource {
+            destination: mount.destination().clone(),
+        })?;
+        let target = Path::new(id).join("mounts").join(number.to_string());
+        mount.set_source(Some(Path::new(SHARE_PATH).join(&target)));
+        shares.push(Share {
+            source: bundle.join(source),
+            target,
+            read_only: has_option(mount, &["ro", "rro"]),
+            recursive: has_option(mount, &["rbind"]),
+        });
+    }
+    spec.set_mounts(Some(mounts));
+    Ok(())
+}
+
+fn is_bind(mount: &Mount) -> bool {
+    mount.typ().as_deref() == Some("bind") || has_option(mount, &["bind", "rbind"])
+}
+
+/// The last of two contrary options counts, but `ro` has no contrary that a
+/// caller would write after it other than `rw`.
+fn has_option(mount: &Mount, names: &[&str]) -> bool {
+    let options = mount.options().as_deref().unwrap_or(&[]);
+    let set = options
+        .iter()
+        .any(|option| names.contains(&option.as_str()));
+    let undone = names.contains(&"ro") && options.last().is_some_and(|last| last == "rw");
+    set && !undone
+}
+
+/// The guest has no network namespace of the container's own: the machine is it.
+fn take_network(spec: &mut Spec) -> Network {
+    let mut network = Network::Own;
+    let Some(mut linux) = spec.linux().clone() else {
+        return network;
+    };
+    if let Some(mut namespaces) = linux.namespaces().clone() {
+        namespaces.retain(|namespace| {
+            if namespace.typ() != LinuxNamespaceType::Network {
+                return true;
+            }
+            if let Some(path) = namespace.path() {
+                network = Network::Join(path.clone());
+            }
+            false
+        });
+        linux.set_namespaces(Some(namespaces));
+    }
+    spec.set_linux(Some(linux));
+    network
+}
+
+fn rewrite_for_guest(id: &str, spec: &mut Spec) {
+    if let Some(mut root) = spec.root().clone() {
+        root.set_path(Path::new(SHARE_PATH).join(id).join("rootfs"));
+        spec.set_root(Some(root));
+    }
+    if let Some(mut linux) = spec.linux().clone() {
+        // The host's cgroup is the host's; in the guest one per container, by id.
+        linux.set_cgroups_path(None);
+        spec.set_linux(Some(linux));
+    }
+    spec.set_annotations(None);
+}
+
+#[cfg(test)]
+#[path = "plan_test.rs"]
+mod tests;

@@ -1,0 +1,101 @@
+//! Plans as plain data: no file, no process.
+
+use serde_json::json;
+
+use super::*;
+
+const FACTS: HostFacts = HostFacts {
+    cpus: 4,
+    default_mem_mib: None,
+    default_vcpus: None,
+    machine: MachineChoice::Auto,
+};
+
+fn bundle(change: impl FnOnce(&mut serde_json::Value)) -> Bundle {
+    let mut raw = json!({
+        "ociVersion": "1.2.0",
+        "root": {"path": "rootfs"},
+        "process": {"args": ["true"], "cwd": "/", "user": {"uid": 0, "gid": 0}},
+        "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
+        "linux": {"namespaces": [{"type": "pid"}, {"type": "network"}, {"type": "mount"}]},
+    });
+    change(&mut raw);
+    Bundle {
+        path: "/bundle".into(),
+        rootfs: "/bundle/rootfs".into(),
+        spec: serde_json::from_value(raw.clone()).unwrap(),
+        raw,
+    }
+}
+
+fn planned(change: impl FnOnce(&mut serde_json::Value)) -> Plan {
+    plan("web1", &bundle(change), &FACTS).unwrap()
+}
+
+#[test]
+fn without_limits_the_defaults_hold() {
+    let plan = planned(|_| {});
+    assert_eq!((plan.vcpus, plan.mem_mib), (DEFAULT_VCPUS, DEFAULT_MEM_MIB));
+    assert_eq!(plan.network, Network::Own);
+    assert_eq!(
+        plan.guest_spec["root"]["path"],
+        "/run/caisson/share/web1/rootfs"
+    );
+}
+
+#[test]
+fn a_quota_rounds_up_to_vcpus_and_stops_at_the_hosts() {
+    let with_quota = |quota: i64| {
+        planned(|raw| {
+            raw["linux"]["resources"] = json!({"cpu": {"quota": quota, "period": 100_000}});
+        })
+        .vcpus
+    };
+    assert_eq!(with_quota(50_000), 1);
+    assert_eq!(with_quota(150_000), 2);
+    assert_eq!(with_quota(1_000_000), 4);
+    assert_eq!(with_quota(-1), DEFAULT_VCPUS);
+}
+
+#[test]
+fn a_memory_limit_sizes_the_machine_with_the_guests_own_need() {
+    let plan = planned(|raw| {
+        raw["linux"]["resources"] = json!({"memory": {"limit": 256 << 20}});
+    });
+    assert_eq!(plan.mem_mib, 256 + GUEST_OVERHEAD_MIB);
+}
+
+#[test]
+fn a_bind_becomes_a_share_and_keeps_its_rights() {
+    let plan = planned(|raw| {
+        raw["mounts"] = json!([
+            {"destination": "/data", "source": "vol", "options": ["rbind", "ro"]},
+            {"destination": "/etc/hosts", "type": "bind", "source": "/tmp/hosts"},
+        ]);
+    });
+    let share = &plan.shares[1];
+    assert_eq!(share.source, Path::new("/bundle/vol"));
+    assert!(share.read_only && share.recursive);
+    assert!(!plan.shares[2].read_only);
+    assert_eq!(
+        plan.guest_spec["mounts"][1]["source"],
+        "/run/caisson/share/web1/mounts/1"
+    );
+}
+
+#[test]
+fn a_given_network_namespace_is_joined_on_the_host_and_not_in_the_guest() {
+    let plan = planned(|raw| {
+        raw["linux"]["namespaces"] = json!([{"type": "network", "path": "/run/netns/a"}]);
+    });
+    assert_eq!(plan.network, Network::Join("/run/netns/a".into()));
+    assert_eq!(plan.guest_spec["linux"]["namespaces"], json!([]));
+}
+
+#[test]
+fn the_annotation_beats_the_configuration() {
+    let plan = planned(|raw| raw["annotations"] = json!({"dev.caisson.machine": "tcg"}));
+    assert_eq!(plan.machine, PlannedMachine::Tcg);
+    let wrong = bundle(|raw| raw["annotations"] = json!({"dev.caisson.machine": "xen"}));
+    super::plan("web1", &wrong, &FACTS).unwrap_err();
+}

@@ -1,0 +1,79 @@
+//! Why a sandbox did not come up, or ended other than by its container's exit.
+
+use std::io;
+use std::path::PathBuf;
+
+/// What can go wrong between the order and the container's exit.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A step of the host's own work failed.
+    #[error("{0}")]
+    Step(&'static str, #[source] io::Error),
+    /// The container's network namespace can't be used.
+    #[error("network namespace {}", path.display())]
+    Network {
+        /// The file that stands for it.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A host path can't be shared with the guest.
+    #[error("share {}", path.display())]
+    Share {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A helper process could not be started.
+    #[error("start {}", program.display())]
+    Spawn {
+        /// The program.
+        program: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A part of caisson is missing.
+    #[error(transparent)]
+    Installation(#[from] crate::installation::Error),
+    /// No machine can be had.
+    #[error(transparent)]
+    Machine(#[from] crate::machine::Error),
+    /// The machine ended before its agent answered.
+    #[error("the machine ended before its agent was ready: {cause}")]
+    Boot {
+        /// Who ended and why, with its last words.
+        cause: String,
+    },
+    /// The agent did not answer in time.
+    #[error("the guest's agent was not ready within {limit_s} s{last_words}")]
+    BootTimeout {
+        /// The limit in seconds.
+        limit_s: u64,
+        /// The last lines of the guest's console.
+        last_words: String,
+    },
+    /// The agent refused or failed.
+    #[error("{0}")]
+    Agent(String),
+    /// The state folder can't be written.
+    #[error(transparent)]
+    Store(#[from] crate::store::Error),
+    /// The terminal can't be handed to the caller.
+    #[error("console socket {}", path.display())]
+    ConsoleSocket {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Names the step that an I/O error belongs to.
+pub(crate) fn step(name: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Step(name, source)
+}

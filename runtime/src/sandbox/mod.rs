@@ -1,0 +1,23 @@
+//! The resident owner of one machine and of the container in it.
+//!
+//! `order` is what it is told, `monitor` its life from boot to exit, `boot`
+//! the way up. The rest are its parts: `program` spawns confined helpers,
+//! `share` cuts out what the guest may see, `streams` takes the guest's
+//! connections, `agent` speaks to the guest, `requests` answers other
+//! commands, `tail` keeps the last words of everyone.
+
+mod agent;
+mod boot;
+mod error;
+mod monitor;
+mod network;
+mod order;
+pub(crate) mod program;
+mod requests;
+mod share;
+mod streams;
+pub(crate) mod tail;
+
+pub use error::Error;
+pub use monitor::run;
+pub use order::{Order, Outcome};

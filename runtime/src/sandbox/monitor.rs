@@ -1,0 +1,290 @@
+//! The life of a container's owner, from its order to its container's exit.
+//!
+//! ```text
+//!  order -> boot -> create in the guest -> "created" told -> events ... -> exit
+//!              \-> failed: told, nothing left
+//! ```
+//! Owns the one loop in which everything that happens to the sandbox arrives
+//! as an [`Event`]. Its process is the container's pid for callers, so it ends
+//! with the container's status.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
+
+use caisson_protocol::client::agent::Exited;
+use caisson_protocol::client::agent::event::Kind as AgentEvent;
+use caisson_vmm::control::Exit;
+
+use super::agent::{Agent, ProcessName};
+use super::boot::{Sandbox, boot, said};
+use super::error::{Error, step};
+use super::requests::{Desk, Ports};
+use super::{Order, Outcome, network};
+use crate::log::{Format, Level, Log};
+use crate::owner::{self, Connection};
+use crate::session::release_standard_streams;
+use crate::signals::HeldBack;
+use crate::stdio::{self, HostStdio, Output};
+use crate::store::Store;
+use crate::terminal::Pty;
+
+/// Status of a container whose machine died under it: as if killed.
+const KILLED: u8 = 137;
+/// The guest flushes its files in this time, or loses what is left.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+
+/// Everything that can happen to a sandbox.
+pub(crate) enum Event {
+    /// A signal has reached this process.
+    Signal(i32),
+    /// The agent has told something.
+    Agent(AgentEvent),
+    /// The machine has ended.
+    MachineEnded(Exit),
+    /// The file server has ended; how, and its last words.
+    FileServerEnded(String),
+}
+
+/// Carries the order out; the answer is the exit status of this process.
+#[must_use]
+pub fn run(order: &Order, caller: Connection) -> u8 {
+    let format = if order.log_json {
+        Format::Json
+    } else {
+        Format::Text
+    };
+    let log = Log::open(order.log.as_deref(), format, order.debug).unwrap_or_default();
+    match Monitor::start(order, &log) {
+        Ok(monitor) => {
+            caller.send(&Outcome::Created, &[]).ok();
+            drop(caller);
+            monitor.live(&log)
+        }
+        Err(err) => {
+            let message = crate::cli::chain(&err);
+            caller.send(&Outcome::Failed { message }, &[]).ok();
+            1
+        }
+    }
+}
+
+struct Monitor {
+    sandbox: Sandbox,
+    desk: Arc<Desk>,
+    events: Receiver<Event>,
+    init: ProcessName,
+    terminal: Option<Pty>,
+    output: Output,
+}
+
+impl Monitor {
+    fn start(order: &Order, log: &Log) -> Result<Self, Error> {
+        let own_session = nix::unistd::setsid();
+        own_session.map_err(|errno| step("make a session")(errno.into()))?;
+        let signals = HeldBack::begin().map_err(step("hold signals back"))?;
+        network::enter(&order.plan.network)?;
+        let (sender, events) = mpsc::channel();
+        let sandbox = boot(order, log, &sender).map_err(|err| explain(err, &events))?;
+        let signal_events = sender.clone();
+        signals
+            .forward(move |signal| signal_events.send(Event::Signal(signal)).is_ok())
+            .map_err(step("pass signals on"))?;
+        follow_agent(&sandbox.agent, sender)?;
+
+        let terminal = open_terminal(order)?;
+        let host = host_stdio(terminal.as_ref())?;
+        let ports = Ports::reserve(
+            &sandbox.streams,
+            order.plan.terminal,
+            stdio::has_input(&host.stdin),
+        );
+        let spec = serde_json::to_vec(&order.plan.guest_spec).unwrap_or_default();
+        let created = sandbox.agent.create(&order.id, spec, ports.stdio());
+        let streams = created.and_then(|()| ports.take()).map_err(Error::Agent)?;
+        let output = stdio::copy(streams, host).map_err(step("copy standard streams"))?;
+
+        let entry = Store::new(&order.root)?.entry(&order.id)?;
+        let desk = Desk::new(&order.id, sandbox.agent.clone(), sandbox.streams.clone());
+        let listener = owner::listen(&entry.socket()).map_err(step("listen for commands"))?;
+        desk.open(listener)?;
+        entry.write(&order.record.owned_by_this_process())?;
+        release_caller(order)?;
+        let init = ProcessName {
+            container_id: order.id.clone(),
+            exec_id: String::new(),
+        };
+        let monitor = Self {
+            sandbox,
+            desk,
+            events,
+            init,
+            terminal,
+            output,
+        };
+        monitor.resize();
+        Ok(monitor)
+    }
+
+    /// Until the container's init, or the machine under it, has ended.
+    fn live(self, log: &Log) -> u8 {
+        let status = loop {
+            match self.events.recv() {
+                Ok(Event::Agent(AgentEvent::Exited(exited))) if exited.exec_id.is_empty() => {
+                    break self.exited(&exited);
+                }
+                Ok(Event::Agent(AgentEvent::Exited(exited))) => self.desk.exec_ended(&exited),
+                Ok(Event::Agent(AgentEvent::Oom(_))) => {
+                    log.write_if_file(Level::Warning, "the container ran out of memory");
+                }
+                Ok(Event::Agent(_)) => {}
+                Ok(Event::Signal(signal)) => self.signal(signal),
+                Ok(Event::MachineEnded(reason)) => break self.lost(&reason.to_string(), log),
+                Ok(Event::FileServerEnded(how)) => break self.lost(&self.first_cause(how), log),
+                Err(_) => break self.lost("every source of events is gone", log),
+            }
+        };
+        self.desk.all_ended();
+        status
+    }
+
+    /// The container is over; the machine goes down in order, so that what the
+    /// guest still holds of shared files reaches the host.
+    fn exited(&self, exited: &Exited) -> u8 {
+        self.desk.close();
+        self.output
+            .wait_for(exited.stdout_bytes, exited.stderr_bytes);
+        let asked = self.sandbox.agent.shut_down(SHUTDOWN_LIMIT);
+        if asked.is_ok() {
+            self.await_machine();
+        }
+        u8::try_from(exited.status).unwrap_or(u8::MAX)
+    }
+
+    fn await_machine(&self) {
+        while let Ok(event) = self.events.recv_timeout(SHUTDOWN_LIMIT) {
+            match event {
+                Event::MachineEnded(_) => break,
+                Event::Agent(AgentEvent::Exited(exited)) => self.desk.exec_ended(&exited),
+                _ => {}
+            }
+        }
+    }
+
+    /// A machine takes its file server with it: then the machine is the cause.
+    fn first_cause(&self, how: String) -> String {
+        match self.events.recv_timeout(Duration::from_millis(500)) {
+            Ok(Event::MachineEnded(reason @ (Exit::Panic | Exit::TripleFault | Exit::Reboot))) => {
+                reason.to_string()
+            }
+            Ok(Event::MachineEnded(Exit::PowerOff | Exit::Stopped)) | Err(_) => how,
+            Ok(Event::MachineEnded(reason)) => format!("{how}; {reason}"),
+            Ok(_) => how,
+        }
+    }
+
+    fn lost(&self, cause: &str, log: &Log) -> u8 {
+        self.desk.close();
+        self.sandbox.killers.kill();
+        let said = said(&self.sandbox.console);
+        log.write(
+            Level::Error,
+            &format!("container {}: {cause}{said}", self.init.container_id),
+        );
+        KILLED
+    }
+
+    fn signal(&self, signal: i32) {
+        if signal == nix::libc::SIGWINCH {
+            return self.resize();
+        }
+        let sent = self.sandbox.agent.signal(&self.init, signal, false);
+        // The process may just have ended; its exit is on the way.
+        drop(sent);
+    }
+
+    fn resize(&self) {
+        let Some((rows, columns)) = self.terminal.as_ref().and_then(Pty::size) else {
+            return;
+        };
+        self.sandbox.agent.resize(&self.init, rows, columns).ok();
+    }
+}
+
+/// The agent's events, from a thread of their own.
+fn follow_agent(agent: &Agent, events: Sender<Event>) -> Result<(), Error> {
+    let agent = agent.clone();
+    let work = move || {
+        let mut after = 0;
+        while let Ok(event) = agent.next_event(after) {
+            after = event.number;
+            if event
+                .kind
+                .is_some_and(|kind| events.send(Event::Agent(kind)).is_err())
+            {
+                break;
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("events".into())
+        .stack_size(128 * 1024)
+        .spawn(work)
+        .map(drop)
+        .map_err(step("start a thread"))
+}
+
+/// A boot that got no agent has a better reason if something has ended.
+fn explain(err: Error, events: &Receiver<Event>) -> Error {
+    let Error::BootTimeout { last_words, .. } = &err else {
+        return err;
+    };
+    let mut causes = Vec::new();
+    while let Ok(event) = events.recv_timeout(Duration::from_millis(500)) {
+        match event {
+            Event::MachineEnded(reason) => causes.push(reason.to_string()),
+            Event::FileServerEnded(how) => causes.push(how),
+            _ => {}
+        }
+    }
+    if causes.is_empty() {
+        return err;
+    }
+    Error::Boot {
+        cause: format!("{}{last_words}", causes.join("; ")),
+    }
+}
+
+/// With a console socket the terminal is made here and its master given away;
+/// without, the caller's own terminal is used as it is.
+fn open_terminal(order: &Order) -> Result<Option<Pty>, Error> {
+    if !order.plan.terminal {
+        return Ok(None);
+    }
+    let pty = match &order.console_socket {
+        Some(socket) => Pty::hand_over(socket).map_err(|source| Error::ConsoleSocket {
+            path: socket.clone(),
+            source,
+        })?,
+        None => Pty::inherited().map_err(step("use this terminal"))?,
+    };
+    Ok(Some(pty))
+}
+
+fn host_stdio(terminal: Option<&Pty>) -> Result<HostStdio, Error> {
+    match terminal {
+        Some(pty) => HostStdio::terminal(pty.file()),
+        None => HostStdio::inherited(),
+    }
+    .map_err(step("take over standard streams"))
+}
+
+/// This process lives on: it must hold neither the caller's folder nor, where
+/// the streams were taken over, its descriptors.
+fn release_caller(order: &Order) -> Result<(), Error> {
+    std::env::set_current_dir("/").map_err(step("change to /"))?;
+    if order.console_socket.is_some() {
+        release_standard_streams().map_err(step("close standard streams"))?;
+    }
+    Ok(())
+}

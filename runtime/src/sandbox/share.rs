@@ -1,0 +1,95 @@
+//! What of the host the guest may see: detached mounts, served by `caisson-fs`.
+//!
+//! Owns the cutting-out and the start of the file server. The mounts live only
+//! in the server's own mount namespace, so nothing is left when it dies.
+
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use caisson_jail::detached::{Access, Tree, detach};
+use serde::Serialize;
+
+use super::error::{Error, step};
+use super::program::{Program, Running};
+use crate::owner::wire::at_any_length;
+use crate::plan::Share;
+
+const SOCKET: &str = "fs.sock";
+
+/// What `caisson-fs` reads from its descriptor 3.
+#[derive(Debug, Serialize)]
+struct ServerSpec {
+    socket_fd: i32,
+    shares: Vec<SharedTree>,
+    cache: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct SharedTree {
+    fd: i32,
+    path: std::path::PathBuf,
+    is_dir: bool,
+    read_only: bool,
+}
+
+/// Starts the file server for `shares`; the answer's stream is the front end's.
+pub(crate) fn serve(
+    program: std::path::PathBuf,
+    folder: &Path,
+    shares: &[Share],
+) -> Result<(Running, UnixStream), Error> {
+    let (listener, front_end) = socket(folder)?;
+    let mut program = Program::new(program);
+    let socket_fd = program.pass(listener);
+    let mut trees = Vec::with_capacity(shares.len());
+    for share in shares {
+        let (mount, is_dir) = cut_out(share)?;
+        trees.push(SharedTree {
+            fd: program.pass(mount),
+            path: share.target.clone(),
+            is_dir,
+            read_only: share.read_only,
+        });
+    }
+    let server = program.spawn(&ServerSpec {
+        socket_fd,
+        shares: trees,
+        cache: "auto",
+    })?;
+    Ok((server, front_end))
+}
+
+/// A listening socket with the only connection it will ever have. Its name
+/// lies in the container's private folder and is gone at once.
+fn socket(folder: &Path) -> Result<(UnixListener, UnixStream), Error> {
+    let path = folder.join(SOCKET);
+    let listener = at_any_length(&path, |path| UnixListener::bind(path))
+        .map_err(step("make the file server's socket"))?;
+    let stream = at_any_length(&path, |path| UnixStream::connect(path))
+        .map_err(step("connect to the file server's socket"))?;
+    std::fs::remove_file(&path).map_err(step("remove the file server's socket"))?;
+    Ok((listener, stream))
+}
+
+fn cut_out(share: &Share) -> Result<(std::os::fd::OwnedFd, bool), Error> {
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Share {
+        path: share.source.clone(),
+        source,
+    };
+    let source = share
+        .source
+        .canonicalize()
+        .map_err(|err| failed(err.into()))?;
+    let access = if share.read_only {
+        Access::ReadOnly
+    } else {
+        Access::AsMounted
+    };
+    let tree = if share.recursive {
+        Tree::Recursive
+    } else {
+        Tree::One
+    };
+    let mount = detach(&source, tree, access).map_err(|err| failed(err.into()))?;
+    Ok((mount, source.is_dir()))
+}

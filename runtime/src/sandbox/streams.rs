@@ -1,0 +1,170 @@
+//! Takes the connections that a guest opens and hands each to whoever expects it.
+//!
+//! Owns the port numbers of one machine. A port that no one expects is closed,
+//! so a hostile guest reaches nothing by guessing.
+
+use std::collections::HashMap;
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use caisson_protocol::FIRST_STREAM_PORT;
+use nix::sys::socket::{MsgFlags, recvmsg};
+
+use super::error::{Error, step};
+
+type Waiting = Mutex<HashMap<u32, SyncSender<UnixStream>>>;
+
+/// The guest's connections, by port. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Streams {
+    waiting: Arc<Waiting>,
+    used: Arc<AtomicU32>,
+}
+
+/// A connection that the guest is expected to open.
+#[derive(Debug)]
+pub(crate) struct Expected {
+    /// The port to tell the guest.
+    pub(crate) port: u32,
+    receiver: Receiver<UnixStream>,
+    waiting: Arc<Waiting>,
+}
+
+impl Streams {
+    /// Takes connections from the machine's channel until it closes.
+    pub(crate) fn serve(&self, channel: OwnedFd) -> Result<(), Error> {
+        let streams = self.clone();
+        std::thread::Builder::new()
+            .name("streams".into())
+            .stack_size(64 * 1024)
+            .spawn(move || streams.take_all(&channel))
+            .map_err(step("start a thread"))?;
+        Ok(())
+    }
+
+    fn take_all(&self, channel: &OwnedFd) {
+        while let Ok(Some((port, stream))) = receive(channel) {
+            let sender = self
+                .waiting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&port);
+            if let Some(sender) = sender {
+                sender.send(stream).ok();
+            }
+        }
+        // Nothing more will come: whoever still waits learns it at once.
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
+    /// Expects a connection on a port no one has used yet.
+    pub(crate) fn expect(&self) -> Expected {
+        let used = self.used.fetch_add(1, Ordering::Relaxed);
+        self.expect_at(FIRST_STREAM_PORT.wrapping_add(used))
+    }
+
+    /// Expects a connection on `port`.
+    pub(crate) fn expect_at(&self, port: u32) -> Expected {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(port, sender);
+        Expected {
+            port,
+            receiver,
+            waiting: Arc::clone(&self.waiting),
+        }
+    }
+}
+
+impl Expected {
+    /// Takes the connection, waiting `limit` for it at most.
+    pub(crate) fn take(&self, limit: Duration) -> Option<UnixStream> {
+        self.receiver.recv_timeout(limit).ok()
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.port);
+    }
+}
+
+/// One packet of the channel: a port and one stream.
+fn receive(channel: &OwnedFd) -> io::Result<Option<(u32, UnixStream)>> {
+    let mut port = [0; 4];
+    let mut space = nix::cmsg_space!([RawFd; 1]);
+    let mut parts = [IoSliceMut::new(&mut port)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(channel.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+    let stream = crate::owner::wire::owned(message.cmsgs()?).pop();
+    if message.bytes != 4 {
+        return Ok(None);
+    }
+    Ok(stream.map(|stream| (u32::from_le_bytes(port), UnixStream::from(stream))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{
+        AddressFamily, ControlMessage, SockFlag, SockType, sendmsg, socketpair,
+    };
+    use std::io::{IoSlice, Read};
+
+    fn channel() -> (OwnedFd, OwnedFd) {
+        let kind = SockType::SeqPacket;
+        socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC).unwrap()
+    }
+
+    fn connect(channel: &OwnedFd, port: u32) -> UnixStream {
+        let (guest, owner) = UnixStream::pair().unwrap();
+        let rights = [owner.as_raw_fd()];
+        let rights = [ControlMessage::ScmRights(&rights)];
+        let bytes = port.to_le_bytes();
+        let parts = [IoSlice::new(&bytes)];
+        sendmsg::<()>(
+            channel.as_raw_fd(),
+            &parts,
+            &rights,
+            MsgFlags::empty(),
+            None,
+        )
+        .unwrap();
+        guest
+    }
+
+    #[test]
+    fn an_expected_port_is_handed_over_and_any_other_is_closed() {
+        let (device, owner) = channel();
+        let streams = Streams::default();
+        streams.serve(owner).unwrap();
+        let expected = streams.expect();
+        let mut stranger = connect(&device, 7);
+        assert_eq!(stranger.read(&mut [0]).unwrap(), 0);
+        let _guest = connect(&device, expected.port);
+        assert!(expected.take(Duration::from_secs(10)).is_some());
+    }
+
+    #[test]
+    fn a_dead_machine_wakes_whoever_waits() {
+        let (device, owner) = channel();
+        let streams = Streams::default();
+        let expected = streams.expect();
+        streams.serve(owner).unwrap();
+        drop(device);
+        assert!(expected.take(Duration::from_secs(60)).is_none());
+    }
+}

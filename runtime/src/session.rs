@@ -1,0 +1,174 @@
+//! One more process in a container, seen from the host process that stands
+//! for it: streams, signals, size, exit status.
+//!
+//! Owns the conversation with the container's owner. Whoever asked may stay in
+//! the foreground or leave this process behind; it is the same session.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use crate::owner::{self, Connection, ExecRequest, Reply, Request};
+use crate::signals::HeldBack;
+use crate::stdio::{self, GuestStreams, HostStdio, Output};
+use crate::terminal::Pty;
+
+/// Why a process could not be started, or its end not be learned.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The container does not run.
+    #[error("container not running")]
+    NotRunning,
+    /// The owner refused; its text is the guest's.
+    #[error("{0}")]
+    Refused(String),
+    /// The owner is gone before the process's end was told.
+    #[error("the container ended with this process in it")]
+    Lost,
+    /// The conversation broke.
+    #[error(transparent)]
+    Owner(#[from] owner::Error),
+    /// Standard streams, terminal or signals can't be taken over.
+    #[error("{0}")]
+    Io(&'static str, #[source] io::Error),
+}
+
+fn io_error(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Io(doing, source)
+}
+
+/// A process that runs.
+#[derive(Debug)]
+pub struct Session {
+    connection: Connection,
+    output: Output,
+}
+
+/// The host's side of the process's terminal.
+#[derive(Debug)]
+pub enum Terminal<'a> {
+    /// None: three streams.
+    None,
+    /// The caller's own.
+    Own,
+    /// A new one, whose master goes to this console socket.
+    ConsoleSocket(&'a Path),
+}
+
+impl Session {
+    /// Starts `process` in the container whose owner listens at `socket`.
+    /// Signals held back before any thread was started are passed on to it.
+    ///
+    /// # Errors
+    /// With the guest's own text if it could not be executed.
+    pub fn begin(
+        socket: &Path,
+        process: serde_json::Value,
+        terminal: &Terminal<'_>,
+        signals: HeldBack,
+    ) -> Result<Self, Error> {
+        let connection = owner::connect(socket).map_err(|err| match err {
+            owner::Error::Closed => Error::NotRunning,
+            other => other.into(),
+        })?;
+        let pty = open(terminal).map_err(io_error("open a terminal"))?;
+        let host = match &pty {
+            Some(pty) => HostStdio::terminal(pty.file()),
+            None => HostStdio::inherited(),
+        }
+        .map_err(io_error("take over standard streams"))?;
+        let has_terminal = pty.is_some();
+        let stdin = stdio::has_input(&host.stdin);
+        let request = ExecRequest {
+            process,
+            terminal: has_terminal,
+            stdin,
+        };
+        connection.send(&Request::Exec(request), &[])?;
+        let streams = started(&connection, has_terminal, stdin)?;
+        let output = stdio::copy(streams, host).map_err(io_error("copy standard streams"))?;
+        pass_on(signals, &connection, pty)?;
+        Ok(Self { connection, output })
+    }
+
+    /// Waits for the process's end and the last of its output.
+    ///
+    /// # Errors
+    /// When the container ended without telling the status.
+    pub fn finish(self) -> Result<u8, Error> {
+        match self.connection.receive::<Reply>() {
+            Ok((
+                Reply::Exited {
+                    status,
+                    stdout_bytes,
+                    stderr_bytes,
+                },
+                _,
+            )) => {
+                self.output.wait_for(stdout_bytes, stderr_bytes);
+                Ok(status)
+            }
+            Ok(_) | Err(owner::Error::Closed) => Err(Error::Lost),
+            Err(err) => Err(err.into()),
+        }
+    }
+}
+
+fn open(terminal: &Terminal<'_>) -> io::Result<Option<Pty>> {
+    match terminal {
+        Terminal::None => Ok(None),
+        Terminal::Own => Pty::inherited().map(Some),
+        Terminal::ConsoleSocket(socket) => Pty::hand_over(socket).map(Some),
+    }
+}
+
+fn started(connection: &Connection, terminal: bool, stdin: bool) -> Result<GuestStreams, Error> {
+    let (reply, descriptors) = connection.receive::<Reply>()?;
+    match reply {
+        Reply::Started => {}
+        Reply::Failed { message } => return Err(Error::Refused(message)),
+        _ => return Err(Error::Lost),
+    }
+    let mut descriptors = descriptors.into_iter().map(Into::into);
+    Ok(GuestStreams {
+        stdin: if stdin { descriptors.next() } else { None },
+        stdout: descriptors.next(),
+        stderr: if terminal { None } else { descriptors.next() },
+    })
+}
+
+/// Signals go to the process, except a change of size, which goes to its terminal.
+fn pass_on(signals: HeldBack, connection: &Connection, pty: Option<Pty>) -> Result<(), Error> {
+    let connection = connection
+        .duplicate()
+        .map_err(io_error("share a connection"))?;
+    let has_terminal = pty.is_some();
+    let send = move |signal: i32| {
+        let request = match (&pty, signal) {
+            (Some(pty), nix::libc::SIGWINCH) => match pty.size() {
+                Some((rows, columns)) => Request::Resize { rows, columns },
+                None => return true,
+            },
+            _ => Request::Signal { signal },
+        };
+        connection.send(&request, &[]).is_ok()
+    };
+    if has_terminal {
+        // The size it has now is the first change of size.
+        send(nix::libc::SIGWINCH);
+    }
+    signals.forward(send).map_err(io_error("pass signals on"))
+}
+
+/// A process that lives on must not hold the caller's streams once it has a
+/// terminal of its own.
+///
+/// # Errors
+/// When /dev/null can't be opened.
+pub fn release_standard_streams() -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    nix::unistd::dup2_stderr(&null)?;
+    Ok(())
+}

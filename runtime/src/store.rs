@@ -1,0 +1,348 @@
+//! The state folder: one folder per container, with its record and socket.
+//!
+//! Owns names, files and their versions below `--root`. Knows nothing of
+//! machines; whether a container lives is read from its owner's process.
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+/// Version of [`Record`]'s form; another is not read.
+const RECORD_VERSION: u32 = 1;
+const RECORD: &str = "state.json";
+const SOCKET: &str = "owner.sock";
+
+/// What can go wrong with the state folder. The texts follow runc's.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A name that no container can have.
+    #[error("invalid container ID format: {0:?} (letters, digits and _ + - . only)")]
+    Id(String),
+    /// The name is taken.
+    #[error("container with given ID already exists: {0}")]
+    Exists(String),
+    /// No such container.
+    #[error("container does not exist: {0}")]
+    NotExist(String),
+    /// The state folder can't be used.
+    #[error("{doing} {}", path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A record of another version, or a damaged one.
+    #[error("{}: not a state record of this version of caisson", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// `/` as state folder would make every folder of the host a container.
+    #[error("--root / is refused: name a folder of its own")]
+    Root,
+}
+
+/// What is kept of a container between two commands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Version of this form.
+    pub version: u32,
+    /// Name of the container.
+    pub id: String,
+    /// Version of the specification its config.json was written for.
+    pub oci_version: String,
+    /// The owner's process: the container's pid for its callers.
+    pub pid: i32,
+    /// Start time of that process in clock ticks since boot, against reused pids.
+    pub pid_start: u64,
+    /// Absolute path of the bundle.
+    pub bundle: PathBuf,
+    /// Absolute path of the root file system.
+    pub rootfs: PathBuf,
+    /// Creation time, RFC 3339.
+    pub created: String,
+    /// Annotations of config.json.
+    pub annotations: HashMap<String, String>,
+    /// User who created it.
+    pub owner_uid: u32,
+    /// `process` of config.json: what `exec` starts from.
+    pub process: serde_json::Value,
+}
+
+impl Record {
+    /// A record of the present version, of a container without owner.
+    #[must_use]
+    pub fn new(id: &str) -> Self {
+        Self {
+            version: RECORD_VERSION,
+            id: id.to_owned(),
+            oci_version: String::new(),
+            pid: 0,
+            pid_start: 0,
+            bundle: PathBuf::new(),
+            rootfs: PathBuf::new(),
+            created: humantime::format_rfc3339_nanos(std::time::SystemTime::now()).to_string(),
+            annotations: HashMap::new(),
+            owner_uid: nix::unistd::geteuid().as_raw(),
+            process: serde_json::Value::Null,
+        }
+    }
+
+    /// The same record, owned by the process that asks.
+    #[must_use]
+    pub fn owned_by_this_process(&self) -> Self {
+        let pid = nix::unistd::getpid().as_raw();
+        Self {
+            pid,
+            pid_start: process_start(pid).unwrap_or(0),
+            ..self.clone()
+        }
+    }
+
+    /// Whether the owner's process still runs.
+    #[must_use]
+    pub fn owner_lives(&self) -> bool {
+        process_start(self.pid) == Some(self.pid_start)
+    }
+}
+
+/// Start time of a process that runs, none for one that is gone or a zombie.
+fn process_start(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything, so count from its end.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+/// The folder below which all containers of one `--root` lie.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// Uses `root`, which need not exist yet.
+    ///
+    /// # Errors
+    /// [`Error::Root`] for the root folder itself.
+    pub fn new(root: &Path) -> Result<Self, Error> {
+        let absolute = std::path::absolute(root).map_err(io("resolve", root))?;
+        if absolute == Path::new("/") {
+            return Err(Error::Root);
+        }
+        Ok(Self { root: absolute })
+    }
+
+    /// Takes the name `id`: makes its folder, which no one else has.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] when the name is taken, [`Error::Id`] when it can't be one.
+    pub fn reserve(&self, id: &str) -> Result<Entry, Error> {
+        check_id(id)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.root)
+            .map_err(io("create state folder", &self.root))?;
+        let dir = self.root.join(id);
+        match DirBuilder::new().mode(0o711).create(&dir) {
+            Ok(()) => Ok(Entry {
+                id: id.to_owned(),
+                dir,
+            }),
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
+                Err(Error::Exists(id.to_owned()))
+            }
+            Err(err) => Err(io("create", &dir)(err)),
+        }
+    }
+
+    /// The folder of a container that exists.
+    ///
+    /// # Errors
+    /// [`Error::NotExist`] when there is none of that name.
+    pub fn entry(&self, id: &str) -> Result<Entry, Error> {
+        check_id(id)?;
+        let dir = self.root.join(id);
+        if dir.is_dir() {
+            return Ok(Entry {
+                id: id.to_owned(),
+                dir,
+            });
+        }
+        Err(Error::NotExist(id.to_owned()))
+    }
+
+    /// All containers, by name.
+    ///
+    /// # Errors
+    /// When the folder exists and can't be read.
+    pub fn entries(&self) -> Result<Vec<Entry>, Error> {
+        let read = match fs::read_dir(&self.root) {
+            Ok(read) => read,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(err) => return Err(io("read", &self.root)(err)),
+        };
+        let mut entries: Vec<Entry> = read
+            .filter_map(Result::ok)
+            .filter_map(|entry| self.entry(entry.file_name().to_str()?).ok())
+            .collect();
+        entries.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(entries)
+    }
+}
+
+/// The folder of one container.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Name of the container.
+    pub id: String,
+    dir: PathBuf,
+}
+
+impl Entry {
+    /// The folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where the container's owner listens.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join(SOCKET)
+    }
+
+    /// Writes the record, whole or not at all.
+    ///
+    /// # Errors
+    /// When the folder can't be written, a full disk included.
+    pub fn write(&self, record: &Record) -> Result<(), Error> {
+        let path = self.dir.join(RECORD);
+        let draft = self.dir.join(".state.json");
+        let encode = |source| Error::Record {
+            path: path.clone(),
+            source,
+        };
+        let text = serde_json::to_vec(record).map_err(encode)?;
+        let written = File::create(&draft)
+            .and_then(|mut file| file.write_all(&text))
+            .and_then(|()| fs::rename(&draft, &path));
+        written.map_err(io("write", &path))
+    }
+
+    /// Reads the record.
+    ///
+    /// # Errors
+    /// [`Error::NotExist`] when creation never got that far.
+    pub fn read(&self) -> Result<Record, Error> {
+        let path = self.dir.join(RECORD);
+        let text = fs::read(&path).map_err(|err| match err.kind() {
+            io::ErrorKind::NotFound => Error::NotExist(self.id.clone()),
+            _ => io("read", &path)(err),
+        })?;
+        serde_json::from_slice(&text).map_err(|source| Error::Record { path, source })
+    }
+
+    /// Holds the container for one command that changes or ends it.
+    ///
+    /// # Errors
+    /// [`Error::NotExist`] when another command has removed it meanwhile.
+    pub fn lock(&self) -> Result<Flock<File>, Error> {
+        let folder = File::open(&self.dir).map_err(|_| Error::NotExist(self.id.clone()))?;
+        let lock = Flock::lock(folder, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| io("lock", &self.dir)(errno.into()))?;
+        if self.dir.is_dir() {
+            Ok(lock)
+        } else {
+            Err(Error::NotExist(self.id.clone()))
+        }
+    }
+
+    /// Forgets the container.
+    ///
+    /// # Errors
+    /// When its folder can't be removed.
+    pub fn remove(&self) -> Result<(), Error> {
+        match fs::remove_dir_all(&self.dir) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => Err(io("remove", &self.dir)(err)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn io<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
+    move |source| Error::Io {
+        doing,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// runc's rule for names, which keeps them inside the state folder.
+fn check_id(id: &str) -> Result<(), Error> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+-.".contains(&byte);
+    let valid = !id.is_empty() && id != "." && id != ".." && id.bytes().all(allowed);
+    if valid {
+        Ok(())
+    } else {
+        Err(Error::Id(id.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_inside_the_state_folder() {
+        for id in ["a", "web-1", "A_b+c.d", "..."] {
+            check_id(id).unwrap();
+        }
+        for id in ["", ".", "..", "a/b", "a b", "ä", "a\n"] {
+            check_id(id).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_name_can_be_taken_once_and_again_after_removal() {
+        let folder = std::env::temp_dir().join(format!("caisson-store-{}", std::process::id()));
+        let store = Store::new(&folder).unwrap();
+        let entry = store.reserve("one").unwrap();
+        assert!(matches!(store.reserve("one"), Err(Error::Exists(_))));
+        assert!(matches!(entry.read(), Err(Error::NotExist(_))));
+        entry
+            .write(&Record::new("one").owned_by_this_process())
+            .unwrap();
+        assert!(entry.read().unwrap().owner_lives());
+        assert_eq!(store.entries().unwrap().len(), 1);
+        entry.remove().unwrap();
+        assert!(matches!(store.entry("one"), Err(Error::NotExist(_))));
+        fs::remove_dir(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_reused_pid_is_not_the_owner() {
+        let record = Record {
+            pid_start: 1,
+            ..Record::new("x").owned_by_this_process()
+        };
+        assert!(!record.owner_lives());
+    }
+}

@@ -1,0 +1,67 @@
+//! Every `unsafe` of this crate, behind safe signatures.
+
+#![expect(
+    unsafe_code,
+    reason = "raw descriptors and two terminal ioctls have no safe way in"
+)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::libc;
+use nix::pty::Winsize;
+
+/// Owns a descriptor that the kernel has just handed to this process.
+///
+/// Callers pass numbers from SCM_RIGHTS or from their own command line only,
+/// each once.
+pub(crate) fn adopt(number: RawFd) -> OwnedFd {
+    // SAFETY: the number names an open descriptor that nothing else owns: it
+    // was just received, or was inherited for this process alone.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+mod requests {
+    nix::ioctl_read_bad!(window_size, super::libc::TIOCGWINSZ, super::Winsize);
+    nix::ioctl_write_int_bad!(set_controlling, super::libc::TIOCSCTTY);
+}
+
+/// The size of a terminal (tty_ioctl(4), TIOCGWINSZ).
+pub(crate) fn window_size(terminal: BorrowedFd<'_>) -> io::Result<Winsize> {
+    let mut size = Winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: the descriptor is open and the kernel writes one Winsize.
+    unsafe { requests::window_size(terminal.as_raw_fd(), &mut size) }?;
+    Ok(size)
+}
+
+/// Makes a terminal the controlling one of this session (TIOCSCTTY).
+pub(crate) fn set_controlling_terminal(terminal: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the descriptor is open; the argument is a number.
+    unsafe { requests::set_controlling(terminal.as_raw_fd(), 0) }?;
+    Ok(())
+}
+
+/// Frequency of the CPU's time stamp counter in kHz, measured over 10 ms.
+pub(crate) fn tsc_khz() -> u64 {
+    let interval = std::time::Duration::from_millis(10);
+    let begin = std::time::Instant::now();
+    let first = tsc();
+    while begin.elapsed() < interval {
+        std::hint::spin_loop();
+    }
+    let ticks = tsc().saturating_sub(first);
+    let elapsed_us = u64::try_from(begin.elapsed().as_micros())
+        .unwrap_or(u64::MAX)
+        .max(1);
+    ticks.saturating_mul(1000) / elapsed_us
+}
+
+fn tsc() -> u64 {
+    // SAFETY: every x86-64 CPU has the counter, and Linux lets programs read it.
+    unsafe { std::arch::x86_64::_rdtsc() }
+}
