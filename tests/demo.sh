@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# The first thing a newcomer sees: containers that print from inside their own VM.
+#
+# Owns nothing that outlives it: bundles and state lie in a temporary folder.
+# Needs no registry: one root file system is busybox, the other Debian's minbase.
+set -euo pipefail
+
+dist=${1:?usage: demo.sh DIST}
+caisson=$dist/bin/caisson
+cache=${CAISSON_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/caisson}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# bundle NAME ROOTFS COMMAND...: a bundle without a terminal that runs COMMAND.
+bundle() {
+	local dir=$work/$1 rootfs=$2
+	shift 2
+	mkdir -p "$dir"
+	"$caisson" spec --bundle "$dir"
+	jq --arg rootfs "$rootfs" '.process.args = $ARGS.positional | .process.terminal = false | .root.path = $rootfs' \
+		"$dir/config.json" --args -- "$@" >"$dir/new.json"
+	mv "$dir/new.json" "$dir/config.json"
+}
+
+# run NAME: its output, its exit code.
+run() {
+	"$caisson" --root "$work/state" run --bundle "$work/$1" "$1" </dev/null
+}
+
+busybox_rootfs() {
+	mkdir -p "$work/busybox/bin"
+	cp "$(command -v busybox)" "$work/busybox/bin/"
+	"$work/busybox/bin/busybox" --list | while read -r applet; do
+		ln -sf busybox "$work/busybox/bin/$applet"
+	done
+}
+
+debian_rootfs() {
+	local rootfs=$cache/demo/debian-minbase
+	if [ ! -d "$rootfs" ]; then
+		mkdir -p "$cache/demo"
+		mmdebstrap --quiet --mode=root --variant=minbase stable "$rootfs.new" >&2
+		mv "$rootfs.new" "$rootfs"
+	fi
+	echo "$rootfs"
+}
+
+busybox_rootfs
+echo "host kernel:      $(uname -sr)"
+bundle uname "$work/busybox" uname -a
+echo "container kernel: $(run uname)"
+
+bundle seven "$work/busybox" sh -c 'exit 7'
+code=0
+run seven || code=$?
+echo "exit code of a container that ends with 7: $code"
+[ "$code" -eq 7 ]
+
+debian=$(debian_rootfs)
+bundle apt "$debian" apt-get --version
+echo "in Debian:        $(run apt | head -n 1)"
+bundle pipeline "$debian" sh -c 'seq 1 1000 | perl -ne "\$s += \$_; END { print qq(\$s\n) }"'
+echo "sum of 1 to 1000, by seq and perl in Debian: $(run pipeline)"
