@@ -1,8 +1,31 @@
 //! The virtual machine monitor: machines, not containers.
 //!
-//! `spec` and `control` are what its owner sees; everything else runs in the
-//! `caisson-vmm` process only. `virtio` is also used by `caisson-vsock`.
+//! `spec` and `control` are what its owner sees; `process` is the whole of the
+//! `caisson-vmm` binary and everything else its parts. `virtio` is also used by
+//! `caisson-vsock`, which is `vsock_backend`.
+//!
+//! ```text
+//! process -> machine -> memory, boot, assembly (lines, slots, virtio)
+//!                    -> vcpu threads -> bus (registers) -> mailbox
+//!                    -> event_loop thread: mailbox, owner, slots
+//! ```
 
+mod assembly;
+mod boot;
+mod bus;
 pub mod control;
+mod event_loop;
+mod lines;
+mod machine;
+mod mailbox;
+mod memory;
+mod owner;
+mod poller;
+pub mod process;
+mod seccomp;
+mod slots;
 pub mod spec;
+mod sys;
+mod vcpu;
 pub mod virtio;
+pub mod vsock_backend;

@@ -1,0 +1,149 @@
+//! From a machine's wishes to its devices, each wired into a slot.
+//!
+//! Slots are filled in the order of [`Devices`]; nothing else decides which device has
+//! which address and interrupt.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use kvm_ioctls::VmFd;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::bus::Bus;
+use crate::lines::{self, Lines};
+use crate::slots::Slot;
+use crate::spec::{DescriptorNumber, Devices};
+use crate::sys::{Inherited, TakeError};
+use crate::virtio::balloon::Balloon;
+use crate::virtio::block::{self, Access, Block};
+use crate::virtio::console::Console;
+use crate::virtio::device::VirtioDevice;
+use crate::virtio::fs::{self, Fs};
+use crate::virtio::mmio::{Identity, MmioInterrupt, RegisterWindow, Registers};
+use crate::virtio::rng::Rng;
+use crate::virtio::vsock::device::Vsock;
+
+/// Queues a device that is plugged in later can have.
+const PLACEHOLDER_QUEUES: usize = 2;
+
+/// Why a device can't be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Its descriptor is wrong.
+    #[error("take a device's descriptor")]
+    Descriptor(#[from] TakeError),
+    /// It can't be connected to the guest.
+    #[error("connect a device")]
+    Lines(#[from] lines::Error),
+    /// It can't be set up.
+    #[error("set up the {device}")]
+    Device {
+        /// Which device.
+        device: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file server can't be used.
+    #[error("set up the shared folders")]
+    Fs(#[from] fs::SetUpError),
+    /// A disk can't be used.
+    #[error("set up a disk")]
+    Block(#[from] block::OpenError),
+}
+
+/// Slots under construction.
+pub(crate) struct Assembly<'a> {
+    vm: &'a VmFd,
+    window: &'a RegisterWindow,
+    inherited: &'a mut Inherited,
+    ignored: EventFd,
+    registers: Vec<Registers>,
+    slots: Vec<Slot>,
+}
+
+impl<'a> Assembly<'a> {
+    /// Nothing yet; `window` has room for all slots of the machine.
+    pub(crate) fn new(
+        vm: &'a VmFd,
+        window: &'a RegisterWindow,
+        inherited: &'a mut Inherited,
+    ) -> Result<Self, Error> {
+        let ignored = EventFd::new(EFD_NONBLOCK).map_err(lines::Error::from)?;
+        Ok(Self {
+            vm,
+            window,
+            inherited,
+            ignored,
+            registers: Vec::new(),
+            slots: Vec::new(),
+        })
+    }
+
+    /// Makes all devices that `wishes` names.
+    pub(crate) fn fill(mut self, wishes: &Devices) -> Result<(Bus, Vec<Slot>), Error> {
+        if let Some(wish) = &wishes.fs {
+            let lines = self.connect(fs::QUEUE_SIZES.len())?;
+            let socket = self.take(wish.socket_fd)?;
+            let own = lines.try_clone().map_err(lines::Error::from)?;
+            let device = Fs::new(&wish.tag, socket, own)?;
+            self.add(Some(Box::new(device)), lines);
+        }
+        if let Some(wish) = &wishes.vsock {
+            let channel = self.take(wish.channel_fd)?;
+            let device = Vsock::new(wish.guest_cid, channel).map_err(set_up("vsock device"))?;
+            self.wire(Box::new(device))?;
+        }
+        if let Some(wish) = &wishes.console {
+            let output = self.take(wish.output_fd)?;
+            self.wire(Box::new(Console::new(output).map_err(set_up("console"))?))?;
+        }
+        if wishes.rng {
+            self.wire(Box::new(Rng::default()))?;
+        }
+        if wishes.balloon {
+            self.wire(Box::new(Balloon::default()))?;
+        }
+        for wish in &wishes.blocks {
+            let image = self.take(wish.fd)?.into();
+            let access = Access::read_only(wish.read_only);
+            self.wire(Box::new(Block::new(image, access, &wish.serial)?))?;
+        }
+        for _ in 0..wishes.placeholders {
+            let lines = self.connect(PLACEHOLDER_QUEUES)?;
+            self.add(None, lines);
+        }
+        Ok((Bus::new(self.registers), self.slots))
+    }
+
+    fn take(&mut self, number: DescriptorNumber) -> Result<OwnedFd, TakeError> {
+        self.inherited.take(number)
+    }
+
+    fn connect(&self, queues: usize) -> Result<Lines, Error> {
+        let slot = self.slots.len();
+        Ok(Lines::connect(self.vm, slot, queues, &self.ignored)?)
+    }
+
+    fn wire(&mut self, device: Box<dyn VirtioDevice>) -> Result<(), Error> {
+        let lines = self.connect(device.queue_sizes().len())?;
+        self.add(Some(device), lines);
+        Ok(())
+    }
+
+    fn add(&mut self, device: Option<Box<dyn VirtioDevice>>, lines: Lines) {
+        let Some(page) = self.window.page(self.slots.len()) else {
+            debug_assert!(false, "the window has a page for every slot");
+            return;
+        };
+        let identity = device.as_deref().map(Identity::of).unwrap_or_default();
+        self.registers.push(Registers::new(page.clone(), identity));
+        let interrupt = Arc::new(MmioInterrupt::new(lines.interrupt, page));
+        self.slots.push(Slot::new(device, lines.kicks, interrupt));
+    }
+}
+
+fn set_up(device: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Device { device, source }
+}

@@ -1,0 +1,194 @@
+//! One machine, from its spec to its end, in order.
+//!
+//! Everything here happens before the first guest instruction but the last step of
+//! [`Machine::run`].
+
+use std::fs::File;
+use std::io;
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+use linux_loader::configurator::Error as ConfiguratorError;
+use vm_memory::{GuestMemoryBackend, GuestMemoryMmap};
+
+use crate::assembly::{self, Assembly};
+use crate::boot::{cpuid, kernel, mp_table, registers, start_info};
+use crate::control::Exit;
+use crate::event_loop::{EventLoop, chain};
+use crate::mailbox::{Inbox, mailbox};
+use crate::memory::{self, KVM_TSS};
+use crate::owner::{self, Owner};
+use crate::seccomp;
+use crate::slots::Slots;
+use crate::spec::{DescriptorNumber, MachineSpec};
+use crate::sys::{self, Inherited, TakeError};
+use crate::vcpu::Vcpu;
+use crate::virtio::mmio::RegisterWindow;
+
+/// `KVM_MEM_READONLY`
+const READ_ONLY: u32 = 1 << 1;
+/// Stack of a vCPU thread in bytes: its loop is shallow.
+const VCPU_STACK_LEN: usize = 64 * 1024;
+
+/// Why a machine did not come to run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A descriptor of the spec is wrong.
+    #[error("take a descriptor of the spec")]
+    Descriptor(#[from] TakeError),
+    /// No guest memory.
+    #[error("set up guest memory")]
+    Memory(#[from] memory::Error),
+    /// KVM refused a step.
+    #[error("{step}")]
+    Kvm {
+        /// What was asked of KVM.
+        step: &'static str,
+        /// Its answer.
+        #[source]
+        source: kvm_ioctls::Error,
+    },
+    /// The images can't be loaded.
+    #[error("load the guest")]
+    Kernel(#[from] kernel::Error),
+    /// The start information doesn't fit.
+    #[error("describe the machine to the guest")]
+    StartInfo(#[from] ConfiguratorError),
+    /// More CPU features than KVM takes.
+    #[error("too many CPU features")]
+    Leaves,
+    /// A device can't be made.
+    #[error("set up the devices")]
+    Devices(#[from] assembly::Error),
+    /// The process can't be prepared.
+    #[error("prepare the process")]
+    Process(#[from] io::Error),
+    /// The filters can't be installed.
+    #[error("filter system calls")]
+    Seccomp(#[from] seccomp::Error),
+    /// The owner is gone.
+    #[error("report to the owner")]
+    Owner(#[from] owner::Error),
+}
+
+/// A machine that is ready to run.
+pub(crate) struct Machine {
+    vcpus: Vec<Vcpu>,
+    inbox: Inbox,
+    slots: Slots,
+}
+
+impl Machine {
+    /// Builds the machine that `spec` describes, from the descriptors it names.
+    pub(crate) fn build(spec: &MachineSpec, inherited: &mut Inherited) -> Result<Self, Error> {
+        let memory_file = take_file(inherited, spec.memory_fd)?;
+        let mem = memory::map(memory_file, spec.mem_mib)?;
+        let kvm = sys::adopt_kvm(inherited.take(spec.kvm_fd)?);
+        let vm = create_vm(&kvm, &mem)?;
+
+        let window = RegisterWindow::new(spec.devices.slots()).map_err(memory::Error::Map)?;
+        let next_slot = u32::try_from(mem.num_regions()).unwrap_or(u32::MAX);
+        sys::map_memory(&vm, next_slot, window.region(), READ_ONLY)
+            .map_err(refused("map the device registers"))?;
+        let (bus, slots) = Assembly::new(&vm, &window, inherited)?.fill(&spec.devices)?;
+        let bus = Arc::new(bus);
+
+        let entry = load_guest(spec, inherited, &mem)?;
+        let (mailbox, inbox) = mailbox()?;
+        let cpus = create_cpus(&kvm, &vm, spec.vcpus, entry)?;
+        let vcpus = cpus.into_iter().map(|fd| Vcpu {
+            fd,
+            bus: Arc::clone(&bus),
+            mailbox: mailbox.clone(),
+            mem: mem.clone(),
+        });
+        Ok(Self {
+            vcpus: vcpus.collect(),
+            inbox,
+            slots: Slots::new(slots, bus, mem),
+        })
+    }
+
+    /// Drops the last rights, runs the guest and serves it to its end, which is
+    /// reported to `owner` and returned.
+    pub(crate) fn run(self, owner: &mut Owner) -> Result<Exit, Error> {
+        let mut event_loop = EventLoop::new(self.inbox, owner, self.slots)?;
+        let filter = Arc::new(seccomp::vcpu_filter()?);
+        let start = Arc::new(Barrier::new(self.vcpus.len() + 1));
+        for (id, vcpu) in self.vcpus.into_iter().enumerate() {
+            let (filter, start) = (Arc::clone(&filter), Arc::clone(&start));
+            thread::Builder::new()
+                .name(format!("vcpu{id}"))
+                .stack_size(VCPU_STACK_LEN)
+                .spawn(move || run_vcpu(vcpu, &filter, &start))?;
+        }
+        seccomp::install(&seccomp::device_filter()?)?;
+        event_loop.announce()?;
+        start.wait();
+        Ok(event_loop.run())
+    }
+}
+
+/// A vCPU thread. None runs the guest before all are filtered.
+fn run_vcpu(vcpu: Vcpu, filter: &seccomp::Filter, start: &Barrier) {
+    let mailbox = vcpu.mailbox.clone();
+    let filtered = seccomp::install(filter);
+    start.wait();
+    mailbox.end(match filtered {
+        Ok(()) => vcpu.run(),
+        Err(error) => Exit::Error {
+            message: chain(&error),
+        },
+    });
+}
+
+fn create_vm(kvm: &Kvm, mem: &GuestMemoryMmap) -> Result<VmFd, Error> {
+    let vm = kvm.create_vm().map_err(refused("create a VM"))?;
+    vm.set_tss_address(KVM_TSS).map_err(refused("place KVM's own pages"))?;
+    vm.create_irq_chip().map_err(refused("create the interrupt controllers"))?;
+    for (slot, region) in (0..).zip(mem.iter()) {
+        sys::map_memory(&vm, slot, region, 0).map_err(refused("map guest memory"))?;
+    }
+    Ok(vm)
+}
+
+fn create_cpus(kvm: &Kvm, vm: &VmFd, count: u8, entry: u64) -> Result<Vec<VcpuFd>, Error> {
+    let template = cpuid::Template::new(kvm, count).map_err(refused("ask for CPU features"))?;
+    let create = |id: u8| {
+        let cpu = vm.create_vcpu(id.into()).map_err(refused("create a vCPU"))?;
+        let leaves = template.for_cpu(id).map_err(|_| Error::Leaves)?;
+        cpu.set_cpuid2(&leaves).map_err(refused("set CPU features"))?;
+        registers::set_msrs(&cpu).map_err(refused("set model-specific registers"))?;
+        if id == 0 {
+            registers::set_entry(&cpu, entry).map_err(refused("set registers"))?;
+        }
+        Ok(cpu)
+    };
+    (0..count).map(create).collect()
+}
+
+/// Puts everything into guest memory that has to be there; returns the entry point.
+fn load_guest(
+    spec: &MachineSpec,
+    inherited: &mut Inherited,
+    mem: &GuestMemoryMmap,
+) -> Result<u64, Error> {
+    let mut kernel = take_file(inherited, spec.kernel_fd)?;
+    let mut initramfs = take_file(inherited, spec.initramfs_fd)?;
+    let images = kernel::load(mem, &mut kernel, &mut initramfs)?;
+    let slots = spec.devices.slots();
+    kernel::write_cmdline(mem, &kernel::cmdline(&spec.cmdline, slots))?;
+    start_info::write(mem, spec.mem_mib, &images)?;
+    let slots = u8::try_from(slots).unwrap_or(u8::MAX);
+    mp_table::write(mem, spec.vcpus, slots).map_err(kernel::Error::from)?;
+    Ok(images.entry)
+}
+
+fn take_file(inherited: &mut Inherited, number: DescriptorNumber) -> Result<File, TakeError> {
+    inherited.take(number).map(File::from)
+}
+
+fn refused(step: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> Error {
+    move |source| Error::Kvm { step, source }
+}

@@ -1,0 +1,95 @@
+//! From the vCPU threads to the event loop.
+//!
+//! Bounded: a guest that writes faster than the loop works waits.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::control::Exit;
+use crate::virtio::mmio::Effect;
+
+const CAPACITY: usize = 16;
+
+/// What a vCPU has to tell.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A register write has consequences for the device in `slot`.
+    Device {
+        slot: usize,
+        effect: Effect,
+        /// Dropped when that is done.
+        done: Option<SyncSender<()>>,
+    },
+    /// The machine has ended.
+    Ended(Exit),
+}
+
+/// A vCPU's end.
+#[derive(Debug, Clone)]
+pub(crate) struct Mailbox {
+    sender: SyncSender<Message>,
+    wake: Arc<EventFd>,
+}
+
+/// The loop's end.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    receiver: Receiver<Message>,
+    wake: Arc<EventFd>,
+}
+
+/// Both ends.
+pub(crate) fn mailbox() -> io::Result<(Mailbox, Inbox)> {
+    let (sender, receiver) = sync_channel(CAPACITY);
+    let wake = Arc::new(EventFd::new(EFD_NONBLOCK)?);
+    let mailbox = Mailbox {
+        sender,
+        wake: Arc::clone(&wake),
+    };
+    Ok((mailbox, Inbox { receiver, wake }))
+}
+
+impl Mailbox {
+    /// Passes on the effect of a register write. Returns after it for a reset: the
+    /// driver takes its memory back then.
+    pub(crate) fn carry_out(&self, slot: usize, effect: Effect) {
+        let waits = matches!(effect, Effect::Reset);
+        let (done, finished) = sync_channel(0);
+        self.send(Message::Device {
+            slot,
+            effect,
+            done: waits.then_some(done),
+        });
+        if waits {
+            // Nothing is ever sent: this ends when the other end is dropped.
+            finished.recv().ok();
+        }
+    }
+
+    /// Says that the machine has ended.
+    pub(crate) fn end(&self, exit: Exit) {
+        self.send(Message::Ended(exit));
+    }
+
+    fn send(&self, message: Message) {
+        // Without a receiver the process is about to end.
+        if self.sender.send(message).is_ok() {
+            self.wake.write(1).ok();
+        }
+    }
+}
+
+impl Inbox {
+    /// Readable when there are messages.
+    pub(crate) fn wake(&self) -> &EventFd {
+        &self.wake
+    }
+
+    /// The next message, if there is one.
+    pub(crate) fn next(&self) -> Option<Message> {
+        self.receiver.try_recv().ok()
+    }
+}

@@ -1,0 +1,69 @@
+//! The control socket: packets in, packets out. What a request does is decided in
+//! `event_loop`.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+
+use vmm_sys_util::sock_ctrl_msg::ScmSocket;
+
+use crate::control::{MAX_PACKET_LEN, Report, Request};
+
+/// The owner's end is gone, or does not speak the protocol.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The owner is dead.
+    #[error("the owner closed the control socket")]
+    Closed,
+    /// The packet is not a request.
+    #[error("a control packet is no request")]
+    Packet(#[source] serde_json::Error),
+    /// The socket failed.
+    #[error("use the control socket")]
+    Socket(#[from] io::Error),
+}
+
+/// The connection to the owner.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    /// A SOCK_SEQPACKET socket; the type only names the address family.
+    socket: UnixStream,
+}
+
+impl Owner {
+    pub(crate) fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket: socket.into(),
+        }
+    }
+
+    /// The next request and the descriptor that came with it. Call when readable.
+    pub(crate) fn receive(&self) -> Result<(Request, Option<File>), Error> {
+        let mut packet = vec![0; MAX_PACKET_LEN];
+        let (len, descriptor) = self
+            .socket
+            .recv_with_fd(&mut packet)
+            .map_err(io::Error::from)?;
+        match packet.get(..len) {
+            None | Some([]) => Err(Error::Closed),
+            Some(bytes) => {
+                let request = serde_json::from_slice(bytes).map_err(Error::Packet)?;
+                Ok((request, descriptor))
+            }
+        }
+    }
+
+    /// Sends one report.
+    pub(crate) fn report(&mut self, report: &Report) -> Result<(), Error> {
+        let packet = serde_json::to_vec(report).map_err(Error::Packet)?;
+        self.socket.write_all(&packet)?;
+        Ok(())
+    }
+}
+
+impl AsRawFd for Owner {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}

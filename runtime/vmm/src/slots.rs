@@ -1,0 +1,248 @@
+//! The devices of a machine, each in its slot, as the event loop drives them.
+//!
+//! Owns the devices and their state. The register files are the bus's; here is what
+//! happens because of them.
+//!
+//! ```text
+//! Empty -> Inactive <-> Active -> Broken -> Inactive
+//!   (plug)     (DRIVER_OK, reset)  (guest's fault)  (reset)
+//! ```
+
+use std::io::{self, Write as _};
+use std::sync::Arc;
+
+use virtio_queue::QueueT;
+use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::epoll::EventSet;
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::bus::Bus;
+use crate::poller::{Poller, Source};
+use crate::virtio::device::{ActiveQueues, Error, Interrupt, VirtioDevice};
+use crate::virtio::mmio::{Effect, Identity, MmioInterrupt, Setup};
+
+/// One slot: what is wired to it for good, and the device in it.
+pub(crate) struct Slot {
+    device: Option<Box<dyn VirtioDevice>>,
+    /// Eventfds that KVM signals when the guest notifies queue 0, 1, ...
+    kicks: Vec<EventFd>,
+    interrupt: Arc<MmioInterrupt>,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Inactive,
+    Active { epoch: u64 },
+    Broken,
+}
+
+impl Slot {
+    /// A slot with `device` in it, or an empty one.
+    pub(crate) fn new(
+        device: Option<Box<dyn VirtioDevice>>,
+        kicks: Vec<EventFd>,
+        interrupt: Arc<MmioInterrupt>,
+    ) -> Self {
+        Self {
+            device,
+            kicks,
+            interrupt,
+            state: State::Inactive,
+        }
+    }
+}
+
+/// All slots of a machine.
+pub(crate) struct Slots {
+    slots: Vec<Slot>,
+    bus: Arc<Bus>,
+    mem: GuestMemoryMmap,
+}
+
+impl Slots {
+    pub(crate) fn new(slots: Vec<Slot>, bus: Arc<Bus>, mem: GuestMemoryMmap) -> Self {
+        Self { slots, bus, mem }
+    }
+
+    /// Does what a register write of the guest asks of the device in `index`.
+    pub(crate) fn carry_out(
+        &mut self,
+        index: usize,
+        effect: Effect,
+        poller: &Poller,
+    ) -> Result<(), Error> {
+        match effect {
+            Effect::Activate(setup) => self.activate(index, setup, poller),
+            Effect::Reset => {
+                self.reset(index, poller);
+                Ok(())
+            }
+            Effect::Config { offset, bytes } => {
+                self.write_config(index, offset, &bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// The guest notified `queue`.
+    pub(crate) fn kicked(&mut self, index: u16, queue: u16, poller: &Poller) -> Result<(), Error> {
+        let Some((kicks, device)) = active(&mut self.slots, index) else {
+            return Ok(());
+        };
+        // Only empties the count; if it is empty already, there is nothing to do.
+        if let Some(kick) = kicks.get(usize::from(queue)) {
+            kick.read().ok();
+        }
+        let result = device.queue_ready(queue, &mut poller.for_device(index));
+        self.contain(index, result, poller)
+    }
+
+    /// A descriptor that the device watches is ready.
+    pub(crate) fn ready(
+        &mut self,
+        index: u16,
+        token: u32,
+        readiness: EventSet,
+        poller: &Poller,
+    ) -> Result<(), Error> {
+        // Events of one batch may belong to a device that an earlier one reset.
+        let Some((_, device)) = active(&mut self.slots, index) else {
+            return Ok(());
+        };
+        let result = device.ready(token, readiness, &mut poller.for_device(index));
+        self.contain(index, result, poller)
+    }
+
+    /// Puts `device` into the first empty slot, whose index is returned; `None` if
+    /// there is none with enough queues.
+    pub(crate) fn plug(&mut self, device: Box<dyn VirtioDevice>) -> Option<usize> {
+        let index = self.bus.first_empty()?;
+        let slot = self.slots.get_mut(index)?;
+        if slot.kicks.len() < device.queue_sizes().len() {
+            return None;
+        }
+        self.bus.registers(index)?.fill(Identity::of(&*device));
+        slot.device = Some(device);
+        Some(index)
+    }
+
+    fn activate(&mut self, index: usize, setup: Setup, poller: &Poller) -> Result<(), Error> {
+        let Some(slot) = self.slots.get_mut(index) else {
+            return Ok(());
+        };
+        let Some(device) = slot.device.as_mut() else {
+            return Ok(());
+        };
+        slot.state = State::Active { epoch: setup.epoch };
+        let ready: Vec<_> = setup.queues.iter().map(QueueT::ready).collect();
+        let valid = |queue: &virtio_queue::Queue| !queue.ready() || queue.is_valid(&self.mem);
+        let number = slot_number(index);
+        let result = if setup.queues.iter().all(valid) {
+            let active = ActiveQueues {
+                mem: self.mem.clone(),
+                queues: setup.queues,
+                features: setup.features,
+                interrupt: Arc::clone(&slot.interrupt) as Arc<dyn Interrupt>,
+            };
+            device.activate(active, &mut poller.for_device(number))
+        } else {
+            Err(Error::Guest("a queue is outside of memory".to_owned()))
+        };
+        let started = result.is_ok() && !device.is_offloaded();
+        self.contain(number, result, poller)?;
+        if started {
+            self.start_queues(number, &ready, poller)?;
+        }
+        Ok(())
+    }
+
+    fn start_queues(&mut self, index: u16, ready: &[bool], poller: &Poller) -> Result<(), Error> {
+        for (queue, _) in (0..).zip(ready).filter(|(_, ready)| **ready) {
+            if let Some((kicks, _)) = active(&mut self.slots, index)
+                && let Some(kick) = kicks.get(usize::from(queue))
+            {
+                poller
+                    .watch_input(kick, Source::Kick { slot: index, queue })
+                    .map_err(|source| Error::Host {
+                        part: "watch a queue",
+                        source,
+                    })?;
+            }
+            self.kicked(index, queue, poller)?;
+        }
+        Ok(())
+    }
+
+    fn reset(&mut self, index: usize, poller: &Poller) {
+        if let Some(slot) = self.slots.get_mut(index) {
+            stop(slot, slot_number(index), poller);
+            slot.state = State::Inactive;
+        }
+    }
+
+    fn write_config(&mut self, index: usize, offset: usize, bytes: &[u8]) {
+        let slot = self.slots.get_mut(index);
+        let Some(device) = slot.and_then(|slot| slot.device.as_mut()) else {
+            return;
+        };
+        device.write_config(offset, bytes);
+        if let Some(mut registers) = self.bus.registers(index) {
+            registers.show_config(device.config());
+        }
+    }
+
+    /// A device that the guest broke stops and says so; other failures are passed on.
+    fn contain(
+        &mut self,
+        index: u16,
+        result: Result<(), Error>,
+        poller: &Poller,
+    ) -> Result<(), Error> {
+        let error = match result {
+            Err(error @ (Error::Guest(_) | Error::Queue(_))) => error,
+            other => return other,
+        };
+        let Some(slot) = self.slots.get_mut(usize::from(index)) else {
+            return Ok(());
+        };
+        // The log is the owner's pipe: if nobody reads it, nobody misses the line.
+        writeln!(io::stderr(), "slot {index}: {error}").ok();
+        let State::Active { epoch } = slot.state else {
+            return Ok(());
+        };
+        stop(slot, index, poller);
+        slot.state = State::Broken;
+        let registers = self.bus.registers(usize::from(index));
+        if registers.is_some_and(|mut registers| registers.mark_broken(epoch)) {
+            slot.interrupt.config_changed();
+        }
+        Ok(())
+    }
+}
+
+fn stop(slot: &mut Slot, index: u16, poller: &Poller) {
+    let State::Active { .. } = slot.state else {
+        return;
+    };
+    if let Some(device) = slot.device.as_mut() {
+        device.reset(&mut poller.for_device(index));
+    }
+    for kick in &slot.kicks {
+        // Those of queues that were never started are not watched.
+        poller.unwatch(kick).ok();
+    }
+}
+
+/// Kicks and device of the slot, if the device is active.
+fn active(slots: &mut [Slot], index: u16) -> Option<(&[EventFd], &mut dyn VirtioDevice)> {
+    let slot = slots.get_mut(usize::from(index))?;
+    match slot.state {
+        State::Active { .. } => Some((&slot.kicks, slot.device.as_deref_mut()?)),
+        State::Inactive | State::Broken => None,
+    }
+}
+
+fn slot_number(index: usize) -> u16 {
+    u16::try_from(index).unwrap_or(u16::MAX)
+}

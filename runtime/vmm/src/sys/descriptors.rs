@@ -1,0 +1,58 @@
+//! Taking over descriptors that the process was started with.
+
+use std::collections::BTreeSet;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use std::os::fd::BorrowedFd;
+
+use crate::spec::DescriptorNumber;
+
+/// Lowest number a spec may name: 0 to 2 are the standard streams.
+const FIRST: DescriptorNumber = 3;
+
+/// A number in the spec is not a descriptor to take.
+#[derive(Debug, thiserror::Error)]
+pub enum TakeError {
+    /// It is a standard stream or negative.
+    #[error("descriptor {0} can't be passed in a spec")]
+    Reserved(DescriptorNumber),
+    /// Two places of the spec name it.
+    #[error("descriptor {0} is named twice")]
+    Twice(DescriptorNumber),
+    /// Nothing is open under that number.
+    #[error("descriptor {number} is not open")]
+    Closed {
+        /// The number.
+        number: DescriptorNumber,
+        /// What the kernel said.
+        #[source]
+        source: Errno,
+    },
+}
+
+/// The descriptors a process inherited; each can be taken once.
+#[derive(Debug, Default)]
+pub(crate) struct Inherited {
+    taken: BTreeSet<DescriptorNumber>,
+}
+
+impl Inherited {
+    /// Takes ownership of `number` and marks it close-on-exec.
+    pub(crate) fn take(&mut self, number: DescriptorNumber) -> Result<OwnedFd, TakeError> {
+        if number < FIRST {
+            return Err(TakeError::Reserved(number));
+        }
+        if !self.taken.insert(number) {
+            return Err(TakeError::Twice(number));
+        }
+        // SAFETY: the number is not negative, and the value does not outlive this call.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+        fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
+            .map_err(|source| TakeError::Closed { number, source })?;
+        // SAFETY: the descriptor is open (just checked), it was inherited, so that no
+        // other part of this process owns it, and `taken` lets it be taken only once.
+        Ok(unsafe { OwnedFd::from_raw_fd(number) })
+    }
+}

@@ -1,0 +1,39 @@
+//! The calls into KVM that trust addresses of this process.
+
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+
+use kvm_bindings::kvm_userspace_memory_region;
+use kvm_ioctls::{Kvm, VmFd};
+use vm_memory::{GuestMemoryRegion, GuestRegionMmap};
+
+/// Uses an open `/dev/kvm`.
+pub(crate) fn adopt_kvm(descriptor: OwnedFd) -> Kvm {
+    // SAFETY: ownership of an open descriptor moves from `OwnedFd` to `Kvm`. If it is
+    // not /dev/kvm, its requests fail.
+    unsafe { Kvm::from_raw_fd(descriptor.into_raw_fd()) }
+}
+
+/// Makes `region` the guest's memory under number `slot`, with `flags` as in
+/// KVM_SET_USER_MEMORY_REGION.
+///
+/// The mapping is leaked: KVM uses it until the process ends.
+pub(crate) fn map_memory(
+    vm: &VmFd,
+    slot: u32,
+    region: &GuestRegionMmap,
+    flags: u32,
+) -> Result<(), kvm_ioctls::Error> {
+    let mapping = region.get_mmap();
+    let description = kvm_userspace_memory_region {
+        slot,
+        flags,
+        guest_phys_addr: region.start_addr().0,
+        memory_size: region.len(),
+        userspace_addr: mapping.as_ptr() as u64,
+    };
+    std::mem::forget(mapping);
+    // SAFETY: address and length are those of a mapping that stays for the rest of the
+    // process, since one count of its `Arc` was just forgotten. Only volatile and atomic
+    // accesses are made to it from this process.
+    unsafe { vm.set_user_memory_region(description) }
+}

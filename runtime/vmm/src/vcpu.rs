@@ -1,0 +1,83 @@
+//! One virtual CPU: its loop, and what each exit means.
+//!
+//! Owns nothing but its KVM descriptor. Device work is left to the event loop; the
+//! register files of the bus are written here. Whatever the guest does that has no
+//! meaning on this machine is answered as by an empty bus: reads give ones.
+
+use std::sync::Arc;
+
+use kvm_ioctls::{VcpuExit, VcpuFd};
+use nix::errno::Errno;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+use crate::bus::Bus;
+use crate::control::Exit;
+use crate::mailbox::Mailbox;
+
+/// Keyboard controller, command and status.
+const RESET_PORT: u16 = 0x64;
+/// Pulses the reset line.
+const RESET_COMMAND: u8 = 0xfe;
+/// As an absent controller, but ready for a command: Linux waits for that before it
+/// writes the reset command.
+const RESET_PORT_STATUS: u8 = 0xfd;
+/// Where the agent switches the machine off.
+const POWER_PORT: u16 = 0x600;
+const POWER_OFF: u8 = 0x5a;
+/// BIOS "warm boot" flag: where Linux leaves its reboot mode before the reset.
+const REBOOT_MODE_ADDRESS: GuestAddress = GuestAddress(0x472);
+/// `reboot=warm` there; the command line asks for that after a panic only.
+const WARM: u16 = 0x1234;
+
+/// A vCPU that is ready to run.
+#[derive(Debug)]
+pub(crate) struct Vcpu {
+    pub(crate) fd: VcpuFd,
+    pub(crate) bus: Arc<Bus>,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) mem: GuestMemoryMmap,
+}
+
+impl Vcpu {
+    /// Runs the guest until it ends; says why.
+    pub(crate) fn run(mut self) -> Exit {
+        loop {
+            match self.fd.run() {
+                Ok(VcpuExit::MmioWrite(address, bytes)) => {
+                    if let Some((slot, effect)) = self.bus.write(address, bytes) {
+                        self.mailbox.carry_out(slot, effect);
+                    }
+                }
+                Ok(VcpuExit::IoOut(RESET_PORT, [RESET_COMMAND])) => return self.reset_cause(),
+                Ok(VcpuExit::IoOut(POWER_PORT, [POWER_OFF])) => return Exit::PowerOff,
+                Ok(VcpuExit::IoOut(..)) => {}
+                Ok(VcpuExit::IoIn(RESET_PORT, bytes)) => bytes.fill(RESET_PORT_STATUS),
+                Ok(VcpuExit::IoIn(_, bytes) | VcpuExit::MmioRead(_, bytes)) => bytes.fill(0xff),
+                Ok(VcpuExit::Shutdown) => return Exit::TripleFault,
+                Ok(VcpuExit::Intr) => {}
+                Ok(exit) => return unexpected(&exit),
+                Err(error) if interrupted(error) => {}
+                Err(error) => return failed(format!("run a vCPU: {error}")),
+            }
+        }
+    }
+
+    fn reset_cause(&self) -> Exit {
+        match self.mem.read_obj::<u16>(REBOOT_MODE_ADDRESS) {
+            Ok(WARM) => Exit::Panic,
+            _ => Exit::Reboot,
+        }
+    }
+}
+
+fn interrupted(error: kvm_ioctls::Error) -> bool {
+    [Errno::EINTR, Errno::EAGAIN].contains(&Errno::from_raw(error.errno()))
+}
+
+fn unexpected(exit: &VcpuExit<'_>) -> Exit {
+    failed(format!("KVM gave up on a vCPU: {exit:?}"))
+}
+
+fn failed(message: String) -> Exit {
+    Exit::Error { message }
+}

@@ -1,0 +1,221 @@
+//! A disk (virtio 1.3, section 5.2): a raw image, one queue, synchronous.
+//!
+//! `request` parses what the guest asks and checks it against the disk; this file
+//! moves the bytes.
+
+mod request;
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+
+use virtio_bindings::virtio_blk::{
+    VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_S_IOERR,
+    VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP,
+};
+use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
+use virtio_queue::{Reader, Writer};
+use vm_memory::GuestMemoryMmap;
+
+use self::request::{Request, SECTOR_LEN};
+use super::chains::Chain;
+use super::device::{ActiveQueues, Error, Events, VirtioDevice};
+
+const QUEUE_SIZES: [u16; 1] = [128];
+/// Data buffers of one request: the queue without header and status.
+const SEGMENTS: u32 = 126;
+/// Length of a serial number.
+const SERIAL_LEN: usize = 20;
+const CONFIG_LEN: usize = 24;
+const SEGMENTS_AT: usize = 12;
+/// Bytes moved at once.
+const BUFFER_LEN: usize = 64 * 1024;
+
+/// What the guest may do with a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    ReadOnly,
+    ReadWrite,
+}
+
+impl Access {
+    /// From the flag of a spec or request.
+    pub(crate) fn read_only(read_only: bool) -> Self {
+        if read_only { Self::ReadOnly } else { Self::ReadWrite }
+    }
+}
+
+/// A file can't be a disk.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// Its length is unknown.
+    #[error("measure the disk image")]
+    Measure(#[source] io::Error),
+    /// The serial number is too long.
+    #[error("the serial number has {0} bytes, more than {SERIAL_LEN}")]
+    Serial(usize),
+}
+
+/// The block device.
+#[derive(Debug)]
+pub(crate) struct Block {
+    disk: Disk,
+    config: [u8; CONFIG_LEN],
+    active: Option<ActiveQueues>,
+}
+
+/// What is behind the device.
+#[derive(Debug)]
+struct Disk {
+    image: File,
+    sectors: u64,
+    access: Access,
+    serial: [u8; SERIAL_LEN],
+    buffer: Vec<u8>,
+}
+
+impl Block {
+    /// A disk with the contents of `image`; a last incomplete sector is left out.
+    pub(crate) fn new(mut image: File, access: Access, serial: &str) -> Result<Self, OpenError> {
+        // Unlike its metadata, the end is known for block devices as well.
+        let len = image.seek(SeekFrom::End(0)).map_err(OpenError::Measure)?;
+        let sectors = len / SECTOR_LEN;
+        let mut padded = [0; SERIAL_LEN];
+        match padded.get_mut(..serial.len()) {
+            Some(start) => start.copy_from_slice(serial.as_bytes()),
+            None => return Err(OpenError::Serial(serial.len())),
+        }
+        let mut config = [0; CONFIG_LEN];
+        let (capacity, rest) = config.split_at_mut(size_of::<u64>());
+        capacity.copy_from_slice(&sectors.to_le_bytes());
+        let segments = rest.iter_mut().skip(SEGMENTS_AT - size_of::<u64>());
+        segments.zip(SEGMENTS.to_le_bytes()).for_each(|(shown, byte)| *shown = byte);
+        Ok(Self {
+            disk: Disk {
+                image,
+                sectors,
+                access,
+                serial: padded,
+                buffer: Vec::new(),
+            },
+            config,
+            active: None,
+        })
+    }
+}
+
+impl VirtioDevice for Block {
+    fn device_id(&self) -> u32 {
+        VIRTIO_ID_BLOCK
+    }
+
+    fn features(&self) -> u64 {
+        let read_only = u64::from(self.disk.access == Access::ReadOnly) << VIRTIO_BLK_F_RO;
+        read_only | 1 << VIRTIO_BLK_F_SEG_MAX | 1 << VIRTIO_BLK_F_FLUSH
+    }
+
+    fn queue_sizes(&self) -> &[u16] {
+        &QUEUE_SIZES
+    }
+
+    fn config(&self) -> &[u8] {
+        &self.config
+    }
+
+    fn activate(&mut self, active: ActiveQueues, _events: &mut dyn Events) -> Result<(), Error> {
+        self.disk.buffer = vec![0; BUFFER_LEN];
+        self.active = Some(active);
+        Ok(())
+    }
+
+    fn queue_ready(&mut self, queue: u16, _events: &mut dyn Events) -> Result<(), Error> {
+        let Some(active) = self.active.as_mut() else {
+            return Ok(());
+        };
+        let disk = &mut self.disk;
+        active.serve(queue, |mem, chain| disk.answer(mem, chain))
+    }
+
+    fn reset(&mut self, _events: &mut dyn Events) {
+        self.active = None;
+        self.disk.buffer = Vec::new();
+    }
+}
+
+impl Disk {
+    /// Carries out one request; returns the bytes written into the chain.
+    fn answer(&mut self, mem: &GuestMemoryMmap, chain: Chain<'_>) -> Result<u32, Error> {
+        let mut from_guest = chain.clone().reader(mem)?;
+        let mut to_guest = chain.writer(mem)?;
+        let Some(data_len) = to_guest.available_bytes().checked_sub(1) else {
+            return Err(Error::Guest("a disk request has no room for its status".to_owned()));
+        };
+        let mut status = to_guest.split_at(data_len)?;
+        let outcome = match Request::read(&mut from_guest, data_len, self.sectors) {
+            Ok(request) => self.carry_out(request, &mut from_guest, &mut to_guest),
+            Err(refused) => Err(refused.into()),
+        };
+        let code = match outcome {
+            Ok(()) => VIRTIO_BLK_S_OK,
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => VIRTIO_BLK_S_UNSUPP,
+            Err(_) => VIRTIO_BLK_S_IOERR,
+        };
+        // A status is one byte, and there is room for it.
+        status.write(&code.to_le_bytes()[..1]).ok();
+        Ok(u32::try_from(to_guest.bytes_written() + 1).unwrap_or(u32::MAX))
+    }
+
+    fn carry_out(
+        &mut self,
+        request: Request,
+        from_guest: &mut Reader<'_>,
+        to_guest: &mut Writer<'_>,
+    ) -> io::Result<()> {
+        match request {
+            Request::Read { offset, len } => self.read(offset, len, to_guest),
+            Request::Write { .. } if self.access == Access::ReadOnly => {
+                Err(io::ErrorKind::ReadOnlyFilesystem.into())
+            }
+            Request::Write { offset, len } => self.write(offset, len, from_guest),
+            Request::Flush => self.image.sync_data(),
+            Request::Serial => to_guest.write_all(&self.serial),
+        }
+    }
+
+    fn read(&mut self, mut offset: u64, mut len: u64, to_guest: &mut Writer<'_>) -> io::Result<()> {
+        while len > 0 {
+            let part = part(&mut self.buffer, len);
+            self.image.read_exact_at(part, offset)?;
+            to_guest.write_all(part)?;
+            offset += part.len() as u64;
+            len -= part.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        mut offset: u64,
+        mut len: u64,
+        from_guest: &mut Reader<'_>,
+    ) -> io::Result<()> {
+        while len > 0 {
+            let part = part(&mut self.buffer, len);
+            from_guest.read_exact(part)?;
+            self.image.write_all_at(part, offset)?;
+            offset += part.len() as u64;
+            len -= part.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+/// As much of `buffer` as `len` needs.
+fn part(buffer: &mut [u8], len: u64) -> &mut [u8] {
+    let len = usize::try_from(len).unwrap_or(usize::MAX).min(buffer.len());
+    buffer.split_at_mut(len).0
+}
+
+#[cfg(test)]
+#[path = "block_test.rs"]
+mod tests;

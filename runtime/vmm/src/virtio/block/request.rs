@@ -1,0 +1,133 @@
+//! What a guest can ask of a disk, parsed and checked (virtio 1.3, section 5.2.6).
+
+use std::io::{self, Read};
+
+use virtio_bindings::virtio_blk::{
+    VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT,
+};
+use virtio_queue::Reader;
+
+/// Unit of positions and lengths in requests, in bytes.
+pub(super) const SECTOR_LEN: u64 = 512;
+
+/// A request that this disk can be asked. Offsets and lengths are bytes inside the
+/// disk, and as much data is in the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Request {
+    Read { offset: u64, len: u64 },
+    Write { offset: u64, len: u64 },
+    Flush,
+    Serial,
+}
+
+/// Why a request is refused; the guest learns it by the status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// The header is shorter than it has to be.
+    Header,
+    /// No such request.
+    Kind,
+    /// Partly outside of the disk, or not whole sectors.
+    Range,
+}
+
+impl From<Refused> for io::Error {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Kind => io::ErrorKind::Unsupported.into(),
+            Refused::Header | Refused::Range => io::ErrorKind::InvalidInput.into(),
+        }
+    }
+}
+
+impl Request {
+    /// Reads the header; the data to write is what `from_guest` has left then, the room
+    /// for data to read is `room` bytes.
+    pub(super) fn read(
+        from_guest: &mut Reader<'_>,
+        room: usize,
+        sectors: u64,
+    ) -> Result<Self, Refused> {
+        let mut header = [0; 16];
+        from_guest.read_exact(&mut header).map_err(|_| Refused::Header)?;
+        Self::parse(header, from_guest.available_bytes(), room, sectors)
+    }
+
+    /// `data` bytes follow the header and there is room for `room` bytes of answer, on
+    /// a disk of `sectors`.
+    fn parse(header: [u8; 16], data: usize, room: usize, sectors: u64) -> Result<Self, Refused> {
+        let [t0, t1, t2, t3, _, _, _, _, sector @ ..] = header;
+        let sector = u64::from_le_bytes(sector);
+        match u32::from_le_bytes([t0, t1, t2, t3]) {
+            VIRTIO_BLK_T_IN => {
+                let (offset, len) = range(sector, room, sectors)?;
+                Ok(Self::Read { offset, len })
+            }
+            VIRTIO_BLK_T_OUT => {
+                let (offset, len) = range(sector, data, sectors)?;
+                Ok(Self::Write { offset, len })
+            }
+            VIRTIO_BLK_T_FLUSH => Ok(Self::Flush),
+            VIRTIO_BLK_T_GET_ID => Ok(Self::Serial),
+            _ => Err(Refused::Kind),
+        }
+    }
+}
+
+fn range(sector: u64, len: usize, sectors: u64) -> Result<(u64, u64), Refused> {
+    let len = u64::try_from(len).map_err(|_| Refused::Range)?;
+    let count = len / SECTOR_LEN;
+    let end = sector.checked_add(count).ok_or(Refused::Range)?;
+    if !len.is_multiple_of(SECTOR_LEN) || end > sectors {
+        return Err(Refused::Range);
+    }
+    Ok((sector * SECTOR_LEN, len))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn header(kind: u32, sector: u64) -> [u8; 16] {
+        let mut header = [0; 16];
+        header[..4].copy_from_slice(&kind.to_le_bytes());
+        header[8..].copy_from_slice(&sector.to_le_bytes());
+        header
+    }
+
+    #[test]
+    fn requests_are_told_apart() {
+        let parse = |kind| Request::parse(header(kind, 1), 512, 1024, 3);
+        assert_eq!(parse(0), Ok(Request::Read { offset: 512, len: 1024 }));
+        assert_eq!(parse(1), Ok(Request::Write { offset: 512, len: 512 }));
+        assert_eq!(parse(4), Ok(Request::Flush));
+        assert_eq!(parse(8), Ok(Request::Serial));
+        assert_eq!(parse(2), Err(Refused::Kind));
+    }
+
+    proptest! {
+        #[test]
+        fn an_accepted_range_is_inside_the_disk(
+            bytes: [u8; 16],
+            kind in 0_u8..2,
+            sector: u64,
+            data: usize,
+            room: usize,
+            sectors in 0..u64::MAX / SECTOR_LEN,
+        ) {
+            let sector_bytes = sector.to_le_bytes();
+            let mut bytes = bytes;
+            bytes[..4].copy_from_slice(&[kind, 0, 0, 0]);
+            bytes[8..].copy_from_slice(&sector_bytes);
+            match Request::parse(bytes, data, room, sectors) {
+                Ok(Request::Read { offset, len } | Request::Write { offset, len }) => {
+                    prop_assert!(offset + len <= sectors * SECTOR_LEN);
+                }
+                Ok(Request::Flush | Request::Serial) => prop_assert!(false),
+                Err(_) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The entropy source (virtio 1.3, section 5.4): the host's random numbers.
+
+use std::io::Write;
+
+use virtio_bindings::virtio_ids::VIRTIO_ID_RNG;
+
+use super::device::{ActiveQueues, Error, Events, VirtioDevice};
+
+const QUEUE_SIZES: [u16; 1] = [8];
+/// Most bytes given for one request; a driver that wants more asks again.
+const MOST: usize = 256;
+
+/// The entropy device.
+#[derive(Debug, Default)]
+pub(crate) struct Rng {
+    active: Option<ActiveQueues>,
+}
+
+impl VirtioDevice for Rng {
+    fn device_id(&self) -> u32 {
+        VIRTIO_ID_RNG
+    }
+
+    fn features(&self) -> u64 {
+        0
+    }
+
+    fn queue_sizes(&self) -> &[u16] {
+        &QUEUE_SIZES
+    }
+
+    fn config(&self) -> &[u8] {
+        &[]
+    }
+
+    fn activate(&mut self, active: ActiveQueues, _events: &mut dyn Events) -> Result<(), Error> {
+        self.active = Some(active);
+        Ok(())
+    }
+
+    fn queue_ready(&mut self, queue: u16, _events: &mut dyn Events) -> Result<(), Error> {
+        let Some(active) = self.active.as_mut() else {
+            return Ok(());
+        };
+        active.serve(queue, |mem, chain| {
+            let mut room = chain.writer(mem)?;
+            let mut random = [0; MOST];
+            let len = room.available_bytes().min(MOST);
+            let random = random.get_mut(..len).unwrap_or_default();
+            getrandom::fill(random).map_err(|error| Error::Host {
+                part: "get random numbers",
+                source: error.into(),
+            })?;
+            let written = room.write(random).unwrap_or(0);
+            Ok(u32::try_from(written).unwrap_or(0))
+        })
+    }
+
+    fn reset(&mut self, _events: &mut dyn Events) {
+        self.active = None;
+    }
+}
