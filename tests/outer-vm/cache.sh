@@ -22,15 +22,25 @@ key_of() {
 # running must not hold the lock.
 build_once() {
     local target=$1 build=$2
-    [ ! -e "$target" ] || return 0
+    if [ -e "$target" ]; then
+        touch "$target" # time of last use
+        return
+    fi
     mkdir -p "${target%/*}"
     (
         flock 9
         if [ -e "$target" ]; then exit 0; fi
+        remove_unused "${target%-*}"
         rm -rf --one-file-system "$target.partial"
         mkdir "$target.partial"
         trap 'rm -rf --one-file-system "$target.partial"' EXIT
         "$build" "$target.partial" 9>&-
         mv "$target.partial" "$target"
     ) 9>"$target.lock"
+}
+
+# remove_unused PREFIX: earlier results of a recipe that nobody has asked for
+# in two weeks; one is up to a gigabyte.
+remove_unused() {
+    find "${1%/*}" -maxdepth 1 -name "${1##*/}-*" -type d -mtime +14 -exec rm -rf --one-file-system {} +
 }

@@ -83,7 +83,7 @@ impl Batch {
         if let Some(complaint) = complaints(&log).next() {
             return Err(Error::Complaint(complaint.to_owned()));
         }
-        tar(&self.output, &["-xf".as_ref(), devices.output.as_ref()])?;
+        tar(&self.output, &["-xmf".as_ref(), devices.output.as_ref()])?;
         let unfinished =
             || Error::Unfinished(log.lines().next_back().unwrap_or_default().to_owned());
         let status = fs::read_to_string(self.output.join("status")).map_err(|_| unfinished())?;

@@ -19,6 +19,11 @@ pub const READY: &str = "outer-vm: ready";
 pub fn serve(ready: impl FnOnce()) -> io::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, SERVER_PORT))?;
     ready();
+    accept_all(&listener)
+}
+
+/// As [`serve`], on a listener of the caller.
+pub(crate) fn accept_all(listener: &TcpListener) -> io::Result<()> {
     loop {
         let (connection, _) = listener.accept()?;
         thread::Builder::new().spawn(move || {

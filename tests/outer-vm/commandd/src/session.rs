@@ -26,8 +26,20 @@ pub(crate) fn run(connection: &TcpStream) -> io::Result<()> {
     let request = accept_request(connection)?;
     match start(&request) {
         Ok(child) => Session::new(connection, child, &request)?.carry(),
-        Err(error) => Frame::Exit(Status::NotStarted(error.to_string())).write_to(connection),
+        Err(error) => {
+            Frame::Exit(Status::NotStarted(error.to_string())).write_to(connection)?;
+            connection.shutdown(Shutdown::Write)?;
+            discard_input(connection);
+            Ok(())
+        }
     }
+}
+
+/// Reads until the client closes its end. Closing earlier, with unread bytes,
+/// would reset the connection and lose output under way.
+fn discard_input(mut connection: &TcpStream) {
+    // An error means that the client is gone, which is as good.
+    io::copy(&mut connection, &mut io::sink()).ok();
 }
 
 fn accept_request(connection: &TcpStream) -> io::Result<Request> {
@@ -133,8 +145,8 @@ impl<'a> Session<'a> {
     fn carry(mut self) -> io::Result<()> {
         let result = self.carry_streams();
         if result.is_ok() {
-            // Not closed: the client may still be sending input, and closing
-            // with unread bytes would reset the connection and lose output.
+            // The thread that feeds the command keeps the connection until the
+            // client closes it.
             return self.connection.shutdown(Shutdown::Write);
         }
         // The client is gone: nobody waits for the command any more.
@@ -230,8 +242,7 @@ fn feed(mut stdin: ChildStdin, connection: TcpStream) -> io::Result<()> {
             }
         }
         drop(stdin);
-        // Until the client closes its end; an error means that it is gone.
-        io::copy(&mut &connection, &mut io::sink()).ok();
+        discard_input(&connection);
     })?;
     Ok(())
 }
@@ -243,3 +254,7 @@ fn ended(status: ExitStatus) -> Status {
         (None, None) => Status::NotStarted(format!("unknown wait status {status}")),
     }
 }
+
+#[cfg(test)]
+#[path = "session_test.rs"]
+mod tests;
