@@ -1,0 +1,1 @@
+//! Tests of `muxer`, without a machine.

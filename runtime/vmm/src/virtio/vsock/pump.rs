@@ -1,0 +1,149 @@
+//! Between the muxer and the two virtqueues that carry packets.
+//!
+//! Owns the order of work and when the guest is told: everything there is to do is
+//! done first, up to a limit that keeps other devices of the same thread alive, and
+//! the guest is signalled once at the end.
+
+use virtio_queue::{Error as QueueError, Queue, QueueT};
+use vm_memory::GuestMemoryMmap;
+
+use super::muxer::{Error as MuxerError, Muxer};
+use super::packet::{HEADER_LEN, Header};
+use super::span::Span;
+
+/// Chains that are taken from one queue before the other gets its turn.
+const ROUND_LEN: usize = 32;
+/// Rounds before the event loop gets its turn.
+const MAX_ROUNDS: usize = 16;
+
+/// Why the packets stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A ring is not where or what it has to be.
+    #[error("a virtqueue is broken")]
+    Queue(#[from] QueueError),
+    /// The host's side is gone.
+    #[error(transparent)]
+    Host(#[from] MuxerError),
+}
+
+/// Which queues have used buffers that the guest wants to be told of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Signals {
+    /// The queue towards the guest.
+    pub rx: bool,
+    /// The queue from the guest.
+    pub tx: bool,
+}
+
+/// The queues that carry packets, and the memory they are in.
+#[derive(Debug)]
+pub struct Rings<'a> {
+    /// The guest's memory.
+    pub mem: &'a GuestMemoryMmap,
+    /// Empty buffers for packets to the guest.
+    pub rx: &'a mut Queue,
+    /// Packets of the guest.
+    pub tx: &'a mut Queue,
+}
+
+/// Moves every packet that can be moved.
+pub fn pump(muxer: &mut Muxer, rings: &mut Rings<'_>) -> Result<Signals, Error> {
+    rings.rx.disable_notification(rings.mem)?;
+    rings.tx.disable_notification(rings.mem)?;
+    let mut rounds = 0;
+    loop {
+        let moved = to_guest(muxer, rings)? + from_guest(muxer, rings)?;
+        rounds += 1;
+        if moved == 0 && !listen(muxer, rings)? {
+            break;
+        }
+        if rounds == MAX_ROUNDS {
+            muxer.come_again().map_err(MuxerError::from)?;
+            break;
+        }
+    }
+    Ok(Signals {
+        rx: rings.rx.needs_notification(rings.mem)?,
+        tx: rings.tx.needs_notification(rings.mem)?,
+    })
+}
+
+/// Asks the guest for the kicks that matter. True: one of them would be late already.
+fn listen(muxer: &Muxer, rings: &mut Rings<'_>) -> Result<bool, Error> {
+    let has_packets = rings.tx.enable_notification(rings.mem)?;
+    // New buffers are of no interest while there is nothing to put into them.
+    let has_room = muxer.has_outgoing() && rings.rx.enable_notification(rings.mem)?;
+    Ok(has_packets || has_room)
+}
+
+/// Fills buffers of the guest. Returns how many were used.
+fn to_guest(muxer: &mut Muxer, rings: &mut Rings<'_>) -> Result<usize, Error> {
+    let mut moved = 0;
+    while moved < ROUND_LEN && muxer.has_outgoing() {
+        let Some(chain) = rings.rx.pop_descriptor_chain(rings.mem) else {
+            break;
+        };
+        let head = chain.head_index();
+        // A buffer that can't hold a packet goes back empty.
+        let len = match Span::writable(rings.mem, chain) {
+            Some(span) => fill(muxer, span),
+            None => Some(0),
+        };
+        let Some(len) = len else {
+            let unused = rings.rx.next_avail().wrapping_sub(1);
+            rings.rx.set_next_avail(unused);
+            break;
+        };
+        rings.rx.add_used(rings.mem, head, len)?;
+        moved += 1;
+    }
+    Ok(moved)
+}
+
+/// Puts the next packet into `span`. Returns its length, `None` if there was no packet.
+fn fill(muxer: &mut Muxer, mut span: Span<'_>) -> Option<u32> {
+    let Some(front) = span.split_front(HEADER_LEN) else {
+        return Some(0);
+    };
+    let header = muxer.next(span.slices())?;
+    front.copy_from(&header.to_bytes());
+    Some(header.len.saturating_add(HEADER_LEN as u32))
+}
+
+/// Takes packets of the guest. Returns how many there were.
+fn from_guest(muxer: &mut Muxer, rings: &mut Rings<'_>) -> Result<usize, Error> {
+    let mut moved = 0;
+    while moved < ROUND_LEN {
+        let Some(chain) = rings.tx.pop_descriptor_chain(rings.mem) else {
+            break;
+        };
+        let head = chain.head_index();
+        if let Some(span) = Span::readable(rings.mem, chain) {
+            deliver(muxer, span);
+        }
+        rings.tx.add_used(rings.mem, head, 0)?;
+        moved += 1;
+    }
+    Ok(moved)
+}
+
+/// Hands one packet over; what isn't a whole packet is dropped.
+fn deliver(muxer: &mut Muxer, mut span: Span<'_>) {
+    let Some(front) = span.split_front(HEADER_LEN) else {
+        return;
+    };
+    let mut bytes = [0; HEADER_LEN];
+    front.copy_to(&mut bytes);
+    let header = Header::from_bytes(&bytes);
+    let payload = usize::try_from(header.len)
+        .ok()
+        .and_then(|len| span.split_front(len));
+    if let Some(payload) = payload {
+        muxer.receive(&header, payload.slices());
+    }
+}
+
+#[cfg(test)]
+#[path = "pump_test.rs"]
+mod tests;

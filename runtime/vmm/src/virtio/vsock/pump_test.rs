@@ -1,0 +1,1 @@
+//! Tests of `pump`, without a machine.
