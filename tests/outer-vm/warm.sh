@@ -72,7 +72,7 @@ build_state() {
 }
 
 recipe=$(key_of warm.sh l1 commandd/src commandd/Cargo.toml commandd/Cargo.lock)
-key=$(echo "$recipe $image $("$qemu/qemu-system-x86_64" --version)" | sha256sum | cut -c 1-16)
+key=$(echo "$recipe ${image##*/} $("$qemu/qemu-system-x86_64" --version)" | sha256sum | cut -c 1-16)
 target=$(cache_root)/outer-vm/state-$key
 build_once "$target" build_state
 echo "$target"
