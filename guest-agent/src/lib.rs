@@ -1,1 +1,57 @@
-//! caisson-agent
+//! The agent of the guest: PID 1, which makes containers for the host.
+//!
+//! Owns everything inside the machine. Trusts the host, and no container. One
+//! thread: it forks without exec, which only a program of one thread may do. The
+//! binary boots a machine and then calls [`run`].
+
+pub mod boot;
+pub mod failure;
+pub mod transport;
+
+mod cgroup;
+mod container;
+mod events;
+mod guest;
+mod listing;
+mod oom;
+mod power;
+mod process;
+mod reaper;
+mod server;
+mod service;
+mod stdio;
+mod stream;
+mod sys;
+
+use std::sync::Arc;
+
+use caisson_protocol::CONTROL_PORT;
+
+use crate::{
+    failure::{Attempt, Failure},
+    guest::Guest,
+    transport::Transport,
+};
+
+/// Connects to the host and serves it. Between the two, `prepare` makes the
+/// machine ready for containers, while the host learns that the guest is there.
+///
+/// # Errors
+/// What kept the agent from serving; it never returns otherwise.
+pub async fn run(
+    transport: Transport,
+    prepare: impl FnOnce() -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let ended = reaper::children_ended()?;
+    let connection = transport
+        .connect(CONTROL_PORT)
+        .await
+        .doing("connect to the host")?;
+    prepare()?;
+    let guest = Arc::new(Guest::new(transport.clone()));
+    let serving = server::serve(Arc::clone(&guest), transport, connection);
+    tokio::select! {
+        () = reaper::run(&guest, ended) => Ok(()),
+        served = serving => served.map_err(|error| Failure::Refused(error.to_string())),
+    }
+}

@@ -1,0 +1,98 @@
+//! Who a process runs as, and with which rights.
+//!
+//! Owns the order in which privileges are given up.
+
+use std::os::fd::AsFd;
+
+use nix::{
+    errno::Errno,
+    sys::stat::{Mode, umask},
+    unistd::{Gid, Uid, chdir, setgid, setgroups, setuid},
+};
+use oci_spec::runtime::{Process, User};
+use rustix::{
+    fs::{fchown, fstat},
+    thread::{set_keep_capabilities, set_no_new_privs},
+};
+
+use super::capabilities::{self, CapabilitySets};
+use crate::failure::{Attempt, Failure};
+
+/// Takes the identity of `process` and moves to its folder.
+///
+/// # Errors
+/// The first step that is refused.
+pub(crate) fn assume(process: &Process) -> Result<(), Failure> {
+    let user = process.user();
+    give_stdio_to(user)?;
+    if process.no_new_privileges().unwrap_or(false) {
+        set_no_new_privs(true).doing("set no_new_privs")?;
+    }
+    let supported = capabilities::supported();
+    let sets = CapabilitySets::new(process.capabilities().as_ref(), &supported);
+    sets.apply_bounding(&supported)?;
+    let moved = change_folder(process)?;
+    set_keep_capabilities(true).doing("keep capabilities")?;
+    switch_user(user)?;
+    set_keep_capabilities(false).doing("keep capabilities")?;
+    if !moved {
+        chdir(process.cwd()).map_err(|errno| folder_refused(process, errno))?;
+    }
+    // A folder outside of the root would be a way out of the container.
+    std::env::current_dir().at(
+        "current working directory is outside of container mount namespace root",
+        process.cwd(),
+    )?;
+    sets.apply()?;
+    let mask = user.umask().unwrap_or(0o022);
+    umask(Mode::from_bits_truncate(mask));
+    Ok(())
+}
+
+/// `false` when only the user itself may be allowed to go there.
+fn change_folder(process: &Process) -> Result<bool, Failure> {
+    match chdir(process.cwd()) {
+        Ok(()) => Ok(true),
+        Err(Errno::EACCES | Errno::EPERM) => Ok(false),
+        Err(errno) => Err(folder_refused(process, errno)),
+    }
+}
+
+fn folder_refused(process: &Process, errno: Errno) -> Failure {
+    Failure::Refused(format!(
+        "chdir to cwd ({:?}) set in config.json failed: {}",
+        process.cwd().display().to_string(),
+        crate::failure::Errno(errno),
+    ))
+}
+
+fn switch_user(user: &User) -> Result<(), Failure> {
+    let groups = user.additional_gids().as_deref().unwrap_or_default();
+    let groups: Vec<Gid> = groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
+    // Also when there are none: those of the agent must not stay.
+    setgroups(&groups).doing("set additional groups")?;
+    setgid(Gid::from_raw(user.gid())).doing("set group")?;
+    setuid(Uid::from_raw(user.uid())).doing("set user")
+}
+
+/// The process may open /dev/stdout again only if its pipe is its own. What is
+/// shared with others, as /dev/null, stays as it is.
+fn give_stdio_to(user: &User) -> Result<(), Failure> {
+    let owner = Some(rustix::fs::Uid::from_raw(user.uid()));
+    let null = rustix::fs::stat("/dev/null").map(|stat| stat.st_rdev);
+    for stream in [
+        std::io::stdin().as_fd(),
+        std::io::stdout().as_fd(),
+        std::io::stderr().as_fd(),
+    ] {
+        let stat = fstat(stream).doing("inspect standard streams")?;
+        if stat.st_uid == user.uid() || null == Ok(stat.st_rdev) {
+            continue;
+        }
+        match fchown(stream, owner, None) {
+            Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::PERM) => {}
+            Err(errno) => return Err(errno).doing("set owner of standard streams"),
+        }
+    }
+    Ok(())
+}

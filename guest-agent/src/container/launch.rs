@@ -1,0 +1,125 @@
+//! The agent's side of bringing a process to the point before its program.
+//!
+//! Owns the conversation with the processes of `setup`. What happens in them
+//! stands there.
+
+use std::{
+    fs,
+    os::fd::{BorrowedFd, OwnedFd},
+};
+
+use nix::unistd::Pid;
+use oci_spec::runtime::{LinuxIdMapping, Spec};
+use rustix::process::{PidfdFlags, pidfd_open};
+
+use super::{
+    handshake::{self, AgentEnd, Report},
+    rlimits,
+    setup::{self, Birth, Place},
+};
+use crate::{
+    failure::{Attempt, Failure},
+    sys::clone_process,
+};
+
+/// A process that waits for the word to become its program.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    /// In the guest's root pid namespace.
+    pub(crate) pid: Pid,
+    /// Refers to it even after its number is used again.
+    pub(crate) pidfd: OwnedFd,
+    /// The master of its terminal, if it has one.
+    pub(crate) terminal: Option<OwnedFd>,
+    /// Holds it back.
+    pub(crate) gate: Gate,
+}
+
+/// Holds a process back from its program. Dropping it ends the process.
+#[derive(Debug)]
+pub(crate) struct Gate(AgentEnd);
+
+impl Gate {
+    /// Lets the process become its program; returns when it has.
+    ///
+    /// # Errors
+    /// Why it couldn't, in the process's own words.
+    pub(crate) async fn open(self) -> Result<(), Failure> {
+        if self.0.go().is_err() {
+            return Err(ended_early());
+        }
+        match self.0.next().await.doing("wait for execve")? {
+            None => Ok(()),
+            Some(Report::Failed(line)) => Err(Failure::Refused(line)),
+            Some(_) => Err(ended_early()),
+        }
+    }
+}
+
+/// Starts the processes and follows them to the point before the program.
+///
+/// # Errors
+/// The step that failed, wherever it ran.
+pub(crate) async fn launch(birth: &Birth<'_>, cgroup: BorrowedFd<'_>) -> Result<Waiting, Failure> {
+    let (gate, child_end) = handshake::pair().doing("make a socket pair")?;
+    let Some(first) = clone_process(0, Some(cgroup)).doing("clone")? else {
+        setup::run(birth, &child_end);
+    };
+    drop(child_end);
+    let mut pid = first;
+    let mut terminal = None;
+    loop {
+        match gate.next().await.doing("follow the set-up")? {
+            Some(Report::NeedsIdMaps) => {
+                if let Place::New { spec, .. } = birth.place {
+                    write_id_maps(first, spec)?;
+                }
+                gate.go().doing("follow the set-up")?;
+            }
+            Some(Report::Continues(number)) => pid = Pid::from_raw(number),
+            Some(Report::Terminal(master)) => terminal = Some(master),
+            Some(Report::Ready) => break,
+            Some(Report::Failed(line)) => return Err(Failure::Refused(line)),
+            None => return Err(ended_early()),
+        }
+    }
+    let pidfd = open_pidfd(pid)?;
+    rlimits::set(pid, birth.process.rlimits().as_deref().unwrap_or_default())?;
+    Ok(Waiting {
+        pid,
+        pidfd,
+        terminal,
+        gate: Gate(gate),
+    })
+}
+
+/// The process waits at its gate, so its number is still its own.
+fn open_pidfd(pid: Pid) -> Result<OwnedFd, Failure> {
+    let pid = rustix::process::Pid::from_raw(pid.as_raw()).ok_or_else(ended_early)?;
+    pidfd_open(pid, PidfdFlags::empty()).doing("open the process")
+}
+
+fn write_id_maps(pid: Pid, spec: &Spec) -> Result<(), Failure> {
+    let Some(linux) = spec.linux() else {
+        return Ok(());
+    };
+    for (file, mappings) in [
+        ("uid_map", linux.uid_mappings()),
+        ("gid_map", linux.gid_mappings()),
+    ] {
+        let path = format!("/proc/{pid}/{file}");
+        // The kernel takes a map in one write only.
+        let map: String = mappings.iter().flatten().map(map_line).collect();
+        fs::write(&path, map).at("write", &path)?;
+    }
+    Ok(())
+}
+
+fn map_line(mapping: &LinuxIdMapping) -> String {
+    let (inside, outside) = (mapping.container_id(), mapping.host_id());
+    format!("{inside} {outside} {}\n", mapping.size())
+}
+
+fn ended_early() -> Failure {
+    Failure::Refused("the process ended while it was set up".to_owned())
+}

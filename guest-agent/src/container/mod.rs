@@ -1,0 +1,27 @@
+//! Making a container: one file per step, in the order in which they run.
+//!
+//! `launch` runs in the agent; `setup` in the processes it makes, which use the
+//! rest. Nothing here outlives the making: what exists then is a `Process` in a
+//! `Container` of the guest.
+
+pub(crate) mod spec;
+
+pub(crate) mod launch;
+pub(crate) mod setup;
+
+mod handshake;
+pub(crate) mod namespaces;
+
+mod copy_up;
+mod mount_options;
+mod mounts;
+mod rootfs;
+
+mod devices;
+mod paths;
+
+mod capabilities;
+mod identity;
+mod rlimits;
+
+mod program;

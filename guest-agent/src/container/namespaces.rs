@@ -1,0 +1,107 @@
+//! Which namespaces a container gets of its own.
+//!
+//! Owns the reading of `linux.namespaces`. The virtual machine is the
+//! container's network, so a network namespace entry asks for what is there.
+
+use nix::sched::CloneFlags;
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
+
+use crate::failure::Failure;
+
+/// The `CLONE_NEW*` flags of the namespaces to make.
+///
+/// # Errors
+/// [`Failure::Refused`] for a namespace that exists elsewhere, for a container
+/// without a mount namespace, and for fields that need a namespace it lacks.
+pub(crate) fn wanted(spec: &Spec) -> Result<CloneFlags, Failure> {
+    let listed = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.namespaces().as_deref());
+    let mut flags = CloneFlags::empty();
+    for namespace in listed.unwrap_or_default() {
+        flags |= flag(namespace)?;
+    }
+    let needed = [
+        (
+            true,
+            CloneFlags::CLONE_NEWNS,
+            "a container needs a mount namespace",
+        ),
+        (
+            spec.hostname().is_some(),
+            CloneFlags::CLONE_NEWUTS,
+            "unable to set hostname without a private UTS namespace",
+        ),
+        (
+            spec.domainname().is_some(),
+            CloneFlags::CLONE_NEWUTS,
+            "unable to set domainname without a private UTS namespace",
+        ),
+    ];
+    for (asked, flag, complaint) in needed {
+        if asked && !flags.contains(flag) {
+            return Err(Failure::Refused(format!("linux.namespaces: {complaint}")));
+        }
+    }
+    Ok(flags)
+}
+
+fn flag(namespace: &LinuxNamespace) -> Result<CloneFlags, Failure> {
+    if let Some(path) = namespace.path() {
+        return Err(Failure::Refused(format!(
+            "linux.namespaces: path {} can't be joined from the guest",
+            path.display()
+        )));
+    }
+    Ok(match namespace.typ() {
+        LinuxNamespaceType::Mount => CloneFlags::CLONE_NEWNS,
+        LinuxNamespaceType::Cgroup => CloneFlags::CLONE_NEWCGROUP,
+        LinuxNamespaceType::Uts => CloneFlags::CLONE_NEWUTS,
+        LinuxNamespaceType::Ipc => CloneFlags::CLONE_NEWIPC,
+        LinuxNamespaceType::User => CloneFlags::CLONE_NEWUSER,
+        LinuxNamespaceType::Pid => CloneFlags::CLONE_NEWPID,
+        LinuxNamespaceType::Time => TIME,
+        LinuxNamespaceType::Network => CloneFlags::empty(),
+    })
+}
+
+/// `CLONE_NEWTIME`, which the nix crate doesn't name.
+pub(crate) const TIME: CloneFlags = CloneFlags::from_bits_retain(libc::CLONE_NEWTIME);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(json: &str) -> Spec {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn the_network_of_the_machine_is_the_containers() {
+        let spec = spec(
+            r#"{"ociVersion":"1.3.0","linux":{"namespaces":[
+                {"type":"mount"},{"type":"pid"},{"type":"network"},{"type":"time"}]}}"#,
+        );
+        let expected = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | TIME;
+        assert_eq!(wanted(&spec).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_can_not_be_given_is_refused() {
+        for (json, complaint) in [
+            (r#"{"ociVersion":"1.3.0","linux":{}}"#, "mount namespace"),
+            (
+                r#"{"ociVersion":"1.3.0","hostname":"h","linux":{"namespaces":[{"type":"mount"}]}}"#,
+                "private UTS",
+            ),
+            (
+                r#"{"ociVersion":"1.3.0","linux":{"namespaces":[{"type":"pid","path":"/proc/1/ns/pid"}]}}"#,
+                "/proc/1/ns/pid",
+            ),
+        ] {
+            let line = wanted(&spec(json)).unwrap_err().line();
+            assert!(line.contains(complaint), "{line}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Paths below a container's root, resolved as the container would see them,
+//! whatever links its image holds.
+//!
+//! Owns the resolving and the making of mount points. A link that points out of
+//! the root leads to a place inside of it (CVE-2019-19921, CVE-2021-30465).
+
+use std::{
+    ffi::OsStr,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::{Component, Path, PathBuf},
+};
+
+use rustix::{
+    fs::{Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, readlinkat},
+    io::Errno,
+};
+
+use crate::failure::{Attempt, Failure};
+
+/// The root directory of a container, before it is anybody's `/`.
+#[derive(Debug)]
+pub(crate) struct Rootfs(OwnedFd);
+
+/// What a mount point has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PointKind {
+    /// A directory.
+    Directory,
+    /// A file, for a bind mount of one.
+    File,
+}
+
+impl Rootfs {
+    /// Takes the mount of the root.
+    #[must_use]
+    pub(crate) const fn new(mount: OwnedFd) -> Self {
+        Self(mount)
+    }
+
+    /// The mount itself.
+    #[must_use]
+    pub(crate) const fn mount(&self) -> &OwnedFd {
+        &self.0
+    }
+
+    /// Opens a path inside the root.
+    ///
+    /// # Errors
+    /// The kernel's, unchanged: callers tell a missing path from a refused one.
+    pub(crate) fn open(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        self.resolve(path, flags, ResolveFlags::empty())
+    }
+
+    /// Opens a path none of whose parts may be a symbolic link.
+    ///
+    /// # Errors
+    /// `ELOOP` for a link; else as [`Rootfs::open`].
+    pub(crate) fn open_without_links(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        self.resolve(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS)
+    }
+
+    fn resolve(&self, path: &Path, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
+        let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | resolve;
+        loop {
+            let opened = openat2(
+                &self.0,
+                path,
+                flags | OFlags::CLOEXEC,
+                Mode::empty(),
+                within,
+            );
+            // The kernel saw a rename somewhere while it went up a path.
+            if !matches!(opened, Err(Errno::AGAIN)) {
+                return opened;
+            }
+        }
+    }
+
+    /// Opens a mount point, making it and its parents where they are missing.
+    ///
+    /// # Errors
+    /// What could not be made, and why.
+    pub(crate) fn mount_point(&self, path: &Path, kind: PointKind) -> Result<OwnedFd, Failure> {
+        self.make(path, kind, MAX_LINKS)
+    }
+
+    fn make(&self, path: &Path, kind: PointKind, links: u32) -> Result<OwnedFd, Failure> {
+        let path = &lexically_clean(path);
+        match self.open(path, OFlags::PATH) {
+            Err(Errno::NOENT) => {}
+            opened => return opened.at("open", path),
+        }
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Errno::NOENT).at("open", path);
+        };
+        let folder = self.make(parent, PointKind::Directory, links)?;
+        match make_entry(&folder, name, kind) {
+            Err(Errno::EXIST) if links > 0 => {
+                let target = readlinkat(&folder, name, Vec::new()).at("read link", path)?;
+                let target = parent.join(OsStr::from_bytes(target.to_bytes()));
+                self.make(&target, kind, links - 1)
+            }
+            made => made.at("create mount point", path),
+        }
+    }
+}
+
+fn make_entry(folder: &OwnedFd, name: &OsStr, kind: PointKind) -> Result<OwnedFd, Errno> {
+    let open = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match kind {
+        PointKind::Directory => mkdirat(folder, name, Mode::from_raw_mode(0o755))?,
+        PointKind::File => {
+            let create = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            drop(openat(folder, name, create, Mode::from_raw_mode(0o644))?);
+        }
+    }
+    openat(folder.as_fd(), name, open, Mode::empty())
+}
+
+/// `..` goes up by name and stops at the root: what it would have gone through
+/// may not exist yet.
+fn lexically_clean(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    clean
+}
+
+/// Links that lead to something missing, one after the other; as the kernel's.
+const MAX_LINKS: u32 = 40;
+
+#[cfg(test)]
+#[path = "rootfs_test.rs"]
+mod tests;

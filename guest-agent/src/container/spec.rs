@@ -1,0 +1,147 @@
+//! The request in the words of the OCI runtime specification.
+//!
+//! Owns the parsing and the list of fields that are refused: every field that
+//! reaches the guest is applied or named in an error, never dropped.
+
+use oci_spec::runtime::{Linux, LinuxResources, Process, Spec};
+
+use crate::failure::Failure;
+
+/// Parses config.json.
+///
+/// # Errors
+/// [`Failure::Json`], or [`Failure::Refused`] naming a field.
+pub(crate) fn parse(json: &[u8]) -> Result<Spec, Failure> {
+    let spec: Spec = serde_json::from_slice(json).map_err(|cause| Failure::Json {
+        what: "config.json",
+        cause,
+    })?;
+    if spec.hooks().is_some() {
+        return Err(refused("hooks"));
+    }
+    refuse(spec.process().as_ref(), PROCESS)?;
+    let linux = spec.linux().as_ref();
+    refuse(linux, LINUX)?;
+    refuse(
+        linux.and_then(|linux| linux.resources().as_ref()),
+        RESOURCES,
+    )?;
+    Ok(spec)
+}
+
+/// Parses the `process` object of an exec.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn parse_process(json: &[u8]) -> Result<Process, Failure> {
+    let process = serde_json::from_slice(json).map_err(|cause| Failure::Json {
+        what: "process",
+        cause,
+    })?;
+    refuse(Some(&process), PROCESS)?;
+    Ok(process)
+}
+
+/// Name of a field, and whether the request has it.
+type Field<T> = (&'static str, fn(&T) -> bool);
+
+fn refuse<T>(object: Option<&T>, fields: &[Field<T>]) -> Result<(), Failure> {
+    let present = |object| fields.iter().find(|(_, is_set)| is_set(object));
+    match object.and_then(present) {
+        Some((name, _)) => Err(refused(name)),
+        None => Ok(()),
+    }
+}
+
+fn refused(field: &str) -> Failure {
+    Failure::Refused(format!("{field} is not supported by the guest agent"))
+}
+
+const PROCESS: &[Field<Process>] = &[
+    ("process.apparmorProfile", |process| {
+        process.apparmor_profile().is_some()
+    }),
+    ("process.selinuxLabel", |process| {
+        process.selinux_label().is_some()
+    }),
+    ("process.ioPriority", |process| {
+        process.io_priority().is_some()
+    }),
+    ("process.scheduler", |process| process.scheduler().is_some()),
+    ("process.execCPUAffinity", |process| {
+        process.exec_cpu_affinity().is_some()
+    }),
+    ("process.commandLine", |process| {
+        process.command_line().is_some()
+    }),
+];
+
+const LINUX: &[Field<Linux>] = &[
+    ("linux.seccomp", |linux| linux.seccomp().is_some()),
+    ("linux.mountLabel", |linux| linux.mount_label().is_some()),
+    ("linux.intelRdt", |linux| linux.intel_rdt().is_some()),
+    ("linux.memoryPolicy", |linux| {
+        linux.memory_policy().is_some()
+    }),
+    ("linux.netDevices", |linux| linux.net_devices().is_some()),
+];
+
+const RESOURCES: &[Field<LinuxResources>] = &[
+    ("linux.resources.network", |resources| {
+        resources.network().is_some()
+    }),
+    ("linux.resources.rdma", |resources| {
+        resources.rdma().is_some()
+    }),
+    ("linux.resources.blockIO", |resources| {
+        resources
+            .block_io()
+            .as_ref()
+            .is_some_and(|io| *io != Default::default())
+    }),
+    ("linux.resources.cpu.realtimeRuntime", |resources| {
+        let cpu = resources.cpu().as_ref();
+        cpu.is_some_and(|cpu| cpu.realtime_runtime().is_some_and(|runtime| runtime != 0))
+    }),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_that_is_not_applied_is_named() {
+        for (json, field) in [
+            (r#"{"ociVersion":"1.3.0","hooks":{}}"#, "hooks"),
+            (
+                r#"{"ociVersion":"1.3.0","linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW"}}}"#,
+                "linux.seccomp",
+            ),
+            (
+                r#"{"ociVersion":"1.3.0","linux":{"resources":{"blockIO":{"weight":10}}}}"#,
+                "linux.resources.blockIO",
+            ),
+        ] {
+            let line = parse(json.as_bytes()).unwrap_err().line();
+            assert!(line.starts_with(field), "{line}");
+        }
+        let process = r#"{"cwd":"/","user":{"uid":0,"gid":0},"apparmorProfile":"x"}"#;
+        let line = parse_process(process.as_bytes()).unwrap_err().line();
+        assert!(line.starts_with("process.apparmorProfile"), "{line}");
+    }
+
+    #[test]
+    fn empty_objects_ask_for_nothing() {
+        let json = r#"{"ociVersion":"1.3.0","linux":{"resources":{"blockIO":{}}},"unknown":1}"#;
+        assert!(parse(json.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn bad_json_says_where() {
+        let line = parse(b"{").unwrap_err().line();
+        assert!(
+            line.contains("config.json") && line.contains("line 1"),
+            "{line}"
+        );
+    }
+}

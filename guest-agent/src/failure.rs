@@ -1,0 +1,151 @@
+//! The agent's error: what was tried, on what, and the kernel's answer in the
+//! words that callers of OCI runtimes look for ("no such file or directory").
+//!
+//! Owns no policy about which failure is fatal.
+
+use std::{
+    error::Error,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+/// Something that could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// A step on a path.
+    #[error("{action} {}", path.display())]
+    Path {
+        /// What was tried.
+        action: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// Why it was refused.
+        #[source]
+        cause: Errno,
+    },
+    /// A step that has no path.
+    #[error("{action}")]
+    Step {
+        /// What was tried.
+        action: &'static str,
+        /// Why it was refused.
+        #[source]
+        cause: Errno,
+    },
+    /// A request that asks for what can't be.
+    #[error("{0}")]
+    Refused(String),
+    /// The request names something that isn't there.
+    #[error("{0}")]
+    Missing(String),
+    /// JSON that isn't what the runtime specification says.
+    #[error("parse {what}")]
+    Json {
+        /// The document.
+        what: &'static str,
+        /// The parser's complaint.
+        #[source]
+        cause: serde_json::Error,
+    },
+}
+
+impl Failure {
+    /// The whole chain on one line, as it crosses to the host.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(next) = cause {
+            text.push_str(": ");
+            text.push_str(&next.to_string());
+            cause = next.source();
+        }
+        text
+    }
+}
+
+/// An errno that prints as Go prints it, because callers match Go's texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Errno(pub nix::errno::Errno);
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.desc().to_ascii_lowercase())
+    }
+}
+
+impl Error for Errno {}
+
+impl From<nix::errno::Errno> for Errno {
+    fn from(errno: nix::errno::Errno) -> Self {
+        Self(errno)
+    }
+}
+
+impl From<rustix::io::Errno> for Errno {
+    fn from(errno: rustix::io::Errno) -> Self {
+        Self(nix::errno::Errno::from_raw(errno.raw_os_error()))
+    }
+}
+
+impl From<std::io::Error> for Errno {
+    /// An error that has no number came from checked input: invalid argument.
+    fn from(error: std::io::Error) -> Self {
+        Self(
+            error
+                .raw_os_error()
+                .map_or(nix::errno::Errno::EINVAL, nix::errno::Errno::from_raw),
+        )
+    }
+}
+
+/// Names the step that a kernel error belongs to.
+pub trait Attempt<T> {
+    /// The step has no path.
+    ///
+    /// # Errors
+    /// [`Failure::Step`] for every error.
+    fn doing(self, action: &'static str) -> Result<T, Failure>;
+
+    /// The step concerns `path`.
+    ///
+    /// # Errors
+    /// [`Failure::Path`] for every error.
+    fn at(self, action: &'static str, path: impl AsRef<Path>) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<Errno>> Attempt<T> for Result<T, E> {
+    fn doing(self, action: &'static str) -> Result<T, Failure> {
+        self.map_err(|error| Failure::Step {
+            action,
+            cause: error.into(),
+        })
+    }
+
+    fn at(self, action: &'static str, path: impl AsRef<Path>) -> Result<T, Failure> {
+        self.map_err(|error| Failure::Path {
+            action,
+            path: path.as_ref().to_owned(),
+            cause: error.into(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_carries_the_step_the_path_and_the_words_callers_match() {
+        let failed: Result<(), _> = Err(nix::errno::Errno::ENOENT);
+        assert_eq!(
+            failed.at("mount", "/data").unwrap_err().line(),
+            "mount /data: no such file or directory"
+        );
+        let failed: Result<(), _> = Err(std::io::Error::from_raw_os_error(libc::EACCES));
+        assert_eq!(
+            failed.doing("execute").unwrap_err().line(),
+            "execute: permission denied"
+        );
+    }
+}

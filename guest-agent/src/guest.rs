@@ -1,0 +1,439 @@
+//! The containers of this machine and their processes.
+//!
+//! Owns the one table of them, and decides what is legal in which state. Each
+//! request is one method. The lock is never held over a wait.
+
+use std::{
+    collections::HashMap,
+    os::fd::{AsFd, OwnedFd},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use caisson_protocol::server::agent::{
+    CreateContainerRequest, ExecRequest, Exited, Oom, Process as ListedProcess, SignalRequest,
+    Stdio, event::Kind,
+};
+use nix::{sched::CloneFlags, unistd::Pid};
+
+use crate::{
+    cgroup::Cgroup,
+    container::{
+        launch::{Gate, Waiting, launch},
+        namespaces,
+        setup::{Birth, Place},
+        spec,
+    },
+    events::Events,
+    failure::{Attempt, Failure},
+    listing, oom,
+    process::{self, Exit, Process, ProcessState},
+    reaper,
+    stdio::{Connections, Pipes, Streams, pipes},
+    transport::Transport,
+};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    transport: Transport,
+    /// What has happened, for the host.
+    pub(crate) events: Events,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    containers: HashMap<String, Container>,
+    owners: HashMap<Pid, Owner>,
+}
+
+/// Whose exit the end of a process is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Owner {
+    container_id: String,
+    /// Empty for init.
+    exec_id: String,
+}
+
+#[derive(Debug)]
+struct Container {
+    cgroup: Arc<Cgroup>,
+    namespaces: CloneFlags,
+    /// Present until the container is started.
+    gate: Option<Gate>,
+    init: Process,
+    execs: HashMap<String, Process>,
+    oom_kills_told: u64,
+}
+
+impl Guest {
+    /// An empty machine that reaches its host by `transport`.
+    #[must_use]
+    pub(crate) fn new(transport: Transport) -> Self {
+        Self {
+            transport,
+            events: Events::default(),
+            table: Mutex::default(),
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a container that waits to be started.
+    ///
+    /// # Errors
+    /// What could not be made; nothing is left of it then.
+    pub(crate) async fn create(
+        self: &Arc<Self>,
+        request: &CreateContainerRequest,
+    ) -> Result<Pid, Failure> {
+        let cgroup = Arc::new(Cgroup::create(&request.container_id)?);
+        let created = self.create_in(&cgroup, request).await;
+        if created.is_err() {
+            // The first error is the one that tells.
+            drop(cgroup.destroy().await);
+        }
+        created
+    }
+
+    async fn create_in(
+        self: &Arc<Self>,
+        cgroup: &Arc<Cgroup>,
+        request: &CreateContainerRequest,
+    ) -> Result<Pid, Failure> {
+        let spec = spec::parse(&request.oci_spec)?;
+        let namespaces = namespaces::wanted(&spec)?;
+        let Some(process) = spec.process() else {
+            return Err(Failure::Refused("process is missing".to_owned()));
+        };
+        if let Some(resources) = spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.resources().as_ref())
+        {
+            cgroup.limit(resources)?;
+        }
+        let (plumbing, child_ends) = Plumbing::open(&self.transport, &request.stdio).await?;
+        let birth = Birth {
+            place: Place::New {
+                spec: &spec,
+                namespaces,
+                cgroup: cgroup.path(),
+            },
+            process,
+            stdio: &child_ends,
+            terminal: request.stdio.terminal,
+        };
+        let waiting = launch(&birth, cgroup.open()?.as_fd()).await?;
+        drop(child_ends);
+        let (init, gate) = plumbing.connect(waiting, ProcessState::Running)?;
+        let pid = init.pid;
+        let container = Container {
+            cgroup: Arc::clone(cgroup),
+            namespaces,
+            gate: Some(gate),
+            init,
+            execs: HashMap::new(),
+            oom_kills_told: 0,
+        };
+        let id = &request.container_id;
+        self.table().add(id, container);
+        tokio::spawn(oom::watch(Arc::clone(self), id.clone(), Arc::clone(cgroup)));
+        Ok(pid)
+    }
+
+    /// Lets the program of a created container run.
+    ///
+    /// # Errors
+    /// Why execve failed, or that the container isn't one to be started.
+    pub(crate) async fn start(&self, container_id: &str) -> Result<(), Failure> {
+        let gate = self.table().container(container_id)?.gate.take();
+        let Some(gate) = gate else {
+            return Err(Failure::Refused(
+                "cannot start a container that is not in state created".to_owned(),
+            ));
+        };
+        gate.open().await
+    }
+
+    /// Runs one more process in a container.
+    ///
+    /// # Errors
+    /// Why it couldn't be run.
+    pub(crate) async fn exec(&self, request: &ExecRequest) -> Result<Pid, Failure> {
+        let process = spec::parse_process(&request.oci_process)?;
+        let (init, cgroup, namespaces) = self.table().place_of(&request.container_id)?;
+        let (plumbing, child_ends) = Plumbing::open(&self.transport, &request.stdio).await?;
+        let birth = Birth {
+            place: Place::Existing {
+                init: &init,
+                namespaces,
+            },
+            process: &process,
+            stdio: &child_ends,
+            terminal: request.stdio.terminal,
+        };
+        let waiting = launch(&birth, cgroup.open()?.as_fd()).await?;
+        drop(child_ends);
+        let (process, gate) = plumbing.connect(waiting, ProcessState::Starting)?;
+        let pid = process.pid;
+        let owner = Owner {
+            container_id: request.container_id.clone(),
+            exec_id: request.exec_id.clone(),
+        };
+        self.table().add_exec(&owner, process)?;
+        let executed = gate.open().await;
+        self.confirm_exec(&owner, executed.is_ok());
+        executed.map(|()| pid)
+    }
+
+    /// A program that runs is known from now on; one that could not be executed
+    /// has never been there.
+    fn confirm_exec(&self, owner: &Owner, runs: bool) {
+        let mut table = self.table();
+        let Some(container) = table.containers.get_mut(&owner.container_id) else {
+            return;
+        };
+        let Some(process) = container.execs.get_mut(&owner.exec_id) else {
+            return;
+        };
+        match process.state {
+            ProcessState::Starting if runs => process.state = ProcessState::Running,
+            ProcessState::Exited(exit) if runs => {
+                let process = container.execs.remove(&owner.exec_id);
+                drop(table);
+                self.tell_exit(owner.clone(), process.as_ref(), exit);
+            }
+            _ => {
+                container.execs.remove(&owner.exec_id);
+            }
+        }
+    }
+
+    /// Notes the end of a process, and tells the host if it knows of it.
+    pub(crate) fn record_exit(&self, pid: Pid, exit: Exit) {
+        let mut table = self.table();
+        let Some(owner) = table.owners.remove(&pid) else {
+            return;
+        };
+        let Some(container) = table.containers.get_mut(&owner.container_id) else {
+            return;
+        };
+        self.tell_oom(&owner.container_id, container);
+        if owner.exec_id.is_empty() {
+            container.init.state = ProcessState::Exited(exit);
+            // With a pid namespace of its own nothing is left; else this ends it.
+            container.cgroup.kill().unwrap_or_default();
+            self.tell_exit(owner, Some(&container.init), exit);
+            return;
+        }
+        let Some(process) = container.execs.get_mut(&owner.exec_id) else {
+            return;
+        };
+        let known = process.state == ProcessState::Running;
+        process.state = ProcessState::Exited(exit);
+        if known {
+            let process = container.execs.remove(&owner.exec_id);
+            self.tell_exit(owner, process.as_ref(), exit);
+        }
+    }
+
+    fn tell_exit(&self, owner: Owner, process: Option<&Process>, exit: Exit) {
+        let (stdout_bytes, stderr_bytes) =
+            process.map_or((0, 0), |process| process.streams.written());
+        self.events.push(Kind::Exited(Exited {
+            container_id: owner.container_id,
+            exec_id: owner.exec_id,
+            status: exit.status,
+            exited_unix_ns: exit.unix_ns,
+            stdout_bytes,
+            stderr_bytes,
+            ..Default::default()
+        }));
+    }
+
+    /// Tells the host of kills for lack of memory since the last time.
+    pub(crate) fn note_oom(&self, container_id: &str) {
+        if let Ok(container) = self.table().container(container_id) {
+            self.tell_oom(container_id, container);
+        }
+    }
+
+    fn tell_oom(&self, container_id: &str, container: &mut Container) {
+        let kills = container.cgroup.oom_kills();
+        if kills > container.oom_kills_told {
+            container.oom_kills_told = kills;
+            self.events.push(Kind::Oom(Oom {
+                container_id: container_id.to_owned(),
+                ..Default::default()
+            }));
+        }
+    }
+
+    /// Sends a signal to one process, or to all of a container.
+    ///
+    /// # Errors
+    /// No such process, or a number that isn't a signal.
+    pub(crate) fn signal(&self, request: &SignalRequest) -> Result<(), Failure> {
+        let number = i32::try_from(request.signal).unwrap_or(i32::MAX);
+        let mut table = self.table();
+        let container = table.container(&request.container_id)?;
+        if !request.all {
+            return container.process(&request.exec_id)?.signal(number);
+        }
+        if number == libc::SIGKILL {
+            return container.cgroup.kill();
+        }
+        for pid in container.cgroup.processes()? {
+            process::signal_by_number(pid, number)?;
+        }
+        Ok(())
+    }
+
+    /// Sets the window size of a terminal.
+    ///
+    /// # Errors
+    /// No such process, or one without a terminal.
+    pub(crate) fn resize(
+        &self,
+        container_id: &str,
+        exec_id: &str,
+        (rows, columns): (u32, u32),
+    ) -> Result<(), Failure> {
+        let cells = |count: u32| u16::try_from(count).unwrap_or(u16::MAX);
+        let mut table = self.table();
+        let process = table.container(container_id)?.process(exec_id)?;
+        process.streams.resize(cells(rows), cells(columns))
+    }
+
+    /// Lists the processes of a container.
+    ///
+    /// # Errors
+    /// No such container.
+    pub(crate) fn processes(&self, container_id: &str) -> Result<Vec<ListedProcess>, Failure> {
+        let cgroup = self.cgroup_of(container_id)?;
+        listing::describe(&cgroup.processes()?)
+    }
+
+    /// Freezes or thaws a container.
+    ///
+    /// # Errors
+    /// No such container, or the kernel's refusal.
+    pub(crate) async fn set_frozen(&self, container_id: &str, frozen: bool) -> Result<(), Failure> {
+        let cgroup = self.cgroup_of(container_id)?;
+        cgroup.set_frozen(frozen).await
+    }
+
+    /// Kills what is left of a container and forgets it.
+    ///
+    /// # Errors
+    /// No such container, or a cgroup that can't be removed.
+    pub(crate) async fn delete(&self, container_id: &str) -> Result<(), Failure> {
+        let cgroup = self.cgroup_of(container_id)?;
+        cgroup.destroy().await?;
+        // All are dead now; what they left as exit is told before they go.
+        reaper::reap(self);
+        self.table().containers.remove(container_id);
+        Ok(())
+    }
+
+    /// Kills every container.
+    pub(crate) async fn kill_all(&self) {
+        let ids: Vec<String> = self.table().containers.keys().cloned().collect();
+        for id in ids {
+            // The machine ends anyhow.
+            self.delete(&id).await.unwrap_or_default();
+        }
+    }
+
+    fn cgroup_of(&self, container_id: &str) -> Result<Arc<Cgroup>, Failure> {
+        let mut table = self.table();
+        Ok(Arc::clone(&table.container(container_id)?.cgroup))
+    }
+}
+
+impl Table {
+    fn container(&mut self, id: &str) -> Result<&mut Container, Failure> {
+        self.containers
+            .get_mut(id)
+            .ok_or_else(|| Failure::Missing("container does not exist".to_owned()))
+    }
+
+    fn add(&mut self, id: &str, container: Container) {
+        let owner = Owner {
+            container_id: id.to_owned(),
+            exec_id: String::new(),
+        };
+        self.owners.insert(container.init.pid, owner);
+        self.containers.insert(id.to_owned(), container);
+    }
+
+    fn add_exec(&mut self, owner: &Owner, process: Process) -> Result<(), Failure> {
+        let pid = process.pid;
+        let container = self.container(&owner.container_id)?;
+        if owner.exec_id.is_empty() || container.execs.contains_key(&owner.exec_id) {
+            let id = &owner.exec_id;
+            return Err(Failure::Refused(format!("exec {id:?} already exists")));
+        }
+        container.execs.insert(owner.exec_id.clone(), process);
+        self.owners.insert(pid, owner.clone());
+        Ok(())
+    }
+
+    /// What an exec needs to enter a container.
+    fn place_of(&mut self, id: &str) -> Result<(OwnedFd, Arc<Cgroup>, CloneFlags), Failure> {
+        let container = self.container(id)?;
+        if matches!(container.init.state, ProcessState::Exited(_)) {
+            return Err(Failure::Missing("container not running".to_owned()));
+        }
+        let init = container.init.pidfd.try_clone().doing("refer to init")?;
+        Ok((init, Arc::clone(&container.cgroup), container.namespaces))
+    }
+}
+
+impl Container {
+    fn process(&mut self, exec_id: &str) -> Result<&mut Process, Failure> {
+        if exec_id.is_empty() {
+            return Ok(&mut self.init);
+        }
+        self.execs
+            .get_mut(exec_id)
+            .ok_or_else(|| Failure::Missing("os: process already finished".to_owned()))
+    }
+}
+
+/// The agent's ends of a process's streams, before the process exists.
+#[derive(Debug)]
+struct Plumbing {
+    connections: Connections,
+    pipes: Pipes,
+}
+
+impl Plumbing {
+    async fn open(
+        transport: &Transport,
+        stdio: &Stdio,
+    ) -> Result<(Self, crate::stdio::ChildEnds), Failure> {
+        let connections = Connections::open(transport, stdio).await?;
+        let (pipes, child_ends) = pipes(&connections, stdio.terminal)?;
+        Ok((Self { connections, pipes }, child_ends))
+    }
+
+    fn connect(self, waiting: Waiting, state: ProcessState) -> Result<(Process, Gate), Failure> {
+        let streams = match waiting.terminal {
+            Some(master) => {
+                Streams::over_terminal(master, self.connections).doing("watch the terminal")?
+            }
+            None => Streams::over_pipes(self.pipes, self.connections),
+        };
+        let process = Process {
+            pid: waiting.pid,
+            pidfd: waiting.pidfd,
+            streams,
+            state,
+        };
+        Ok((process, waiting.gate))
+    }
+}

@@ -1,0 +1,121 @@
+//! Describing processes as ps does, from /proc.
+//!
+//! Owns the parsing of `stat`. Chooses no processes.
+
+use std::{fs, os::unix::fs::MetadataExt};
+
+use caisson_protocol::server::agent::Process;
+use nix::unistd::{Pid, SysconfVar, sysconf};
+
+use crate::failure::{Attempt, Failure};
+
+/// Describes each process that still exists.
+///
+/// # Errors
+/// /proc can't be read at all.
+pub(crate) fn describe(pids: &[Pid]) -> Result<Vec<Process>, Failure> {
+    let ticks = sysconf(SysconfVar::CLK_TCK).doing("ask for clock ticks")?;
+    let clock = Clock {
+        ticks_per_second: ticks
+            .and_then(|ticks| u64::try_from(ticks).ok())
+            .unwrap_or(100)
+            .max(1),
+        boot_unix_s: boot_time()?,
+    };
+    Ok(pids
+        .iter()
+        .filter_map(|&pid| describe_one(pid, clock))
+        .collect())
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    ticks_per_second: u64,
+    boot_unix_s: u64,
+}
+
+fn boot_time() -> Result<u64, Failure> {
+    let stat = fs::read_to_string("/proc/stat").at("read", "/proc/stat")?;
+    let seconds = stat.lines().find_map(|line| line.strip_prefix("btime "));
+    Ok(seconds
+        .and_then(|seconds| seconds.parse().ok())
+        .unwrap_or(0))
+}
+
+/// `None` when it ended meanwhile.
+fn describe_one(pid: Pid, clock: Clock) -> Option<Process> {
+    let folder = format!("/proc/{pid}");
+    let uid = fs::metadata(&folder).ok()?.uid();
+    let stat = fs::read_to_string(format!("{folder}/stat")).ok()?;
+    let command = fs::read(format!("{folder}/cmdline")).ok()?;
+    let mut process = parse_stat(&stat, clock)?;
+    process.uid = uid;
+    let arguments = join_arguments(&command);
+    if !arguments.is_empty() {
+        process.command = arguments;
+    }
+    Some(process)
+}
+
+/// Fields as in proc_pid_stat(5). The name may hold anything, so the rest is
+/// counted from its last parenthesis.
+fn parse_stat(stat: &str, clock: Clock) -> Option<Process> {
+    let (head, tail) = stat.rsplit_once(") ")?;
+    let (pid, name) = head.split_once(" (")?;
+    let fields: Vec<&str> = tail.split(' ').collect();
+    // The tail begins with field 3.
+    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+    let ticks = clock.ticks_per_second;
+    let since_boot_ns = u128::from(field(22)?) * 1_000_000_000 / u128::from(ticks);
+    let boot_ns = u128::from(clock.boot_unix_s) * 1_000_000_000;
+    Some(Process {
+        pid: pid.parse().ok()?,
+        parent_pid: u32::try_from(field(4)?).ok()?,
+        cpu_ms: (field(14)? + field(15)?) * 1000 / ticks,
+        started_unix_ns: u64::try_from(boot_ns + since_boot_ns).unwrap_or(u64::MAX),
+        tty: terminal_name(field(7)?),
+        command: format!("[{name}]"),
+        ..Default::default()
+    })
+}
+
+/// Pseudo terminals have the majors 136 to 143, of 256 each.
+fn terminal_name(device: u64) -> String {
+    let major = (device >> 8) & 0xfff;
+    let minor = (device & 0xff) | ((device >> 12) & 0xfff00);
+    match major {
+        136..=143 => format!("pts/{}", (major - 136) * 256 + minor),
+        _ => "?".to_owned(),
+    }
+}
+
+fn join_arguments(command: &[u8]) -> String {
+    let text = String::from_utf8_lossy(command);
+    text.trim_end_matches('\0').replace('\0', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_and_blanks_does_not_shift_the_fields() {
+        let stat = "42 (a) b (c) S 7 42 42 34817 42 4194304 1 0 0 0 150 50 0 0 20 0 1 0 300 0 0";
+        let clock = Clock {
+            ticks_per_second: 100,
+            boot_unix_s: 1000,
+        };
+        let process = parse_stat(stat, clock).unwrap();
+        assert_eq!((process.pid, process.parent_pid), (42, 7));
+        assert_eq!(process.cpu_ms, 2000);
+        assert_eq!(process.started_unix_ns, 1_003_000_000_000);
+        assert_eq!(process.tty, "pts/1");
+        assert_eq!(process.command, "[a) b (c]");
+    }
+
+    #[test]
+    fn arguments_are_joined_by_blanks() {
+        assert_eq!(join_arguments(b"sh\0-c\0true\0"), "sh -c true");
+        assert_eq!(join_arguments(b""), "");
+    }
+}

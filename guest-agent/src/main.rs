@@ -1,0 +1,36 @@
+//! PID 1 of the guest. Boots the machine, then serves the host for ever.
+//!
+//! Owns the last words: an agent that can't go on says why on the console, and
+//! its end is a kernel panic, which the host sees.
+
+use std::{fs::File, io::Write, process::ExitCode};
+
+use caisson_agent::{boot, failure::Failure, transport::Transport};
+
+fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| last_words(&panic.to_string())));
+    if let Err(failure) = boot_and_serve() {
+        last_words(&failure.line());
+    }
+    ExitCode::FAILURE
+}
+
+fn boot_and_serve() -> Result<(), Failure> {
+    boot::before_connecting()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Refused(format!("start the event loop: {error}")))?;
+    runtime.block_on(caisson_agent::run(
+        Transport::Vsock,
+        boot::before_containers,
+    ))
+}
+
+/// Through the kernel's log, because not every machine has a console device.
+fn last_words(line: &str) {
+    if let Ok(mut log) = File::options().write(true).open("/dev/kmsg") {
+        // <2>: critical, so that it gets past a quiet console.
+        drop(writeln!(log, "<2>caisson-agent: {line}"));
+    }
+}

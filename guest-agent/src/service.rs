@@ -1,0 +1,203 @@
+//! The protocol's calls, each handed to the guest.
+//!
+//! Owns the translation of requests and errors, and nothing else. A call goes on
+//! to its end even if the connection that brought it is lost.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use caisson_protocol::{
+    PROTOCOL_MAJOR, PROTOCOL_MINOR, check_version,
+    server::{
+        agent::{
+            ContainerRequest, CreateContainerRequest, Empty, Event, ExecRequest, HelloRequest,
+            HelloResponse, ListProcessesResponse, NextEventRequest, ProcessStarted, ResizeRequest,
+            SignalRequest,
+        },
+        agent_ttrpc::Agent,
+    },
+};
+use nix::unistd::Pid;
+use rustix::{
+    system::uname,
+    time::{ClockId, Timespec, clock_settime},
+};
+use tokio::sync::Notify;
+use ttrpc::{Code, Status, r#async::TtrpcContext};
+
+use crate::{
+    failure::{Attempt, Failure},
+    guest::Guest,
+    power,
+};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Service {
+    /// What the calls act on.
+    pub(crate) guest: Arc<Guest>,
+    /// Told when the connection has ended.
+    pub(crate) hung_up: Arc<Notify>,
+}
+
+impl Service {
+    async fn run<T, F>(&self, call: impl FnOnce(Arc<Guest>) -> F) -> ttrpc::Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Failure>> + Send + 'static,
+    {
+        let outcome = tokio::spawn(call(Arc::clone(&self.guest))).await;
+        match outcome {
+            Ok(outcome) => outcome.map_err(|failure| to_ttrpc(&failure)),
+            Err(ended) => Err(status(Code::INTERNAL, ended.to_string())),
+        }
+    }
+}
+
+/// The error of a call, as the host gets it.
+fn status(code: Code, message: String) -> ttrpc::Error {
+    let mut status = Status::new();
+    status.set_code(code);
+    status.set_message(message);
+    ttrpc::Error::RpcStatus(status)
+}
+
+fn to_ttrpc(failure: &Failure) -> ttrpc::Error {
+    let code = match failure {
+        Failure::Missing(_) => Code::NOT_FOUND,
+        Failure::Refused(_) | Failure::Json { .. } => Code::INVALID_ARGUMENT,
+        Failure::Path { .. } | Failure::Step { .. } => Code::UNKNOWN,
+    };
+    status(code, failure.line())
+}
+
+fn started(pid: Pid) -> ProcessStarted {
+    ProcessStarted {
+        guest_pid: pid.as_raw().unsigned_abs(),
+        ..Default::default()
+    }
+}
+
+fn set_clock(unix_ns: u64) -> Result<(), Failure> {
+    let now = Timespec {
+        tv_sec: i64::try_from(unix_ns / 1_000_000_000).unwrap_or(i64::MAX),
+        tv_nsec: i64::try_from(unix_ns % 1_000_000_000).unwrap_or(0),
+    };
+    clock_settime(ClockId::Realtime, now).doing("set the clock")
+}
+
+#[async_trait]
+impl Agent for Service {
+    async fn hello(&self, _: &TtrpcContext, request: HelloRequest) -> ttrpc::Result<HelloResponse> {
+        check_version(request.protocol_major)
+            .map_err(|mismatch| status(Code::FAILED_PRECONDITION, mismatch.to_string()))?;
+        if request.unix_time_ns != 0 {
+            set_clock(request.unix_time_ns).map_err(|failure| to_ttrpc(&failure))?;
+        }
+        Ok(HelloResponse {
+            protocol_major: PROTOCOL_MAJOR,
+            protocol_minor: PROTOCOL_MINOR,
+            kernel_release: uname().release().to_string_lossy().into_owned(),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..Default::default()
+        })
+    }
+
+    async fn create_container(
+        &self,
+        _: &TtrpcContext,
+        request: CreateContainerRequest,
+    ) -> ttrpc::Result<ProcessStarted> {
+        self.run(|guest| async move { guest.create(&request).await.map(started) })
+            .await
+    }
+
+    async fn start_container(
+        &self,
+        _: &TtrpcContext,
+        request: ContainerRequest,
+    ) -> ttrpc::Result<Empty> {
+        self.run(|guest| async move { guest.start(&request.container_id).await })
+            .await?;
+        Ok(Empty::new())
+    }
+
+    async fn exec(&self, _: &TtrpcContext, request: ExecRequest) -> ttrpc::Result<ProcessStarted> {
+        self.run(|guest| async move { guest.exec(&request).await.map(started) })
+            .await
+    }
+
+    async fn signal(&self, _: &TtrpcContext, request: SignalRequest) -> ttrpc::Result<Empty> {
+        self.run(|guest| async move { guest.signal(&request) })
+            .await?;
+        Ok(Empty::new())
+    }
+
+    async fn resize(&self, _: &TtrpcContext, request: ResizeRequest) -> ttrpc::Result<Empty> {
+        let size = (request.rows, request.columns);
+        self.run(
+            |guest| async move { guest.resize(&request.container_id, &request.exec_id, size) },
+        )
+        .await?;
+        Ok(Empty::new())
+    }
+
+    async fn list_processes(
+        &self,
+        _: &TtrpcContext,
+        request: ContainerRequest,
+    ) -> ttrpc::Result<ListProcessesResponse> {
+        let processes = self
+            .run(|guest| async move { guest.processes(&request.container_id) })
+            .await?;
+        Ok(ListProcessesResponse {
+            processes,
+            ..Default::default()
+        })
+    }
+
+    async fn pause(&self, _: &TtrpcContext, request: ContainerRequest) -> ttrpc::Result<Empty> {
+        self.run(|guest| async move { guest.set_frozen(&request.container_id, true).await })
+            .await?;
+        Ok(Empty::new())
+    }
+
+    async fn resume(&self, _: &TtrpcContext, request: ContainerRequest) -> ttrpc::Result<Empty> {
+        self.run(|guest| async move { guest.set_frozen(&request.container_id, false).await })
+            .await?;
+        Ok(Empty::new())
+    }
+
+    async fn delete_container(
+        &self,
+        _: &TtrpcContext,
+        request: ContainerRequest,
+    ) -> ttrpc::Result<Empty> {
+        self.run(|guest| async move { guest.delete(&request.container_id).await })
+            .await?;
+        Ok(Empty::new())
+    }
+
+    async fn next_event(
+        &self,
+        _: &TtrpcContext,
+        request: NextEventRequest,
+    ) -> ttrpc::Result<Event> {
+        Ok(self.guest.events.next(request.after).await)
+    }
+
+    async fn shutdown(&self, _: &TtrpcContext, _: Empty) -> ttrpc::Result<Empty> {
+        self.guest.kill_all().await;
+        rustix::fs::sync();
+        let hung_up = Arc::clone(&self.hung_up);
+        tokio::spawn(async move {
+            // Until the host has its answer, which it shows by hanging up.
+            drop(tokio::time::timeout(ANSWER_TIME, hung_up.notified()).await);
+            power::off();
+        });
+        Ok(Empty::new())
+    }
+}
+
+/// For a host that doesn't hang up; ample for one packet.
+const ANSWER_TIME: Duration = Duration::from_millis(100);

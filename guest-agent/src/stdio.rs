@@ -1,0 +1,325 @@
+//! The standard streams of one process: pipes or a terminal on its side, one
+//! connection per direction on the host's.
+//!
+//! Owns both ends and the tasks that copy between them. A task waits for the
+//! slower side, so a reader that stalls stops the writer and nothing else; each
+//! stream has its own task, so no stream holds up another.
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use caisson_protocol::server::agent::Stdio;
+use rustix::{
+    io::ioctl_fionread,
+    net::Shutdown,
+    pipe::{PipeFlags, pipe_with},
+    termios::{Winsize, tcsetwinsize},
+};
+use tokio::sync::Notify;
+
+use crate::{
+    failure::{Attempt, Failure},
+    stream::Stream,
+    transport::Transport,
+};
+
+/// Connections to the host, made before the process exists.
+#[derive(Debug, Default)]
+pub(crate) struct Connections {
+    stdin: Option<Stream>,
+    stdout: Option<Stream>,
+    stderr: Option<Stream>,
+}
+
+impl Connections {
+    /// Connects every stream that has a port.
+    ///
+    /// # Errors
+    /// The first connection that could not be made.
+    pub(crate) async fn open(transport: &Transport, wanted: &Stdio) -> Result<Self, Failure> {
+        Ok(Self {
+            stdin: connect(transport, wanted.stdin_port).await?,
+            stdout: connect(transport, wanted.stdout_port).await?,
+            stderr: connect(transport, wanted.stderr_port).await?,
+        })
+    }
+}
+
+async fn connect(transport: &Transport, port: u32) -> Result<Option<Stream>, Failure> {
+    if port == 0 {
+        return Ok(None);
+    }
+    let stream = transport.connect(port).await;
+    stream.map(Some).doing("connect a stream to the host")
+}
+
+/// The process's ends, in the order of its descriptors.
+#[derive(Debug)]
+pub(crate) struct ChildEnds(pub(crate) [OwnedFd; 3]);
+
+/// Our ends of a process's pipes; empty for a process with a terminal.
+#[derive(Debug, Default)]
+pub(crate) struct Pipes {
+    stdin: Option<Stream>,
+    stdout: Option<Stream>,
+    stderr: Option<Stream>,
+}
+
+/// Makes a pipe for each connected stream; the others are /dev/null. A terminal
+/// is made by the process itself, inside its container, so it starts with none.
+///
+/// # Errors
+/// No descriptors left.
+pub(crate) fn pipes(
+    connections: &Connections,
+    terminal: bool,
+) -> Result<(Pipes, ChildEnds), Failure> {
+    let wanted = |stream: &Option<Stream>| stream.is_some() && !terminal;
+    let (stdin, child_stdin) = input_pipe(wanted(&connections.stdin))?;
+    let (stdout, child_stdout) = output_pipe(wanted(&connections.stdout))?;
+    let (stderr, child_stderr) = output_pipe(wanted(&connections.stderr))?;
+    let ours = Pipes {
+        stdin,
+        stdout,
+        stderr,
+    };
+    Ok((ours, ChildEnds([child_stdin, child_stdout, child_stderr])))
+}
+
+fn input_pipe(wanted: bool) -> Result<(Option<Stream>, OwnedFd), Failure> {
+    if !wanted {
+        return Ok((None, dev_null()?));
+    }
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC).doing("make a pipe")?;
+    let ours = Stream::new(write).doing("watch a pipe")?;
+    Ok((Some(ours), read))
+}
+
+fn output_pipe(wanted: bool) -> Result<(Option<Stream>, OwnedFd), Failure> {
+    if !wanted {
+        return Ok((None, dev_null()?));
+    }
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC).doing("make a pipe")?;
+    let ours = Stream::new(read).doing("watch a pipe")?;
+    Ok((Some(ours), write))
+}
+
+fn dev_null() -> Result<OwnedFd, Failure> {
+    use rustix::fs::{Mode, OFlags, open};
+    open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).at("open", "/dev/null")
+}
+
+/// The running streams of one process.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    stdout: Option<Arc<Output>>,
+    stderr: Option<Arc<Output>>,
+    /// Held by the copying tasks, so that a host that goes away hangs it up.
+    terminal: Weak<Stream>,
+}
+
+impl Streams {
+    /// Starts copying between a process's pipes and the host.
+    #[must_use]
+    pub(crate) fn over_pipes(pipes: Pipes, connections: Connections) -> Self {
+        if let (Some(pipe), Some(host)) = (pipes.stdin, connections.stdin) {
+            tokio::spawn(copy_in(host, Arc::new(pipe)));
+        }
+        Self {
+            stdout: start_output(Kind::Pipe, pipes.stdout.map(Arc::new), connections.stdout),
+            stderr: start_output(Kind::Pipe, pipes.stderr.map(Arc::new), connections.stderr),
+            terminal: Weak::new(),
+        }
+    }
+
+    /// Starts copying between a process's terminal and the host.
+    ///
+    /// # Errors
+    /// The event loop's refusal.
+    pub(crate) fn over_terminal(terminal: OwnedFd, connections: Connections) -> io::Result<Self> {
+        let terminal = Arc::new(Stream::new(terminal)?);
+        if let Some(host) = connections.stdin {
+            tokio::spawn(copy_in(host, Arc::clone(&terminal)));
+        }
+        let watched = Arc::downgrade(&terminal);
+        Ok(Self {
+            stdout: start_output(Kind::Terminal, Some(terminal), connections.stdout),
+            stderr: None,
+            terminal: watched,
+        })
+    }
+
+    /// Bytes that the process and its children have written so far to standard
+    /// output and standard error, whether or not they have left yet.
+    #[must_use]
+    pub(crate) fn written(&self) -> (u64, u64) {
+        let count = |output: &Option<Arc<Output>>| output.as_deref().map_or(0, Output::written);
+        (count(&self.stdout), count(&self.stderr))
+    }
+
+    /// Sets the size of the terminal's window.
+    ///
+    /// # Errors
+    /// [`Failure::Refused`] for a process without a terminal.
+    pub(crate) fn resize(&self, rows: u16, columns: u16) -> Result<(), Failure> {
+        let Some(terminal) = self.terminal.upgrade() else {
+            return Err(Failure::Refused("the process has no terminal".to_owned()));
+        };
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&*terminal, size).doing("resize the terminal")
+    }
+}
+
+fn start_output(
+    kind: Kind,
+    source: Option<Arc<Stream>>,
+    host: Option<Stream>,
+) -> Option<Arc<Output>> {
+    let source = source?;
+    let output = Arc::new(Output {
+        kind,
+        source: Mutex::new(Some(Arc::clone(&source))),
+        read_bytes: AtomicU64::new(0),
+        backlog: Mutex::default(),
+        backlog_grew: Notify::new(),
+    });
+    tokio::spawn(copy_out(Arc::clone(&output), source, host?));
+    Some(output)
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Pipe,
+    Terminal,
+}
+
+/// What a process writes, on its way to the host.
+#[derive(Debug)]
+struct Output {
+    kind: Kind,
+    /// `None` once the copying task has ended.
+    source: Mutex<Option<Arc<Stream>>>,
+    read_bytes: AtomicU64,
+    /// Read ahead of the copying task, and to be sent before what it reads next.
+    backlog: Mutex<Vec<u8>>,
+    backlog_grew: Notify,
+}
+
+impl Output {
+    fn count(&self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.read_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn written(&self) -> u64 {
+        let source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        let unread = match (self.kind, source.as_deref()) {
+            (Kind::Pipe, Some(pipe)) => ioctl_fionread(pipe).unwrap_or(0),
+            (Kind::Terminal, Some(terminal)) => {
+                self.read_ahead(terminal);
+                0
+            }
+            (_, None) => 0,
+        };
+        self.read_bytes.load(Ordering::Relaxed) + unread
+    }
+
+    /// A terminal can't tell how much it holds: the kernel moves bytes to the
+    /// master's side in the background, except before a read that finds nothing.
+    fn read_ahead(&self, terminal: &Stream) {
+        let mut backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
+        let limit = backlog.len() + TERMINAL_CAPACITY;
+        while backlog.len() < limit {
+            backlog.reserve(BUFFER_SIZE);
+            match terminal.read_now(&mut backlog) {
+                Ok(0) | Err(_) => break,
+                Ok(count) => self.count(count),
+            }
+        }
+        drop(backlog);
+        self.backlog_grew.notify_one();
+    }
+
+    /// Fills `buffer` with the next bytes; `false` is the end.
+    async fn next(&self, source: &Stream, buffer: &mut Vec<u8>) -> bool {
+        loop {
+            if self.take_backlog(buffer) {
+                return true;
+            }
+            tokio::select! {
+                read = source.read(buffer) => match read {
+                    Ok(count) if count > 0 => {
+                        self.count(count);
+                        return true;
+                    }
+                    // A hang-up of a terminal is EIO.
+                    _ => return self.take_backlog(buffer),
+                },
+                () = self.backlog_grew.notified() => {}
+            }
+        }
+    }
+
+    /// Gives the source up: a writer that goes on learns that nobody reads.
+    fn close(&self) {
+        let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        *source = None;
+    }
+
+    fn take_backlog(&self, buffer: &mut Vec<u8>) -> bool {
+        let mut backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
+        buffer.append(&mut backlog);
+        !buffer.is_empty()
+    }
+}
+
+/// Copies until the last writer is gone, be it the process or a grandchild, or
+/// until the host stops listening.
+async fn copy_out(output: Arc<Output>, source: Arc<Stream>, host: Stream) {
+    let mut buffer = Vec::with_capacity(BUFFER_SIZE);
+    while output.next(&source, &mut buffer).await {
+        if host.write_all(&buffer).await.is_err() {
+            break;
+        }
+        buffer.clear();
+    }
+    output.close();
+    end_of_output(&host);
+}
+
+fn end_of_output(host: &Stream) {
+    // A host that has gone away doesn't need to be told.
+    rustix::net::shutdown(host, Shutdown::Write).unwrap_or_default();
+}
+
+/// Copies until the host's end of file, or until nobody reads. Dropping the pipe
+/// then is the process's end of file; a terminal stays, as its output needs it.
+async fn copy_in(host: Stream, process: Arc<Stream>) {
+    let mut buffer = Vec::with_capacity(BUFFER_SIZE);
+    loop {
+        buffer.clear();
+        let read = tokio::select! {
+            read = host.read(&mut buffer) => read,
+            () = process.abandoned() => return,
+        };
+        if !matches!(read, Ok(count) if count > 0) || process.write_all(&buffer).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// As much as a pipe holds: one read empties it.
+const BUFFER_SIZE: usize = 64 * 1024;
+/// Line discipline and flip buffers of a terminal hold less than this.
+const TERMINAL_CAPACITY: usize = 128 * 1024;

@@ -1,0 +1,18 @@
+//! Every `unsafe` of the agent, with safe signatures outwards: the calls that
+//! neither nix nor rustix offers.
+//!
+//! Owns no policy: callers decide what an error means.
+#![expect(
+    unsafe_code,
+    reason = "the one folder of this crate that calls the kernel directly"
+)]
+
+mod descriptors;
+mod loopback;
+mod mount_attributes;
+mod process;
+
+pub(crate) use descriptors::{close_all_except, watch};
+pub(crate) use loopback::bring_loopback_up;
+pub(crate) use mount_attributes::{MountAttributes, set_mount_attributes};
+pub(crate) use process::{clone_process, exit_now, restore_default_signals, send_signal};
