@@ -131,16 +131,18 @@ impl Machine {
 }
 
 /// A vCPU thread. None runs the guest before all are filtered.
-fn run_vcpu(vcpu: Vcpu, filter: &seccomp::Filter, start: &Barrier) {
-    let mailbox = vcpu.mailbox.clone();
+fn run_vcpu(mut vcpu: Vcpu, filter: &seccomp::Filter, start: &Barrier) {
     let filtered = seccomp::install(filter);
     start.wait();
-    mailbox.end(match filtered {
+    let exit = match filtered {
         Ok(()) => vcpu.run(),
         Err(error) => Exit::Error {
             message: chain(&error),
         },
-    });
+    };
+    vcpu.mailbox.end(exit);
+    // The process ends now; closing the vCPU would take a system call more.
+    std::mem::forget(vcpu);
 }
 
 fn create_vm(kvm: &Kvm, mem: &GuestMemoryMmap) -> Result<VmFd, Error> {

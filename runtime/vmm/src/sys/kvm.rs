@@ -3,7 +3,7 @@
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 
 use kvm_bindings::kvm_userspace_memory_region;
-use kvm_ioctls::{Kvm, VmFd};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use vm_memory::{GuestMemoryRegion, GuestRegionMmap};
 
 /// Uses an open `/dev/kvm`.
@@ -36,4 +36,14 @@ pub(crate) fn map_memory(
     // process, since one count of its `Arc` was just forgotten. Only volatile and atomic
     // accesses are made to it from this process.
     unsafe { vm.set_user_memory_region(description) }
+}
+
+/// After KVM_EXIT_INTERNAL_ERROR: its kind and data (KVM API, `kvm_run.internal`).
+pub(crate) fn internal_error(vcpu: &mut VcpuFd) -> (u32, Vec<u64>) {
+    // SAFETY: KVM has filled this member for this exit; for any other it holds plain
+    // integers just as well.
+    let internal = unsafe { vcpu.get_kvm_run().__bindgen_anon_1.internal };
+    let len = usize::try_from(internal.ndata).unwrap_or(0);
+    let data = internal.data.iter().take(len).copied().collect();
+    (internal.suberror, data)
 }

@@ -7,6 +7,7 @@
 mod descriptors;
 mod kvm;
 
+#[expect(unreachable_pub, reason = "part of the public errors of two processes")]
 pub use descriptors::TakeError;
 pub(crate) use descriptors::Inherited;
-pub(crate) use kvm::{adopt_kvm, map_memory};
+pub(crate) use kvm::{adopt_kvm, internal_error, map_memory};

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use rustix::rand::GetRandomFlags;
 use virtio_bindings::virtio_ids::VIRTIO_ID_RNG;
 
 use super::device::{ActiveQueues, Error, Events, VirtioDevice};
@@ -47,7 +48,9 @@ impl VirtioDevice for Rng {
             let mut random = [0; MOST];
             let len = room.available_bytes().min(MOST);
             let random = random.get_mut(..len).unwrap_or_default();
-            getrandom::fill(random).map_err(|error| Error::Host {
+            // Requests of up to 256 bytes are never answered in part.
+            let given = rustix::rand::getrandom(&mut *random, GetRandomFlags::empty());
+            given.map_err(|error| Error::Host {
                 part: "get random numbers",
                 source: error.into(),
             })?;
