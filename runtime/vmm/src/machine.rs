@@ -74,6 +74,8 @@ pub(crate) enum Error {
 
 /// A machine that is ready to run.
 pub(crate) struct Machine {
+    /// Closing it would take the interrupt lines away, even from running vCPUs.
+    vm: VmFd,
     vcpus: Vec<Vcpu>,
     inbox: Inbox,
     slots: Slots,
@@ -104,6 +106,7 @@ impl Machine {
             mem: mem.clone(),
         });
         Ok(Self {
+            vm,
             vcpus: vcpus.collect(),
             inbox,
             slots: Slots::new(slots, bus, mem),
@@ -126,7 +129,9 @@ impl Machine {
         seccomp::install(&seccomp::device_filter()?)?;
         event_loop.announce()?;
         start.wait();
-        Ok(event_loop.run())
+        let exit = event_loop.run();
+        drop(self.vm);
+        Ok(exit)
     }
 }
 
