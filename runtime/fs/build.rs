@@ -27,7 +27,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// Where the C compiler finds the archive; it answers the bare name if nowhere.
 fn installed_archive() -> io::Result<Option<PathBuf>> {
-    let output = Command::new("cc").arg(format!("-print-file-name={ARCHIVE}")).output()?;
+    let output = Command::new("cc")
+        .arg(format!("-print-file-name={ARCHIVE}"))
+        .output()?;
     let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
     Ok(path.is_absolute().then_some(path))
 }

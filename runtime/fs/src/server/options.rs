@@ -43,8 +43,9 @@ pub(super) fn config(cache: Cache, proc_self_fd: Option<File>) -> Config {
         // The host clears set-id bits and file capabilities at writes. Without
         // this the guest asks for `security.capability` before every write.
         killpriv_v2: true,
-        // Where the guest can: `setfacl` works as on any local file system.
-        posix_acl: NegotiationMode::Auto,
+        // Off: guest kernels have no ACLs in announced submounts, which all
+        // shares are, so asking for them would only move the umask to the host.
+        posix_acl: NegotiationMode::Never,
         // Off: the guest bypasses its own cache as it asked to, and the host
         // keeps its, which works on every file system and at every alignment.
         allow_direct_io: false,

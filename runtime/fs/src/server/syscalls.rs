@@ -34,8 +34,10 @@ fn allow_list() -> Result<BpfProgram, Error> {
     let executable = u64::from(libc::PROT_EXEC.unsigned_abs());
     rules.insert(libc::SYS_mmap, vec![masked(2, executable, 0)?]);
     rules.insert(libc::SYS_mprotect, vec![masked(2, executable, 0)?]);
-    let name_thread = u64::from(libc::PR_SET_NAME.unsigned_abs());
-    rules.insert(libc::SYS_prctl, vec![masked(0, u64::MAX, name_thread)?]);
+    let prctl = PRCTL
+        .iter()
+        .map(|&option| masked(0, u64::MAX, option.unsigned_abs().into()));
+    rules.insert(libc::SYS_prctl, prctl.collect::<Result<_, _>>()?);
     compile(rules, SeccompAction::KillProcess, SeccompAction::Allow)
 }
 
@@ -52,6 +54,15 @@ fn compile(
 ) -> Result<BpfProgram, Error> {
     Ok(SeccompFilter::new(rules, otherwise, on_match, TargetArch::x86_64)?.try_into()?)
 }
+
+/// Naming a thread, and what libcap-ng asks when the file system acts as a user
+/// of the guest: questions only, the securebits forbid to raise anything.
+const PRCTL: &[i32] = &[
+    libc::PR_SET_NAME,
+    libc::PR_GET_SECUREBITS,
+    libc::PR_CAPBSET_READ,
+    libc::PR_CAP_AMBIENT,
+];
 
 const ALLOWED: &[i64] = &[
     // Files by descriptor.
