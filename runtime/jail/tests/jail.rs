@@ -1,7 +1,12 @@
 //! A process in jail, looked at from outside through /proc, and mounts cut out
 //! for it. Needs root, and says so where it isn't. This program is also the
 //! jailed process: it is started again with the name of a jail as its argument.
-#![expect(clippy::panic, clippy::unwrap_used, reason = "a test program")]
+#![expect(
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test program"
+)]
 
 #[path = "jail/detached.rs"]
 mod detached;
