@@ -4,11 +4,11 @@
 //! For development and for the tests in the test host; the product's owner is the
 //! `caisson` crate. Usage: `boot VMM KERNEL INITRAMFS [key=value]...` with the keys
 //! `mem`, `vcpus`, `cmdline`, `fs` (a vhost-user socket to connect to), `disk` (a disk
-//! from the start) and `plug` (one to plug in as soon as the machine runs).
+//! from the start) and `plug` (one to plug in when the console says `plug!`).
 
 use std::error::Error;
 use std::fs::File;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, BufRead, BufReader, IoSlice, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
@@ -106,8 +106,9 @@ fn main() -> Result<(), Failure> {
     vmm.fd_mappings(mappings)?;
     let mut child = vmm.spawn()?;
     drop(vmm);
-    let printer = thread::spawn(move || print_console(File::from(console)));
-    let followed = follow(&control, started, wish.plug.as_deref());
+    let (plug, requests) = (wish.plug, control.try_clone()?);
+    let printer = thread::spawn(move || print_console(console.into(), &requests, plug.as_deref()));
+    let followed = follow(&control, started);
     let status = child.wait()?;
     printer.join().ok();
     eprintln!("[{:8.2} ms] {status}", elapsed_ms(started));
@@ -155,16 +156,20 @@ fn seqpacket() -> nix::Result<(OwnedFd, OwnedFd)> {
     socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)
 }
 
-fn print_console(mut console: File) {
-    let mut buffer = [0; 4096];
-    while let Ok(len @ 1..) = console.read(&mut buffer) {
-        io::stdout().write_all(&buffer[..len]).ok();
-        io::stdout().flush().ok();
+/// Prints what the guest writes; plugs the disk in when the guest asks for it.
+fn print_console(console: File, control: &OwnedFd, plug: Option<&str>) {
+    for line in BufReader::new(console).lines().map_while(Result::ok) {
+        println!("{line}");
+        if let Some(path) = plug.filter(|_| line.trim() == "plug!")
+            && let Err(error) = send_disk(control, path)
+        {
+            eprintln!("{path}: {error}");
+        }
     }
 }
 
-/// Prints reports until the last one; plugs a disk in when the machine runs.
-fn follow(control: &OwnedFd, started: Instant, plug: Option<&str>) -> Result<(), Failure> {
+/// Prints reports until the last one.
+fn follow(control: &OwnedFd, started: Instant) -> Result<(), Failure> {
     let mut packet = [0; caisson_vmm::control::MAX_PACKET_LEN];
     loop {
         let len = recv(control.as_raw_fd(), &mut packet, MsgFlags::empty())?;
@@ -173,10 +178,8 @@ fn follow(control: &OwnedFd, started: Instant, plug: Option<&str>) -> Result<(),
         }
         let report: Report = serde_json::from_slice(&packet[..len])?;
         eprintln!("[{:8.2} ms] {report:?}", elapsed_ms(started));
-        match report {
-            Report::Running => plug.map_or(Ok(()), |path| send_disk(control, path))?,
-            Report::Exit { .. } => return Ok(()),
-            Report::Done { .. } | Report::Failed { .. } => {}
+        if matches!(report, Report::Exit { .. }) {
+            return Ok(());
         }
     }
 }

@@ -64,6 +64,9 @@ pub(crate) enum Error {
     /// The process can't be prepared.
     #[error("prepare the process")]
     Process(#[from] io::Error),
+    /// The process can't be confined.
+    #[error("confine the process")]
+    Jail(#[from] caisson_jail::Error),
     /// The filters can't be installed.
     #[error("filter system calls")]
     Seccomp(#[from] seccomp::Error),

@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::process::ExitCode;
 
+use caisson_jail::{CapabilitySet, Identities, Jail};
+
 use crate::control::{Exit, Report};
 use crate::event_loop::chain;
 use crate::machine::{self, Machine};
@@ -16,6 +18,9 @@ use crate::sys::{Inherited, TakeError};
 
 /// Where the spec is.
 const SPEC_DESCRIPTOR: DescriptorNumber = 3;
+/// Descriptors the process may have: some for each slot and vCPU, and one for each
+/// stream of the guest.
+const OPEN_FILES: u64 = 2048;
 
 /// The process has no machine to run.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +76,13 @@ fn run_machine(
     inherited: &mut Inherited,
     owner: &mut Owner,
 ) -> Result<Exit, machine::Error> {
+    let jail = Jail {
+        descriptors: &spec.descriptors(),
+        identities: Identities::Own,
+        capabilities: CapabilitySet::empty(),
+        open_files: OPEN_FILES,
+    };
+    jail.enter()?;
     Machine::build(spec, inherited)?.run(owner)
 }
 

@@ -148,6 +148,26 @@ struct Unchecked {
     devices: Devices,
 }
 
+impl MachineSpec {
+    /// Every descriptor the spec names.
+    #[must_use]
+    pub fn descriptors(&self) -> Vec<DescriptorNumber> {
+        let devices = &self.devices;
+        let mut numbers = vec![
+            self.memory_fd,
+            self.kvm_fd,
+            self.kernel_fd,
+            self.initramfs_fd,
+            self.control_fd,
+        ];
+        numbers.extend(devices.fs.as_ref().map(|fs| fs.socket_fd));
+        numbers.extend(devices.vsock.as_ref().map(|vsock| vsock.channel_fd));
+        numbers.extend(devices.console.as_ref().map(|console| console.output_fd));
+        numbers.extend(devices.blocks.iter().map(|block| block.fd));
+        numbers
+    }
+}
+
 impl TryFrom<Unchecked> for MachineSpec {
     type Error = Error;
 
