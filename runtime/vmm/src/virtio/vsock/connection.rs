@@ -220,16 +220,20 @@ impl Connection {
                 Fate::Lives
             };
         }
-        let is_refused = self.host.is_closed() && !self.has_sent;
         let is_late = self.deadline.is_some_and(|deadline| deadline <= now);
-        if is_refused || is_late || (self.guest.is_closed() && is_delivered) {
+        if self.is_refused() || is_late || (self.guest.is_closed() && is_delivered) {
             return Fate::Reset;
         }
         Fate::Lives
     }
 
+    /// The owner closed its end before anything came from it.
+    fn is_refused(&self) -> bool {
+        self.host.is_closed() && !self.has_sent
+    }
+
     fn due_notice(&self, is_host_readable: bool) -> Option<Operation> {
-        if self.is_forgotten || self.guest.is_closed() {
+        if self.is_forgotten || self.guest.is_closed() || self.is_refused() {
             return None;
         }
         if self.response_due {

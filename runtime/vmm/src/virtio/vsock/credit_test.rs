@@ -76,7 +76,7 @@ proptest! {
         let mut model = Model::default();
         for step in &steps {
             model.apply(&mut credit, step);
-            let window = u64::from(BUFFER_LEN) - (model.guest_sent - model.guest_knows);
+            let window = u64::from(BUFFER_LEN).saturating_sub(model.guest_sent - model.guest_knows);
             let drained = model.guest_sent == model.host_took;
             prop_assert!(window > 0 || !drained || credit.is_update_due(), "guest stalls for ever");
         }

@@ -135,10 +135,16 @@ impl Link {
         self.connection.announce()
     }
 
+    /// Bytes of the guest that the stream has no room for.
+    #[must_use]
+    pub fn waiting_len(&self) -> usize {
+        self.stream.waiting_len()
+    }
+
     /// Whether it goes on.
     #[must_use]
     pub fn fate(&self, now: Instant) -> Fate {
-        self.connection.fate(!self.stream.is_blocked(), now)
+        self.connection.fate(self.waiting_len() == 0, now)
     }
 
     /// When it is ended by force, if it is being closed.

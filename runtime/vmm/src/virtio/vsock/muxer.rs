@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
+use nix::sys::epoll::EpollFlags;
 use vm_memory::VolatileSlice;
 
 use super::channel::Channel;
@@ -117,13 +118,7 @@ impl Muxer {
         let now = Instant::now();
         for event in self.host.take()? {
             match event {
-                Event::Stream(ports, readiness) => {
-                    // An earlier event can have ended it.
-                    if let Some(link) = self.links.get_mut(&ports) {
-                        link.stream_ready(readiness);
-                        self.settle(ports, now);
-                    }
-                }
+                Event::Stream(ports, readiness) => self.stream_ready(ports, readiness, now),
                 Event::Timeout => self.expire(now)?,
                 Event::OwnerGone => return Err(Error::OwnerGone),
             }
@@ -188,6 +183,14 @@ impl Muxer {
         self.settle(ports, Instant::now());
     }
 
+    fn stream_ready(&mut self, ports: Ports, readiness: EpollFlags, now: Instant) {
+        // An event before this one can have ended the connection.
+        if let Some(link) = self.links.get_mut(&ports) {
+            link.stream_ready(readiness);
+            self.settle(ports, now);
+        }
+    }
+
     /// Draws the conclusions from a change of one connection.
     fn settle(&mut self, ports: Ports, now: Instant) {
         let Some(link) = self.links.get_mut(&ports) else {
@@ -217,7 +220,11 @@ impl Muxer {
     }
 
     fn end(&mut self, ports: Ports, fate: Fate) {
-        self.links.remove(&ports);
+        let link = self.links.remove(&ports);
+        // What stays in the queue would add up while the guest takes nothing.
+        if link.is_some_and(|link| link.is_queued) {
+            self.ready.retain(|queued| *queued != ports);
+        }
         if fate == Fate::Reset {
             self.push_reset(Reset {
                 cid: HOST_CID,

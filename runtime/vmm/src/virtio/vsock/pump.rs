@@ -51,21 +51,24 @@ pub struct Rings<'a> {
 pub fn pump(muxer: &mut Muxer, rings: &mut Rings<'_>) -> Result<Signals, Error> {
     rings.rx.disable_notification(rings.mem)?;
     rings.tx.disable_notification(rings.mem)?;
-    let mut rounds = 0;
-    loop {
-        let moved = to_guest(muxer, rings)? + from_guest(muxer, rings)?;
-        rounds += 1;
-        if moved == 0 && !listen(muxer, rings)? {
+    let (mut to, mut from) = (0, 0);
+    for round in 1.. {
+        let moved_to = to_guest(muxer, rings)?;
+        let moved_from = from_guest(muxer, rings)?;
+        to += moved_to;
+        from += moved_from;
+        if moved_to + moved_from == 0 && !listen(muxer, rings)? {
             break;
         }
-        if rounds == MAX_ROUNDS {
+        if round == MAX_ROUNDS {
             muxer.come_again().map_err(MuxerError::from)?;
             break;
         }
     }
+    // Without EVENT_IDX a queue wants a notification even if nothing was used.
     Ok(Signals {
-        rx: rings.rx.needs_notification(rings.mem)?,
-        tx: rings.tx.needs_notification(rings.mem)?,
+        rx: to > 0 && rings.rx.needs_notification(rings.mem)?,
+        tx: from > 0 && rings.tx.needs_notification(rings.mem)?,
     })
 }
 
@@ -108,7 +111,8 @@ fn fill(muxer: &mut Muxer, mut span: Span<'_>) -> Option<u32> {
     };
     let header = muxer.next(span.slices())?;
     front.copy_from(&header.to_bytes());
-    Some(header.len.saturating_add(HEADER_LEN as u32))
+    let front_len = u32::try_from(front.byte_len()).ok()?;
+    Some(front_len.saturating_add(header.len))
 }
 
 /// Takes packets of the guest. Returns how many there were.

@@ -62,7 +62,7 @@ impl<'m> Span<'m> {
 
     /// Bytes in all pieces.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn byte_len(&self) -> usize {
         // A chain is shorter than 2^32 bytes: `DescriptorChain` sees to that.
         self.slices.iter().map(VolatileSlice::len).sum()
     }
@@ -131,7 +131,7 @@ mod tests {
             let front = rest.split_front(cut);
             prop_assert_eq!(front.is_some(), cut <= whole.len());
             if let Some(front) = front {
-                prop_assert_eq!(front.len() + rest.len(), whole.len());
+                prop_assert_eq!(front.byte_len() + rest.byte_len(), whole.len());
                 let mut bytes = vec![0; whole.len()];
                 front.copy_to(&mut bytes);
                 rest.copy_to(&mut bytes[cut..]);

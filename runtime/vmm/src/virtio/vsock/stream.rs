@@ -43,10 +43,16 @@ impl Stream {
         }
     }
 
+    /// Number of bytes that wait for room in the socket.
+    #[must_use]
+    pub fn waiting_len(&self) -> usize {
+        self.backlog.len() - self.flushed
+    }
+
     /// Bytes wait for room in the socket.
     #[must_use]
     pub fn is_blocked(&self) -> bool {
-        !self.backlog.is_empty()
+        self.waiting_len() > 0
     }
 
     /// Writes `payload`, or keeps what the socket has no room for. Returns the number
