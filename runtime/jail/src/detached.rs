@@ -35,8 +35,8 @@ pub enum Access {
 /// followed.
 ///
 /// The copy hears of mounts and unmounts in the original (slave) but not the
-/// other way round, and never executes a program, honours a set-user-id bit or
-/// opens a device on the host: that is for the guest to decide, in its mounts.
+/// other way round, and never honours a set-user-id bit or opens a
+/// device on the host: that is for the guest to decide, in its mounts.
 ///
 /// # Errors
 /// [`Error::Refused`] with the step; needs CAP_SYS_ADMIN over the mount
@@ -47,7 +47,8 @@ pub fn detach(path: &Path, tree: Tree, access: Access) -> Result<OwnedFd, Error>
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     let mount = open_tree(CWD, path, flags).map_err(Step::OpenTree(path.into()).refused())?;
-    let mut set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+    // Not noexec: the guest asks through access(2) whether a file may be executed.
+    let mut set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
     if access == Access::ReadOnly {
         set |= libc::MOUNT_ATTR_RDONLY;
     }

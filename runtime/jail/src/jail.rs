@@ -36,15 +36,15 @@ impl Jail<'_> {
     }
 
     /// As [`Jail::enter`], with a root that `furnish` fills. It is called in the
-    /// new namespaces, with the old root still reachable, and its error is
+    /// new namespaces, with the old root still reachable, and its result is
     /// passed on.
     ///
     /// # Errors
     /// As [`Jail::enter`].
-    pub fn enter_furnished<E: From<Error>>(
+    pub fn enter_furnished<T, E: From<Error>>(
         self,
-        furnish: impl FnOnce(&NewRoot) -> Result<(), E>,
-    ) -> Result<(), E> {
+        furnish: impl FnOnce(&NewRoot) -> Result<T, E>,
+    ) -> Result<T, E> {
         privileges::require_one_thread()?;
         descriptors::keep_only(self.descriptors)?;
         privileges::clear_environment()?;
@@ -52,9 +52,9 @@ impl Jail<'_> {
         privileges::set_limits(self.open_files)?;
         identities::enter_namespaces(self.identities)?;
         let root = NewRoot::new()?;
-        furnish(&root)?;
+        let furnished = furnish(&root)?;
         root.pivot()?;
         privileges::drop_all_but(self.capabilities)?;
-        Ok(())
+        Ok(furnished)
     }
 }

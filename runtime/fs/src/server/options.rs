@@ -14,7 +14,7 @@ use crate::spec::Cache;
 const OWN_DESCRIPTORS: u64 = 128;
 
 /// The options for serving `/` of the jail.
-pub(super) fn config(cache: Cache, proc_self_fd: Option<File>) -> Config {
+pub(super) fn config(cache: Cache, proc_self_fd: File) -> Config {
     let remembered = match cache {
         Cache::Auto => Duration::from_secs(1),
         Cache::Always => Duration::from_secs(86_400),
@@ -34,7 +34,7 @@ pub(super) fn config(cache: Cache, proc_self_fd: Option<File>) -> Config {
         // Off: the guest would overwrite what the host changes meanwhile, and
         // file sizes on the host would lag.
         writeback: false,
-        proc_sfd_rawfd: proc_self_fd,
+        proc_sfd_rawfd: Some(proc_self_fd),
         // Each share is a mount of its own: without this, equal inode numbers of
         // two file systems would be one file to the guest.
         announce_submounts: true,

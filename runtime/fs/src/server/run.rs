@@ -55,17 +55,13 @@ pub fn run() -> Result<(), Error> {
     let spec = read_spec()?;
     let socket = inherited(spec.socket_fd)?;
     let tree = ServedTree::take(&spec)?;
-    let mut proc_self_fd = None;
     let jail = Jail {
         descriptors: &spec.descriptors(),
         identities: identities(),
         capabilities: CAPABILITIES,
         open_files: OPEN_FILES,
     };
-    jail.enter_furnished(|root| {
-        proc_self_fd = Some(tree.furnish(root)?);
-        Ok::<(), Error>(())
-    })?;
+    let proc_self_fd = jail.enter_furnished(|root| tree.furnish(root))?;
     let config = options::config(spec.cache, proc_self_fd);
     let fs = PassthroughFs::new(config).map_err(Error::FileSystem)?;
     // Before the first thread, so that all have it.
