@@ -13,6 +13,9 @@ use caisson_fs::socket;
 use caisson_fs::spec::{Cache, FsSpec, Share};
 use caisson_jail::detached::{Access, Tree, detach};
 use command_fds::{CommandFdExt, FdMapping};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount,
+};
 
 #[test]
 fn shares_are_the_only_things_in_its_root() {
@@ -40,6 +43,27 @@ fn shares_are_the_only_things_in_its_root() {
     );
     let refused = fs::write(root.join("web1/mounts/0"), "x").unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+}
+
+#[test]
+fn mounts_and_unmounts_of_the_host_arrive() {
+    let host = host_folder();
+    let rootfs = host.path().join("rootfs");
+    let outer = TestMount::shared_bind(&rootfs);
+    fs::create_dir(rootfs.join("volume")).unwrap();
+    let server = Server::start(vec![Export::folder(
+        &rootfs,
+        "web1/rootfs",
+        Access::AsMounted,
+    )]);
+    server.wait_until_ready();
+    let seen = server.proc("root/web1/rootfs/volume/file");
+    let volume = TestMount::tmpfs(&rootfs.join("volume"));
+    fs::write(rootfs.join("volume/file"), "late").unwrap();
+    assert_eq!(fs::read_to_string(&seen).unwrap(), "late");
+    drop(volume);
+    assert!(!seen.exists());
+    drop(outer);
 }
 
 #[test]
@@ -158,6 +182,29 @@ fn field<'a>(status: &'a str, name: &str) -> &'a str {
         .find(|line| line.starts_with(&format!("{name}:")))
         .unwrap();
     line.split_once(':').unwrap().1.trim()
+}
+
+/// A mount on the host; unmounted when dropped.
+struct TestMount(PathBuf);
+
+impl TestMount {
+    fn shared_bind(path: &Path) -> Self {
+        mount_bind(path, path).unwrap();
+        let mount = Self(path.into());
+        mount_change(path, MountPropagationFlags::SHARED).unwrap();
+        mount
+    }
+
+    fn tmpfs(path: &Path) -> Self {
+        rustix::mount::mount("tmpfs", path, "tmpfs", MountFlags::empty(), None).unwrap();
+        Self(path.into())
+    }
+}
+
+impl Drop for TestMount {
+    fn drop(&mut self) {
+        unmount(&self.0, UnmountFlags::DETACH).unwrap();
+    }
 }
 
 /// Something of the host to be served.
