@@ -66,9 +66,14 @@ pub(crate) async fn launch(birth: &Birth<'_>, cgroup: BorrowedFd<'_>) -> Result<
         setup::run(birth, &child_end);
     };
     drop(child_end);
-    let mut pid = first;
+    let (mut number, mut ready) = (None, false);
     let mut terminal = None;
-    loop {
+    // The two processes speak independently, so the second may be done before the
+    // first has told its number.
+    let pid = loop {
+        if let (Some(number), true) = (number, ready) {
+            break Pid::from_raw(number);
+        }
         match gate.next().await.doing("follow the set-up")? {
             Some(Report::NeedsIdMaps) => {
                 if let Place::New { spec, .. } = birth.place {
@@ -76,13 +81,13 @@ pub(crate) async fn launch(birth: &Birth<'_>, cgroup: BorrowedFd<'_>) -> Result<
                 }
                 gate.go().doing("follow the set-up")?;
             }
-            Some(Report::Continues(number)) => pid = Pid::from_raw(number),
+            Some(Report::Continues(sibling)) => number = Some(sibling),
             Some(Report::Terminal(master)) => terminal = Some(master),
-            Some(Report::Ready) => break,
+            Some(Report::Ready) => ready = true,
             Some(Report::Failed(line)) => return Err(Failure::Refused(line)),
             None => return Err(ended_early()),
         }
-    }
+    };
     let pidfd = open_pidfd(pid)?;
     rlimits::set(pid, birth.process.rlimits().as_deref().unwrap_or_default())?;
     Ok(Waiting {
