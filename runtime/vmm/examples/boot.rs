@@ -88,7 +88,12 @@ fn main() -> Result<(), Failure> {
             }),
             rng: true,
             balloon: true,
-            blocks: wish.disk.map(|path| open_disk(&path, &mut passed)).transpose()?.into_iter().collect(),
+            blocks: wish
+                .disk
+                .map(|path| open_disk(&path, &mut passed))
+                .transpose()?
+                .into_iter()
+                .collect(),
             placeholders: 2,
         },
     };
@@ -159,7 +164,7 @@ fn seqpacket() -> nix::Result<(OwnedFd, OwnedFd)> {
 /// Prints what the guest writes; plugs the disk in when the guest asks for it.
 fn print_console(console: File, control: &OwnedFd, plug: Option<&str>) {
     for line in BufReader::new(console).lines().map_while(Result::ok) {
-        println!("{line}");
+        writeln!(io::stdout(), "{line}").ok();
         if let Some(path) = plug.filter(|_| line.trim() == "plug!")
             && let Err(error) = send_disk(control, path)
         {
@@ -193,7 +198,13 @@ fn send_disk(control: &OwnedFd, path: &str) -> Result<(), Failure> {
     let descriptors = [image.as_fd().as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&descriptors)];
     let parts = [IoSlice::new(&request)];
-    sendmsg::<()>(control.as_raw_fd(), &parts, &rights, MsgFlags::empty(), None)?;
+    sendmsg::<()>(
+        control.as_raw_fd(),
+        &parts,
+        &rights,
+        MsgFlags::empty(),
+        None,
+    )?;
     Ok(())
 }
 

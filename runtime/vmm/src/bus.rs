@@ -39,6 +39,9 @@ impl Bus {
     /// The first slot without a device.
     pub(crate) fn first_empty(&self) -> Option<usize> {
         let mut slots = 0..self.slots.len();
-        slots.find(|slot| self.registers(*slot).is_some_and(|registers| registers.is_empty()))
+        slots.find(|slot| {
+            self.registers(*slot)
+                .is_some_and(|registers| registers.is_empty())
+        })
     }
 }

@@ -112,12 +112,7 @@ fn serve_owner(owner: &mut Owner, slots: &mut Slots) -> Result<(), End> {
     Ok(())
 }
 
-fn plug_block(
-    slots: &mut Slots,
-    image: Option<File>,
-    read_only: bool,
-    serial: &str,
-) -> Report {
+fn plug_block(slots: &mut Slots, image: Option<File>, read_only: bool, serial: &str) -> Report {
     let refused = |message: String| Report::Failed { message };
     let Some(image) = image else {
         return refused("the request has no descriptor".to_owned());

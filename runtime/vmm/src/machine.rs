@@ -155,8 +155,10 @@ fn run_vcpu(mut vcpu: Vcpu, filter: &seccomp::Filter, start: &Barrier) {
 
 fn create_vm(kvm: &Kvm, mem: &GuestMemoryMmap) -> Result<VmFd, Error> {
     let vm = kvm.create_vm().map_err(refused("create a VM"))?;
-    vm.set_tss_address(KVM_TSS).map_err(refused("place KVM's own pages"))?;
-    vm.create_irq_chip().map_err(refused("create the interrupt controllers"))?;
+    vm.set_tss_address(KVM_TSS)
+        .map_err(refused("place KVM's own pages"))?;
+    vm.create_irq_chip()
+        .map_err(refused("create the interrupt controllers"))?;
     for (slot, region) in (0..).zip(mem.iter()) {
         sys::map_memory(&vm, slot, region, 0).map_err(refused("map guest memory"))?;
     }
@@ -166,9 +168,12 @@ fn create_vm(kvm: &Kvm, mem: &GuestMemoryMmap) -> Result<VmFd, Error> {
 fn create_cpus(kvm: &Kvm, vm: &VmFd, count: u8, entry: u64) -> Result<Vec<VcpuFd>, Error> {
     let template = cpuid::Template::new(kvm, count).map_err(refused("ask for CPU features"))?;
     let create = |id: u8| {
-        let cpu = vm.create_vcpu(id.into()).map_err(refused("create a vCPU"))?;
+        let cpu = vm
+            .create_vcpu(id.into())
+            .map_err(refused("create a vCPU"))?;
         let leaves = template.for_cpu(id).map_err(|_| Error::Leaves)?;
-        cpu.set_cpuid2(&leaves).map_err(refused("set CPU features"))?;
+        cpu.set_cpuid2(&leaves)
+            .map_err(refused("set CPU features"))?;
         registers::set_msrs(&cpu).map_err(refused("set model-specific registers"))?;
         if id == 0 {
             registers::set_entry(&cpu, entry).map_err(refused("set registers"))?;

@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn slots_lie_between_ram_and_the_interrupt_controllers() {
         let end = SLOTS_BASE + SLOT_LEN * u64::try_from(MAX_SLOTS).unwrap();
-        assert!(SLOTS_BASE >= LOW_GAP_START);
+        const { assert!(SLOTS_BASE >= LOW_GAP_START) };
         assert!(end <= u64::from(crate::boot::IO_APIC_ADDRESS));
     }
 

@@ -51,7 +51,10 @@ impl Source {
         u64::from(kind) << 48 | u64::from(slot) << 32 | u64::from(value)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "takes apart what `encode` put together")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "takes apart what `encode` put together"
+    )]
     fn decode(data: u64) -> Self {
         let (kind, slot, value) = ((data >> 48) as u16, (data >> 32) as u16, data as u32);
         match kind {
@@ -88,7 +91,8 @@ impl Poller {
     /// Stops watching `fd`.
     pub(crate) fn unwatch(&self, fd: &impl AsRawFd) -> io::Result<()> {
         let event = EpollEvent::default();
-        self.epoll.ctl(ControlOperation::Delete, fd.as_raw_fd(), event)
+        self.epoll
+            .ctl(ControlOperation::Delete, fd.as_raw_fd(), event)
     }
 
     /// Waits for whatever comes first, and calls `each` for what is ready.

@@ -50,9 +50,7 @@ impl Vcpu {
         loop {
             match self.fd.run() {
                 Ok(VcpuExit::MmioWrite(address, bytes)) => {
-                    if let Some((slot, effect)) = self.bus.write(address, bytes) {
-                        self.mailbox.carry_out(slot, effect);
-                    }
+                    write_register(&self.bus, &self.mailbox, address, bytes);
                 }
                 Ok(VcpuExit::IoOut(RESET_PORT, [RESET_COMMAND])) => return self.reset_cause(),
                 Ok(VcpuExit::IoOut(POWER_PORT, [POWER_OFF])) => return Exit::PowerOff,
@@ -77,6 +75,12 @@ impl Vcpu {
             Ok(WARM) => Exit::Panic,
             _ => Exit::Reboot,
         }
+    }
+}
+
+fn write_register(bus: &Bus, mailbox: &Mailbox, address: u64, bytes: &[u8]) {
+    if let Some((slot, effect)) = bus.write(address, bytes) {
+        mailbox.carry_out(slot, effect);
     }
 }
 

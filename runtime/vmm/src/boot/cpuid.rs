@@ -4,7 +4,9 @@
 //! state components of leaf 0xd and their features) stay so. Changed are only the
 //! topology, which KVM doesn't know, and features it can't finish alone.
 
-use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
+use kvm_bindings::{
+    CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2,
+};
 use kvm_ioctls::{Cap, Kvm};
 
 const BASICS: u32 = 0x1;
@@ -38,23 +40,28 @@ impl Template {
     pub(crate) fn new(kvm: &Kvm, vcpus: u8) -> Result<Self, kvm_ioctls::Error> {
         let supported = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
         let tsc_deadline = kvm.check_extension(Cap::TscDeadlineTimer);
-        Ok(Self::from_supported(supported.as_slice(), vcpus, tsc_deadline))
+        Ok(Self::from_supported(
+            supported.as_slice(),
+            vcpus,
+            tsc_deadline,
+        ))
     }
 
     fn from_supported(supported: &[kvm_cpuid_entry2], vcpus: u8, tsc_deadline: bool) -> Self {
         let own = |entry: &kvm_cpuid_entry2| [TOPOLOGY, TOPOLOGY_2].contains(&entry.function);
-        let mut entries: Vec<_> = supported.iter().filter(|entry| !own(entry)).copied().collect();
+        let mut entries: Vec<_> = supported
+            .iter()
+            .filter(|entry| !own(entry))
+            .copied()
+            .collect();
+        let deadline = if tsc_deadline { ECX_TSC_DEADLINE } else { 0 };
+        let several = if vcpus > 1 { EDX_HTT } else { 0 };
         for entry in &mut entries {
             match entry.function {
                 BASICS => {
-                    entry.ecx |= ECX_HYPERVISOR | ECX_X2APIC;
                     entry.ecx &= !ECX_PDCM;
-                    if tsc_deadline {
-                        entry.ecx |= ECX_TSC_DEADLINE;
-                    }
-                    if vcpus > 1 {
-                        entry.edx |= EDX_HTT;
-                    }
+                    entry.ecx |= ECX_HYPERVISOR | ECX_X2APIC | deadline;
+                    entry.edx |= several;
                 }
                 PERFORMANCE_COUNTERS => {
                     (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0);

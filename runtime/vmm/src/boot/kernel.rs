@@ -3,8 +3,8 @@
 //! The owner is trusted to name the right files, not to name good ones: a damaged
 //! image is an error, never a panic.
 
-use std::fs::File;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io;
 
 use linux_loader::loader::elf::{Elf, PvhBootCapability};
@@ -86,7 +86,8 @@ fn load_initramfs(
 ) -> Result<Loaded, Error> {
     let len = file.metadata().map_err(Error::Initramfs)?.len();
     let ram_end = (mem.last_addr().0 + 1).min(LOW_GAP_START);
-    let start = highest_place(len, kernel_end, ram_end).ok_or(Error::NoRoom { initramfs_len: len })?;
+    let start =
+        highest_place(len, kernel_end, ram_end).ok_or(Error::NoRoom { initramfs_len: len })?;
     let count = usize::try_from(len).map_err(|_| Error::NoRoom { initramfs_len: len })?;
     io::Seek::rewind(file).map_err(Error::Initramfs)?;
     mem.read_exact_volatile_from(GuestAddress(start), file, count)?;
@@ -105,7 +106,12 @@ pub(crate) fn cmdline(words: &str, slots: usize) -> String {
     let mut base = SLOTS_BASE;
     for gsi in (FIRST_GSI..).take(slots) {
         // Writing to a `String` can't fail.
-        write!(line, " virtio_mmio.device={}K@{base:#x}:{gsi}", SLOT_LEN / 1024).ok();
+        write!(
+            line,
+            " virtio_mmio.device={}K@{base:#x}:{gsi}",
+            SLOT_LEN / 1024
+        )
+        .ok();
         base += SLOT_LEN;
     }
     line

@@ -29,16 +29,28 @@ fn what_is_no_elf_file_is_refused() {
 fn the_initramfs_goes_to_the_end_of_memory() {
     let mem = memory();
     let loaded = load_initramfs(&mem, &mut file(b"070701"), 0x20_0000).unwrap();
-    assert_eq!(loaded, Loaded { start: (4 << 20) - 4096, len: 6 });
+    assert_eq!(
+        loaded,
+        Loaded {
+            start: (4 << 20) - 4096,
+            len: 6
+        }
+    );
     let mut bytes = [0; 6];
-    mem.read_slice(&mut bytes, GuestAddress(loaded.start)).unwrap();
+    mem.read_slice(&mut bytes, GuestAddress(loaded.start))
+        .unwrap();
     assert_eq!(&bytes, b"070701");
 }
 
 #[test]
 fn an_initramfs_that_would_reach_into_the_kernel_is_refused() {
     let result = load_initramfs(&memory(), &mut file(&[0; 8192]), (4 << 20) - 4096);
-    assert!(matches!(result, Err(Error::NoRoom { initramfs_len: 8192 })));
+    assert!(matches!(
+        result,
+        Err(Error::NoRoom {
+            initramfs_len: 8192
+        })
+    ));
 }
 
 #[test]

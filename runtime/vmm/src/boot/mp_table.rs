@@ -41,7 +41,11 @@ fn build(vcpus: u8, slots: u8) -> Vec<u8> {
     let io_apic_id = vcpus;
     let mut entries = Entries::default();
     for apic_id in 0..vcpus {
-        let flags = if apic_id == 0 { ENABLED | BOOT_CPU } else { ENABLED };
+        let flags = if apic_id == 0 {
+            ENABLED | BOOT_CPU
+        } else {
+            ENABLED
+        };
         entries.push(&[ENTRY_CPU, apic_id, LOCAL_APIC_VERSION, flags]);
         entries.extend(&CPU_SIGNATURE.to_le_bytes());
         entries.extend(&CPU_FEATURES.to_le_bytes());

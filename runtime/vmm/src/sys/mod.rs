@@ -2,12 +2,15 @@
 //!
 //! `descriptors` takes over inherited descriptors, `kvm` hands memory to KVM.
 
-#![expect(unsafe_code, reason = "the one place for it; each block states why it is sound")]
+#![expect(
+    unsafe_code,
+    reason = "the one place for it; each block states why it is sound"
+)]
 
 mod descriptors;
 mod kvm;
 
+pub(crate) use descriptors::Inherited;
 #[expect(unreachable_pub, reason = "part of the public errors of two processes")]
 pub use descriptors::TakeError;
-pub(crate) use descriptors::Inherited;
 pub(crate) use kvm::{adopt_kvm, internal_error, map_memory};

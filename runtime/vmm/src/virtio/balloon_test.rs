@@ -24,7 +24,8 @@ fn memory() -> (Arc<File>, GuestMemoryMmap) {
 #[test]
 fn what_is_given_back_is_gone_from_the_file() {
     let (file, mem) = memory();
-    mem.write_slice(&[0xaa; MEM_LEN], GuestAddress(BASE)).unwrap();
+    mem.write_slice(&[0xaa; MEM_LEN], GuestAddress(BASE))
+        .unwrap();
     file.sync_all().unwrap();
     let before = file.metadata().unwrap().blocks();
     give_back(&mem, BASE + 4096, 2 * 4096).unwrap();
@@ -36,7 +37,11 @@ fn what_is_given_back_is_gone_from_the_file() {
 #[test]
 fn memory_that_is_not_there_is_the_guests_fault() {
     let (_file, mem) = memory();
-    for (start, len) in [(0, 4096), (BASE + MEM_LEN as u64 - 4096, 8192), (BASE, u64::MAX)] {
+    for (start, len) in [
+        (0, 4096),
+        (BASE + MEM_LEN as u64 - 4096, 8192),
+        (BASE, u64::MAX),
+    ] {
         assert!(matches!(give_back(&mem, start, len), Err(Error::Guest(_))));
     }
 }

@@ -149,7 +149,8 @@ impl VirtioDevice for Fs {
     fn activate(&mut self, active: ActiveQueues, events: &mut dyn Events) -> Result<(), Error> {
         let watched = events.watch(self.socket.as_fd(), EventSet::READ_HANG_UP, SOCKET);
         watched.map_err(gone)?;
-        self.start(&active).map_err(|error| gone(io::Error::other(error)))
+        self.start(&active)
+            .map_err(|error| gone(io::Error::other(error)))
     }
 
     fn queue_ready(&mut self, _queue: u16, _events: &mut dyn Events) -> Result<(), Error> {

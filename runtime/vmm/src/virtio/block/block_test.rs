@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use virtio_bindings::virtio_ring::{VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
 use virtio_queue::desc::{RawDescriptor, split::Descriptor};
 use virtio_queue::mock::MockSplitQueue;
 use virtio_queue::{Queue, QueueT};
@@ -16,8 +15,9 @@ use crate::virtio::device::Interrupt;
 const HEADER_AT: u64 = 0x1_0000;
 const DATA_AT: u64 = 0x2_0000;
 const STATUS_AT: u64 = 0x3_0000;
-const NEXT: u16 = VRING_DESC_F_NEXT as u16;
-const WRITE: u16 = VRING_DESC_F_WRITE as u16;
+/// `VRING_DESC_F_NEXT` and `VRING_DESC_F_WRITE`, in the width of a descriptor.
+const NEXT: u16 = 1;
+const WRITE: u16 = 2;
 
 struct Nobody;
 

@@ -10,8 +10,8 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
 use virtio_bindings::virtio_blk::{
-    VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_S_IOERR,
-    VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP,
+    VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK,
+    VIRTIO_BLK_S_UNSUPP,
 };
 use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 use virtio_queue::{Reader, Writer};
@@ -41,7 +41,11 @@ pub(crate) enum Access {
 impl Access {
     /// From the flag of a spec or request.
     pub(crate) fn read_only(read_only: bool) -> Self {
-        if read_only { Self::ReadOnly } else { Self::ReadWrite }
+        if read_only {
+            Self::ReadOnly
+        } else {
+            Self::ReadWrite
+        }
     }
 }
 
@@ -89,7 +93,9 @@ impl Block {
         let (capacity, rest) = config.split_at_mut(size_of::<u64>());
         capacity.copy_from_slice(&sectors.to_le_bytes());
         let segments = rest.iter_mut().skip(SEGMENTS_AT - size_of::<u64>());
-        segments.zip(SEGMENTS.to_le_bytes()).for_each(|(shown, byte)| *shown = byte);
+        segments
+            .zip(SEGMENTS.to_le_bytes())
+            .for_each(|(shown, byte)| *shown = byte);
         Ok(Self {
             disk: Disk {
                 image,
@@ -148,7 +154,9 @@ impl Disk {
         let mut from_guest = chain.clone().reader(mem)?;
         let mut to_guest = chain.writer(mem)?;
         let Some(data_len) = to_guest.available_bytes().checked_sub(1) else {
-            return Err(Error::Guest("a disk request has no room for its status".to_owned()));
+            return Err(Error::Guest(
+                "a disk request has no room for its status".to_owned(),
+            ));
         };
         let mut status = to_guest.split_at(data_len)?;
         let outcome = match Request::read(&mut from_guest, data_len, self.sectors) {
@@ -160,8 +168,8 @@ impl Disk {
             Err(error) if error.kind() == io::ErrorKind::Unsupported => VIRTIO_BLK_S_UNSUPP,
             Err(_) => VIRTIO_BLK_S_IOERR,
         };
-        // A status is one byte, and there is room for it.
-        status.write(&code.to_le_bytes()[..1]).ok();
+        // All codes fit into the one byte of a status, for which there is room.
+        status.write_all(&code.to_le_bytes()[..1]).ok();
         Ok(u32::try_from(to_guest.bytes_written() + 1).unwrap_or(u32::MAX))
     }
 

@@ -49,7 +49,9 @@ impl Request {
         sectors: u64,
     ) -> Result<Self, Refused> {
         let mut header = [0; 16];
-        from_guest.read_exact(&mut header).map_err(|_| Refused::Header)?;
+        from_guest
+            .read_exact(&mut header)
+            .map_err(|_| Refused::Header)?;
         Self::parse(header, from_guest.available_bytes(), room, sectors)
     }
 
@@ -100,8 +102,20 @@ mod tests {
     #[test]
     fn requests_are_told_apart() {
         let parse = |kind| Request::parse(header(kind, 1), 512, 1024, 3);
-        assert_eq!(parse(0), Ok(Request::Read { offset: 512, len: 1024 }));
-        assert_eq!(parse(1), Ok(Request::Write { offset: 512, len: 512 }));
+        assert_eq!(
+            parse(0),
+            Ok(Request::Read {
+                offset: 512,
+                len: 1024
+            })
+        );
+        assert_eq!(
+            parse(1),
+            Ok(Request::Write {
+                offset: 512,
+                len: 512
+            })
+        );
         assert_eq!(parse(4), Ok(Request::Flush));
         assert_eq!(parse(8), Ok(Request::Serial));
         assert_eq!(parse(2), Err(Refused::Kind));

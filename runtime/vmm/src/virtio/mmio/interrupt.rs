@@ -38,7 +38,8 @@ impl Interrupt for MmioInterrupt {
 
     fn config_changed(&self) {
         self.page.increment(VIRTIO_MMIO_CONFIG_GENERATION);
-        self.page.set_bits(VIRTIO_MMIO_INTERRUPT_STATUS, VIRTIO_MMIO_INT_CONFIG);
+        self.page
+            .set_bits(VIRTIO_MMIO_INTERRUPT_STATUS, VIRTIO_MMIO_INT_CONFIG);
         self.raise();
     }
 }

@@ -53,7 +53,9 @@ pub(crate) struct RegisterPage {
 impl RegisterPage {
     /// Shows `value` in the register at `offset`.
     pub(crate) fn store(&self, offset: u32, value: u32) {
-        self.with(offset, |register| register.store(value.to_le(), Ordering::Release));
+        self.with(offset, |register| {
+            register.store(value.to_le(), Ordering::Release)
+        });
     }
 
     /// Adds `bits` to the register at `offset`.
@@ -92,13 +94,19 @@ impl RegisterPage {
     /// The register at `offset`, as the guest sees it.
     #[cfg(test)]
     pub(crate) fn load(&self, offset: u32) -> u32 {
-        let register: &AtomicU32 = self.region.get_atomic_ref(self.base + offset as usize).unwrap();
+        let register: &AtomicU32 = self
+            .region
+            .get_atomic_ref(self.base + offset as usize)
+            .unwrap();
         u32::from_le(register.load(Ordering::Acquire))
     }
 
     fn with(&self, offset: u32, change: impl FnOnce(&AtomicU32)) {
         let register = self.region.get_atomic_ref(self.base + offset as usize);
-        debug_assert!(register.is_ok(), "registers are aligned and inside the page");
+        debug_assert!(
+            register.is_ok(),
+            "registers are aligned and inside the page"
+        );
         if let Ok(register) = register {
             change(register);
         }

@@ -187,7 +187,8 @@ impl Registers {
             VIRTIO_MMIO_QUEUE_SEL => self.queue_sel = value,
             VIRTIO_MMIO_INTERRUPT_ACK => {
                 let acknowledged = value & VIRTIO_MMIO_INT_CONFIG;
-                self.page.clear_bits(VIRTIO_MMIO_INTERRUPT_STATUS, acknowledged);
+                self.page
+                    .clear_bits(VIRTIO_MMIO_INTERRUPT_STATUS, acknowledged);
             }
             _ => self.write_queue(offset, value),
         }
@@ -218,7 +219,10 @@ impl Registers {
         if self.status & (DRIVER | FEATURES_OK) != DRIVER {
             return;
         }
-        let (low, high) = (self.driver_features & 0xffff_ffff, self.driver_features >> 32);
+        let (low, high) = (
+            self.driver_features & 0xffff_ffff,
+            self.driver_features >> 32,
+        );
         let value = u64::from(value);
         self.driver_features = match self.driver_features_sel {
             0 => high << 32 | value,
@@ -278,7 +282,9 @@ impl Registers {
         }
         let states = self.queues.iter().map(Queue::state);
         Effect::Activate(Setup {
-            queues: states.filter_map(|state| Queue::try_from(state).ok()).collect(),
+            queues: states
+                .filter_map(|state| Queue::try_from(state).ok())
+                .collect(),
             features: self.driver_features,
             epoch: self.epoch,
         })
@@ -291,7 +297,8 @@ impl Registers {
         self.driver_features = 0;
         self.queue_sel = 0;
         self.queues = new_queues(&self.identity.queue_sizes);
-        self.page.clear_bits(VIRTIO_MMIO_INTERRUPT_STATUS, VIRTIO_MMIO_INT_CONFIG);
+        self.page
+            .clear_bits(VIRTIO_MMIO_INTERRUPT_STATUS, VIRTIO_MMIO_INT_CONFIG);
         self.show();
     }
 
@@ -307,7 +314,10 @@ impl Registers {
         let page = &self.page;
         page.store(VIRTIO_MMIO_QUEUE_NUM_MAX, max.into());
         page.store(VIRTIO_MMIO_QUEUE_READY, ready);
-        page.store(VIRTIO_MMIO_DEVICE_FEATURES, u32::try_from(features).unwrap_or(0));
+        page.store(
+            VIRTIO_MMIO_DEVICE_FEATURES,
+            u32::try_from(features).unwrap_or(0),
+        );
         page.store(VIRTIO_MMIO_STATUS, self.status);
     }
 }
@@ -319,7 +329,10 @@ fn selected(queues: &mut [Queue], index: u32) -> Option<&mut Queue> {
 /// Sizes that are no power of two are a mistake in the device; such a queue is left
 /// out, and the driver finds it missing.
 fn new_queues(sizes: &[u16]) -> Vec<Queue> {
-    sizes.iter().filter_map(|size| Queue::new(*size).ok()).collect()
+    sizes
+        .iter()
+        .filter_map(|size| Queue::new(*size).ok())
+        .collect()
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use proptest::prelude::*;
 use virtio_bindings::virtio_config::VIRTIO_F_RING_PACKED;
-use virtio_queue::QueueT;
 
 use super::super::RegisterWindow;
 use super::*;
@@ -136,7 +135,10 @@ fn a_reset_stops_an_active_device_once() {
     bench.accept(VERSION_1);
     bench.set_up_queue(0, 4);
     bench.start();
-    assert!(matches!(bench.write(VIRTIO_MMIO_STATUS, 0), Some(Effect::Reset)));
+    assert!(matches!(
+        bench.write(VIRTIO_MMIO_STATUS, 0),
+        Some(Effect::Reset)
+    ));
     assert_eq!(bench.read(VIRTIO_MMIO_STATUS), 0);
     assert_eq!(bench.read(VIRTIO_MMIO_QUEUE_READY), 0);
     assert!(bench.write(VIRTIO_MMIO_STATUS, 0).is_none());
@@ -177,9 +179,14 @@ fn an_empty_slot_ignores_writes_until_it_is_filled() {
 fn acknowledging_clears_the_configuration_bit_only() {
     let mut bench = Bench::new();
     let all = VIRTIO_MMIO_INT_VRING | VIRTIO_MMIO_INT_CONFIG;
-    bench.page.set_bits(VIRTIO_MMIO_INTERRUPT_STATUS, VIRTIO_MMIO_INT_CONFIG);
+    bench
+        .page
+        .set_bits(VIRTIO_MMIO_INTERRUPT_STATUS, VIRTIO_MMIO_INT_CONFIG);
     bench.write(VIRTIO_MMIO_INTERRUPT_ACK, all);
-    assert_eq!(bench.read(VIRTIO_MMIO_INTERRUPT_STATUS), VIRTIO_MMIO_INT_VRING);
+    assert_eq!(
+        bench.read(VIRTIO_MMIO_INTERRUPT_STATUS),
+        VIRTIO_MMIO_INT_VRING
+    );
 }
 
 proptest! {
