@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Runs the tests of whole containers on one kind of machine.
+#
+# usage: run.sh tcg|kvm DIST [FILTER or other words for the suite]
+#
+# tcg: here, and a short selection again with a newer QEMU and with the
+# distribution's kernel. kvm: in a restored test host (outer-vm). CAISSON_SOAK=1
+# makes every count whole. Owns no build of DIST: `make test-tcg` and
+# `make test-kvm` do that first.
+set -euo pipefail
+here=$(dirname "$(readlink -f "$0")")
+
+usage='usage: run.sh tcg|kvm DIST [FILTER]'
+machine=${1:?$usage}
+dist=$(readlink -f "${2:?$usage}")
+shift 2
+
+need() { # need PATH FIX
+	if [ ! -e "$1" ]; then
+		echo "tests: $1 is missing: $2" >&2
+		exit 2
+	fi
+}
+
+build_suite() {
+	local triple=x86_64-unknown-linux-gnu
+	RUSTFLAGS='-C target-feature=+crt-static -C strip=symbols' cargo build --quiet --locked \
+		--manifest-path "$here/Cargo.toml" --target "$triple" --target-dir "$target_dir" --bin caisson-suite
+	echo "$target_dir/$triple/debug/caisson-suite"
+}
+
+# A selection on tcg: variables, then the title.
+suite_here() {
+	local title=$1
+	shift
+	echo "tests: $title"
+	env CAISSON_DIST="$dist" CAISSON_MACHINE=tcg "$@"
+}
+
+run_tcg() {
+	need "$(command -v qemu-system-x86_64 || echo qemu-system-x86_64)" 'make deps'
+	suite_here 'machine tcg' "$suite" "$@"
+	local newer
+	newer=$("$here/outer-vm/qemu.sh" --suite sid)/qemu-system-x86_64
+	suite_here 'machine tcg, QEMU of sid' CAISSON_SMOKE=1 CAISSON_QEMU="$newer" "$suite" "$@"
+	need "$dist/share/caisson/vmlinux-stock" 'make stock-kernel'
+	suite_here "machine tcg, the distribution's kernel" CAISSON_SMOKE=1 CAISSON_KERNEL=stock "$suite" "$@"
+}
+
+run_kvm() {
+	local state outer status=0
+	state=$("$here/outer-vm/warm.sh")
+	outer=$state/bin/outer-vm
+	host=$("$outer" start --state "$state" --owner $$)
+	trap '"$outer" stop "$host"' EXIT
+	"$outer" put "$host" "$dist" /opt/caisson
+	"$outer" put "$host" "$suite" /opt/caisson-suite
+	"$outer" exec "$host" --follow-output --timeout-ms 5400000 \
+		--env CAISSON_DIST=/opt/caisson --env CAISSON_MACHINE=kvm --env "CAISSON_SOAK=${CAISSON_SOAK:-}" \
+		-- /opt/caisson-suite "$@" || status=$?
+	"$outer" check "$host"
+	return $status
+}
+
+need "$dist/bin/caisson" 'make programs'
+need "$dist/share/caisson/vmlinux" 'make kernel'
+need /bin/busybox 'apt-get install busybox-static'
+target_dir=${CARGO_TARGET_DIR:-$here/../target}
+suite=$(build_suite)
+case $machine in
+tcg) run_tcg "$@" ;;
+kvm) run_kvm "$@" ;;
+*)
+	echo "$usage" >&2
+	exit 2
+	;;
+esac

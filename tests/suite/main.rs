@@ -1,0 +1,71 @@
+//! All tests of whole containers, as one program that runs on the machine
+//! under test.
+//!
+//! Owns the list of subjects and the choice of what is run. With `--play NAME`
+//! it is the process in which one test plays; as `probe` it is the program in
+//! a container that does what no shell can.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that can't go on has failed"
+)]
+
+mod exit_codes;
+mod probe;
+
+use std::process::{Command, ExitCode};
+
+use caisson_tests::{Machine, Settings, Story, isolation};
+use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
+
+const SUBJECTS: &[&[Story]] = &[exit_codes::STORIES];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    let called = arguments[0].rsplit('/').next().unwrap_or_default();
+    if called == "probe" {
+        return probe::main(&arguments[1..]);
+    }
+    let settings = match Settings::from_environment() {
+        Ok(settings) => settings,
+        Err(message) => {
+            eprintln!("caisson-suite: {message}");
+            return ExitCode::from(2);
+        }
+    };
+    match arguments.get(1).map(String::as_str) {
+        Some("--play") => play(&arguments[2], &settings),
+        _ => run_all(Arguments::from_args(), &settings).exit_code(),
+    }
+}
+
+fn stories() -> impl Iterator<Item = &'static Story> {
+    SUBJECTS.iter().flat_map(|subject| subject.iter())
+}
+
+fn play(name: &str, settings: &Settings) -> ExitCode {
+    let story = stories().find(|story| story.name() == name).expect("a test of this name");
+    isolation::play_here(story, settings);
+    ExitCode::SUCCESS
+}
+
+/// A test host has one CPU, so one test at a time there.
+fn run_all(mut arguments: Arguments, settings: &Settings) -> Conclusion {
+    let threads = if settings.machine == Machine::Kvm { 1 } else { 2 };
+    arguments.test_threads.get_or_insert(threads);
+    let smoke = std::env::var_os("CAISSON_SMOKE").is_some();
+    let trials = stories()
+        .filter(|story| story.only.is_none_or(|only| only == settings.machine))
+        .filter(|story| story.smoke || !smoke)
+        .map(|story| trial(story, settings.soak))
+        .collect();
+    libtest_mimic::run(&arguments, trials)
+}
+
+fn trial(story: &'static Story, soak: bool) -> Trial {
+    Trial::test(story.name(), move || {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--play", story.name()]);
+        isolation::play_apart(command, story.limit_of(soak)).map_err(Failed::from)
+    })
+}
