@@ -69,7 +69,8 @@ impl Stream {
     /// # Errors
     /// Why the attempt failed.
     pub(crate) async fn connected(&self) -> io::Result<()> {
-        self.0.writable().await?.clear_ready();
+        // The readiness is kept: it comes once, and the first write needs it too.
+        self.0.writable().await?.retain_ready();
         match rustix::net::sockopt::socket_error(&self.0)? {
             Ok(()) => Ok(()),
             Err(errno) => Err(errno.into()),
