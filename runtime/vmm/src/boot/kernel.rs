@@ -5,13 +5,14 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek};
 
 use linux_loader::loader::elf::{Elf, PvhBootCapability};
 use linux_loader::loader::{Error as LoaderError, KernelLoader};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryMmap};
 
 use super::FIRST_GSI;
+use super::image::Image;
 use crate::memory::{HIGH_RAM_START, LOW_GAP_START, SLOT_LEN, SLOTS_BASE};
 
 /// Where the command line is put.
@@ -69,28 +70,29 @@ pub(crate) fn load(
     initramfs: &mut File,
 ) -> Result<Images, Error> {
     let floor = Some(GuestAddress(HIGH_RAM_START));
-    let kernel = Elf::load(mem, None, kernel, floor).map_err(Error::Kernel)?;
+    let mut kernel = Image::new(kernel, mem);
+    let kernel = Elf::load(mem, None, &mut kernel, floor).map_err(Error::Kernel)?;
     let PvhBootCapability::PvhEntryPresent(entry) = kernel.pvh_boot_cap else {
         return Err(Error::NoPvhEntry);
     };
     Ok(Images {
         entry: entry.0,
-        initramfs: load_initramfs(mem, initramfs, kernel.kernel_end)?,
+        initramfs: load_initramfs(mem, Image::new(initramfs, mem), kernel.kernel_end)?,
     })
 }
 
 fn load_initramfs(
     mem: &GuestMemoryMmap,
-    file: &mut File,
+    mut image: Image<'_>,
     kernel_end: u64,
 ) -> Result<Loaded, Error> {
-    let len = file.metadata().map_err(Error::Initramfs)?.len();
+    let len = image.len().map_err(Error::Initramfs)?;
     let ram_end = (mem.last_addr().0 + 1).min(LOW_GAP_START);
     let start =
         highest_place(len, kernel_end, ram_end).ok_or(Error::NoRoom { initramfs_len: len })?;
     let count = usize::try_from(len).map_err(|_| Error::NoRoom { initramfs_len: len })?;
-    io::Seek::rewind(file).map_err(Error::Initramfs)?;
-    mem.read_exact_volatile_from(GuestAddress(start), file, count)?;
+    image.rewind().map_err(Error::Initramfs)?;
+    mem.read_exact_volatile_from(GuestAddress(start), &mut image, count)?;
     Ok(Loaded { start, len })
 }
 
