@@ -15,11 +15,10 @@ use seccompiler::{
 /// Limits this thread and those it makes from now on. Anything else ends the whole
 /// process.
 pub(super) fn limit() -> Result<(), Error> {
-    // Of two filters the stricter answer counts. This one makes the C library fall
-    // back from clone3, whose flags a filter cannot see, to clone.
-    let no_clone3 = BTreeMap::from([(libc::SYS_clone3, vec![])]);
+    // Of two filters the stricter answer counts.
+    let missing = REFUSED.iter().map(|&call| (call, vec![])).collect();
     let answer = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
-    apply_filter(&compile(no_clone3, SeccompAction::Allow, answer)?)?;
+    apply_filter(&compile(missing, SeccompAction::Allow, answer)?)?;
     let list = allow_list()?;
     apply_filter(&compile(
         list,
@@ -29,8 +28,11 @@ pub(super) fn limit() -> Result<(), Error> {
 }
 
 fn allow_list() -> Result<BTreeMap<i64, Vec<SeccompRule>>, Error> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        ALLOWED.iter().map(|&call| (call, vec![])).collect();
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = ALLOWED
+        .iter()
+        .chain(REFUSED)
+        .map(|&call| (call, vec![]))
+        .collect();
     let bits = i32::unsigned_abs;
     let thread = u64::from(bits(libc::CLONE_THREAD));
     rules.insert(libc::SYS_clone, vec![masked(0, Qword, thread, thread)?]);
@@ -68,6 +70,14 @@ const ONLY: &[(i64, u8, u64)] = &[
     (libc::SYS_prctl, 0, 15),
 ];
 
+/// What the C library tries and can do without.
+const REFUSED: &[i64] = &[
+    // Its flags can't be seen by a filter; clone is used instead.
+    libc::SYS_clone3,
+    // Asks for the host's way of overcommitting when it gives memory back.
+    libc::SYS_openat,
+];
+
 const ALLOWED: &[i64] = &[
     // Streams, the channel, the front end.
     libc::SYS_accept4,
@@ -97,9 +107,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_lseek,
     libc::SYS_statx,
     // Own memory, threads and the end.
-    // (clone3 is answered by the other filter.)
     libc::SYS_brk,
-    libc::SYS_clone3,
     libc::SYS_exit,
     libc::SYS_exit_group,
     libc::SYS_futex,
