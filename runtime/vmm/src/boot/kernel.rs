@@ -11,8 +11,8 @@ use linux_loader::loader::elf::{Elf, PvhBootCapability};
 use linux_loader::loader::{Error as LoaderError, KernelLoader};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryMmap};
 
-use super::FIRST_GSI;
 use super::image::Image;
+use super::{FIRST_GSI, extent};
 use crate::memory::{HIGH_RAM_START, LOW_GAP_START, SLOT_LEN, SLOTS_BASE};
 
 /// Where the command line is put.
@@ -70,6 +70,7 @@ pub(crate) fn load(
     initramfs: &mut File,
 ) -> Result<Images, Error> {
     let floor = Some(GuestAddress(HIGH_RAM_START));
+    extent::reserve(mem, kernel);
     let mut kernel = Image::new(kernel, mem);
     let kernel = Elf::load(mem, None, &mut kernel, floor).map_err(Error::Kernel)?;
     let PvhBootCapability::PvhEntryPresent(entry) = kernel.pvh_boot_cap else {

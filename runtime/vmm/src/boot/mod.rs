@@ -1,11 +1,13 @@
 //! How a machine starts: what is in memory and in the vCPUs before the first
 //! instruction. The one folder that knows x86_64.
 //!
-//! `kernel` loads the images (`image` copies them), `start_info` describes the machine to the kernel (PVH
+//! `kernel` loads the images (`image` copies them,
+//! `extent` finds the kernel's place), `start_info` describes the machine to the kernel (PVH
 //! protocol), `mp_table` the CPUs and interrupt lines, `cpuid` and `registers` are
 //! the state of each vCPU.
 
 pub(crate) mod cpuid;
+mod extent;
 mod image;
 pub(crate) mod kernel;
 pub(crate) mod mp_table;

@@ -1,6 +1,7 @@
 //! Every `unsafe` of the crate, behind signatures that need none.
 //!
-//! `descriptors` takes over inherited descriptors, `kvm` hands memory to KVM.
+//! `descriptors` takes over inherited descriptors, `kvm` hands memory to KVM,
+//! `memory` gives advice on it.
 
 #![expect(
     unsafe_code,
@@ -9,8 +10,10 @@
 
 mod descriptors;
 mod kvm;
+mod memory;
 
 pub(crate) use descriptors::Inherited;
 #[expect(unreachable_pub, reason = "part of the public errors of two processes")]
 pub use descriptors::TakeError;
 pub(crate) use kvm::{adopt_kvm, internal_error, map_memory};
+pub(crate) use memory::advise_huge_pages;
