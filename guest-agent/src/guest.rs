@@ -108,13 +108,13 @@ impl Guest {
         let Some(process) = spec.process() else {
             return Err(Failure::Refused("process is missing".to_owned()));
         };
-        if let Some(resources) = spec
-            .linux()
-            .as_ref()
-            .and_then(|linux| linux.resources().as_ref())
-        {
+        let linux = spec.linux().as_ref();
+        let resources = linux.and_then(|linux| linux.resources().as_ref());
+        if let Some(resources) = resources {
             cgroup.limit(resources)?;
         }
+        let rules = resources.and_then(|resources| resources.devices().as_deref());
+        cgroup.limit_devices(rules.unwrap_or_default())?;
         let (plumbing, child_ends) = Plumbing::open(&self.transport, &request.stdio).await?;
         let birth = Birth {
             place: Place::New {

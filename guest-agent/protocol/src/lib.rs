@@ -14,6 +14,7 @@
     clippy::panic,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
+    clippy::needless_pass_by_value,
     reason = "generated"
 )]
 pub mod client {

@@ -1,22 +1,26 @@
 //! One container's cgroup: its limits, its processes, its end.
 //!
-//! Version 2 only. Owns the folder below [`ROOT`]. `limits` translates the
-//! configuration, `watch` waits for what the kernel tells through files.
+//! Version 2 only. Owns the folder below [`ROOT`]. `limits` and `devices` translate
+//! the configuration, `watch` waits for what the kernel tells through files.
 
+mod devices;
 mod limits;
 mod watch;
 
 use std::{
     fs::{self, File},
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use nix::unistd::Pid;
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
-use crate::failure::{Attempt, Failure};
+use crate::{
+    failure::{Attempt, Failure},
+    sys::attach_device_filter,
+};
 
 pub(crate) use watch::Watch;
 
@@ -88,6 +92,15 @@ impl Cgroup {
             }
         }
         Ok(())
+    }
+
+    /// Limits the devices that may be used.
+    ///
+    /// # Errors
+    /// A rule that makes no sense, or the kernel's refusal.
+    pub(crate) fn limit_devices(&self, rules: &[LinuxDeviceCgroup]) -> Result<(), Failure> {
+        let program = devices::program(rules)?;
+        attach_device_filter(self.open()?.as_fd(), &program).doing("apply device rules")
     }
 
     /// Kills everything in it, however deep.

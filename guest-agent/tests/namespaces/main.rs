@@ -4,6 +4,12 @@
 //! Not a libtest: this program is also the agent it tests, and an agent must have
 //! one thread.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test, of which clippy knows nothing without libtest"
+)]
+
 mod host;
 
 use std::{fs, path::Path, time::Instant};
