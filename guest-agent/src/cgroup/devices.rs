@@ -77,27 +77,34 @@ fn refused(why: &str) -> Failure {
 
 /// Denies if the access has `bit` and the last rule for it denies; else goes on.
 fn assemble(program: &mut Vec<u64>, rules: &[Rule], bit: i32) {
+    let concerned = rules.iter().rev().filter(|rule| rule.access & bit != 0);
     let mut body = Vec::new();
     let mut allowed_at = Vec::new();
-    for rule in rules.iter().rev().filter(|rule| rule.access & bit != 0) {
+    let mut at_last = DENY.as_slice();
+    for rule in concerned {
         let wanted = [(KIND, rule.kind), (MAJOR, rule.major), (MINOR, rule.minor)];
         let checks: Vec<_> = wanted
             .iter()
             .filter_map(|&(register, wanted)| Some((register, wanted?)))
             .collect();
-        let verdict_len = if rule.allow { 1 } else { 2 };
+        if checks.is_empty() {
+            // No earlier rule is ever asked, and the kernel refuses dead code.
+            at_last = if rule.allow { &[] } else { &DENY };
+            break;
+        }
+        let verdict_len = if rule.allow { 1 } else { DENY.len() };
         for (done, (register, wanted)) in checks.iter().enumerate() {
             let to_next_rule = checks.len() - done - 1 + verdict_len;
             body.push(jump(IF_DIFFERENT, *register, to_next_rule, *wanted));
         }
         if rule.allow {
             allowed_at.push(body.len());
-            body.push(EXIT);
+            body.push(jump(ALWAYS, RESULT, 0, 0));
         } else {
-            body.extend([set(RESULT, 0), EXIT]);
+            body.extend(DENY);
         }
     }
-    body.extend([set(RESULT, 0), EXIT]);
+    body.extend(at_last);
     let len = body.len();
     for at in allowed_at {
         if let Some(instruction) = body.get_mut(at) {
@@ -138,6 +145,7 @@ const ALWAYS: u8 = 0x05;
 const IF_ANY_BIT: u8 = 0x45;
 const IF_DIFFERENT: u8 = 0x55;
 const EXIT: u64 = encode(0x95, 0, 0, 0);
+const DENY: [u64; 2] = [set(RESULT, 0), EXIT];
 
 /// From `struct bpf_cgroup_dev_ctx`, to which register 1 points: the kind in the
 /// lower half of the first word and the access in the upper, then both numbers.

@@ -35,7 +35,30 @@ fn allows(program: &[u64], kind: i32, (major, minor): (u64, u64), access: i32) -
 }
 
 fn assembled(json: &str) -> Vec<u64> {
-    program(&serde_json::from_str::<Vec<LinuxDeviceCgroup>>(json).unwrap()).unwrap()
+    let rules: Vec<LinuxDeviceCgroup> = serde_json::from_str(json).unwrap();
+    let program = program(&rules).unwrap();
+    assert_all_is_reached(&program);
+    program
+}
+
+/// The kernel refuses a program that has instructions it can't come to.
+fn assert_all_is_reached(program: &[u64]) {
+    let mut reached = vec![false; program.len()];
+    let mut open = vec![0];
+    while let Some(at) = open.pop() {
+        if std::mem::replace(&mut reached[at], true) {
+            continue;
+        }
+        let operation = program[at].to_le_bytes()[0];
+        let offset = usize::from(u16::try_from((program[at] >> 16) & 0xffff).unwrap());
+        match operation {
+            0x95 => {}
+            ALWAYS => open.push(at + 1 + offset),
+            IF_ANY_BIT | IF_DIFFERENT => open.extend([at + 1, at + 1 + offset]),
+            _ => open.push(at + 1),
+        }
+    }
+    assert!(reached.iter().all(|&reached| reached), "{reached:?}");
 }
 
 const DENY_ALL: &str = r#"[{"allow":false,"access":"rwm"}]"#;
