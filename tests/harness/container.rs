@@ -66,13 +66,8 @@ impl Scene {
         let [stdin, stdout, stderr] = streams;
         let status = command.stdin(stdin).stdout(stdout).stderr(stderr).status().unwrap();
         assert!(status.success(), "create: {status}");
-        Container {
-            scene: self,
-            id: bundle.id.clone(),
-            pid: fs::read_to_string(&pid_file).unwrap().parse().unwrap(),
-            stdout: PathBuf::new(),
-            stderr: PathBuf::new(),
-        }
+        let pid = fs::read_to_string(&pid_file).unwrap().parse().unwrap();
+        Container::known(self, &bundle.id, pid)
     }
 
     /// `create` and `start`.
@@ -84,6 +79,20 @@ impl Scene {
         let container = self.create(bundle);
         container.start();
         container
+    }
+}
+
+impl<'a> Container<'a> {
+    /// One that was created in another way, without files for its output.
+    #[must_use]
+    pub fn known(scene: &'a Scene, id: &str, pid: i32) -> Self {
+        Self {
+            scene,
+            id: id.to_owned(),
+            pid,
+            stdout: PathBuf::new(),
+            stderr: PathBuf::new(),
+        }
     }
 }
 
@@ -132,7 +141,9 @@ impl Container<'_> {
     /// Waits for its end; the answer is the exit code.
     #[must_use]
     pub fn wait(&self) -> i32 {
-        wait::exit_code_of(self.pid)
+        let code = wait::exit_code_of(self.pid);
+        self.scene.note(&format!("{} ended: {code}", self.id));
+        code
     }
 
     /// Waits for an end that must come at once.

@@ -4,9 +4,11 @@
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use tempfile::TempDir;
 
@@ -19,6 +21,7 @@ pub struct Scene {
     pub settings: Settings,
     folder: TempDir,
     count: Cell<u32>,
+    begun: Instant,
 }
 
 impl Scene {
@@ -33,6 +36,7 @@ impl Scene {
             settings,
             folder,
             count: Cell::new(0),
+            begun: Instant::now(),
         };
         scene.configure("");
         scene
@@ -55,6 +59,11 @@ impl Scene {
     pub fn number(&self) -> u32 {
         self.count.set(self.count.get() + 1);
         self.count.get()
+    }
+
+    /// Writes a line that is shown if the test fails, with the time in ms.
+    pub fn note(&self, line: &str) {
+        writeln!(std::io::stderr(), "{:6} {line}", self.begun.elapsed().as_millis()).ok();
     }
 
     /// Writes the configuration, with further lines.
@@ -92,6 +101,7 @@ impl Scene {
         command.stdout(File::create(&stdout).unwrap());
         command.stderr(File::create(&stderr).unwrap());
         let status = command.status().unwrap();
+        self.note(&format!("{:?} ended: {status}", command.get_args().skip(2).collect::<Vec<_>>()));
         let text = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
         Output {
             code: Output::code_of(status),

@@ -63,9 +63,10 @@ impl ConsoleSocket {
 }
 
 impl Terminal {
-    /// Runs `command` in a session of its own whose terminal this is.
+    /// Runs `command` in a session of its own whose terminal this is, of so
+    /// many rows and columns.
     #[must_use]
-    pub fn around(scene: &Scene, command: &Command) -> (Self, Child) {
+    pub fn around(scene: &Scene, command: &Command, size: (u16, u16)) -> (Self, Child) {
         let pair = openpty(None, None).unwrap();
         let slave = |slave: &OwnedFd| slave.try_clone().unwrap();
         // busybox makes the session, for want of a safe way to do it here.
@@ -76,6 +77,7 @@ impl Terminal {
         }
         session.stdin(slave(&pair.slave)).stdout(slave(&pair.slave)).stderr(pair.slave);
         let terminal = Self { master: pair.master.into() };
+        terminal.resize(size.0, size.1);
         (terminal, session.spawn().unwrap())
     }
 

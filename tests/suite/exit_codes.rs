@@ -59,9 +59,9 @@ fn a_program_that_cannot_be_executed_is_named(scene: &Scene) {
     std::fs::write(rootfs.join("plain"), "#!/bin/sh\n").unwrap();
     let cases = [
         ("nothing", "executable file not found in $PATH"),
-        ("/bin/nothing", "no such file or directory"),
+        ("/bin/nothing", "stat /bin/nothing: no such file or directory"),
         ("/plain", "permission denied"),
-        ("/etc", "permission denied"),
+        ("/etc", "is a directory"),
     ];
     let sibling = scene.started(&scene.bundle(&["sleep", "1000"]));
     for (program, reason) in cases {

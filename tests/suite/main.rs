@@ -10,15 +10,27 @@
     reason = "a test that can't go on has failed"
 )]
 
+mod exec;
 mod exit_codes;
+mod lifecycle;
 mod probe;
+mod signals;
+mod streams;
+mod terminal;
 
 use std::process::{Command, ExitCode};
 
 use caisson_tests::{Machine, Settings, Story, isolation};
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 
-const SUBJECTS: &[&[Story]] = &[exit_codes::STORIES];
+const SUBJECTS: &[&[Story]] = &[
+    exit_codes::STORIES,
+    lifecycle::STORIES,
+    signals::STORIES,
+    exec::STORIES,
+    streams::STORIES,
+    terminal::STORIES,
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();

@@ -1,0 +1,109 @@
+//! `exec`: one more process, in the foreground or detached, with what its
+//! flags and files say.
+
+use std::fs;
+use std::process::Stdio;
+
+use caisson_tests::{Scene, stories, wait};
+use serde_json::json;
+
+stories![
+    exec_runs_with_the_containers_environment_and_what_flags_add,
+    exec_takes_a_process_from_a_file,
+    exec_leaves_a_detached_process_with_a_pid_that_ends_as_it_does,
+    exec_without_stdin_sees_its_end_at_once,
+    exec_reads_its_standard_input,
+    exec_works_in_a_created_container,
+    the_error_of_an_exec_is_the_guests_and_its_code_255,
+];
+
+fn exec_runs_with_the_containers_environment_and_what_flags_add(scene: &Scene) {
+    let bundle = scene.bundle(&["sleep", "1000"]);
+    bundle.edit(|config| {
+        config["process"]["env"].as_array_mut().unwrap().push("COLOUR=red".into());
+    });
+    let container = scene.started(&bundle);
+    let script = "echo $COLOUR $SHAPE $(pwd) $(id -u):$(id -g) $(id -G)";
+    assert_eq!(container.exec(&["sh", "-c", script]).ok(), "red / 0:0 0\n");
+    let flags = ["exec", "-e", "SHAPE=round", "--env=COLOUR=blue", "--cwd", "/tmp", "-u", "12:34", "-g", "56"];
+    let arguments = [&flags[..], &[&container.id, "sh", "-c", script]].concat();
+    assert_eq!(scene.caisson(arguments).ok(), "blue round /tmp 12:34 34 56\n");
+    // After the container's name no flag is read.
+    assert_eq!(container.exec(&["echo", "-e", "--cwd"]).ok(), "--cwd\n");
+    container.remove();
+}
+
+fn exec_takes_a_process_from_a_file(scene: &Scene) {
+    let container = scene.started(&scene.bundle(&["sleep", "1000"]));
+    let path = scene.path("process.json");
+    let process = json!({
+        "args": ["sh", "-c", "echo $A; id -u; ulimit -n; exit 8"], "env": ["A=b", "PATH=/bin"], "cwd": "/",
+        "user": {"uid": 7, "gid": 7}, "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 99}],
+    });
+    fs::write(&path, process.to_string()).unwrap();
+    let output = scene.caisson(["exec", "--process", path.to_str().unwrap(), &container.id]);
+    output.exits(8);
+    assert_eq!(output.stdout, "b\n7\n77\n");
+    fs::write(&path, "{").unwrap();
+    let output = scene.caisson(["exec", "-p", path.to_str().unwrap(), &container.id]);
+    assert!(output.error_line(255).starts_with(&format!("parse {}: ", path.display())), "{output:?}");
+    container.remove();
+}
+
+fn exec_leaves_a_detached_process_with_a_pid_that_ends_as_it_does(scene: &Scene) {
+    let container = scene.started(&scene.bundle(&["sleep", "1000"]));
+    let pid_file = scene.path("exec.pid");
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let text = pid_file.to_str().unwrap();
+    let mut command = scene.command(["exec", "-d", "--pid-file", text, &container.id, "sh", "-c", "echo hello; exit 6"]);
+    assert!(command.stdout(writer).stderr(Stdio::null()).status().unwrap().success());
+    drop(command);
+    let pid = fs::read_to_string(&pid_file).unwrap().parse().unwrap();
+    assert_eq!(wait::exit_code_of(pid), 6);
+    // Its output is complete, and nobody holds the stream any longer.
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut reader, &mut said).unwrap();
+    assert_eq!(said, "hello\n");
+    let failed = scene.caisson(["exec", "-d", &container.id, "/nothing"]);
+    assert!(failed.error_line(255).contains("no such file or directory"), "{failed:?}");
+    container.remove();
+}
+
+fn exec_without_stdin_sees_its_end_at_once(scene: &Scene) {
+    let container = scene.started(&scene.bundle(&["sleep", "1000"]));
+    assert_eq!(container.exec(&["cat"]).ok(), "");
+    container.remove();
+}
+
+fn exec_reads_its_standard_input(scene: &Scene) {
+    let container = scene.started(&scene.bundle(&["sleep", "1000"]));
+    let mut command = scene.command(["exec", &container.id, "cat"]);
+    let path = scene.path("input");
+    fs::write(&path, "from outside\n").unwrap();
+    command.stdin(fs::File::open(&path).unwrap());
+    assert_eq!(scene.output_of(command).ok(), "from outside\n");
+    container.remove();
+}
+
+fn exec_works_in_a_created_container(scene: &Scene) {
+    let container = scene.create(&scene.bundle(&["sleep", "1000"]));
+    assert_eq!(container.exec(&["echo", "early"]).ok(), "early\n");
+    container.assert_status("created");
+    container.start();
+    container.remove();
+}
+
+fn the_error_of_an_exec_is_the_guests_and_its_code_255(scene: &Scene) {
+    let container = scene.started(&scene.bundle(&["sleep", "1000"]));
+    let id = container.id.as_str();
+    scene.caisson(["exec", "--cwd", "/no/where", id, "pwd"])
+        .fails(255, "chdir to cwd (\"/no/where\") set in config.json failed: no such file or directory");
+    let wrong = scene.caisson(["exec", "--cwd", "relative", id, "true"]);
+    assert!(wrong.error_line(255).contains("cwd"), "{wrong:?}");
+    scene.caisson(["exec", "--user", "nobody", id, "true"])
+        .fails(255, "--user \"nobody\": give numbers, uid or uid:gid");
+    scene.caisson(["exec", id]).fails(255, "process args cannot be empty");
+    scene.caisson(["exec", "--preserve-fds", "1", id, "true"])
+        .fails(255, "--preserve-fds: descriptors can't cross into a virtual machine");
+    container.remove();
+}

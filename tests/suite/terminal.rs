@@ -1,0 +1,143 @@
+//! Terminals: the console socket of engines, `run -t` and `exec -t` of people,
+//! resize and job control.
+
+use std::process::Stdio;
+
+use caisson_tests::terminal::{ConsoleSocket, Terminal};
+use caisson_tests::{Bundle, Container, Scene, stories, wait};
+
+stories![
+    the_master_of_the_terminal_comes_by_the_console_socket,
+    a_resize_reaches_the_guest,
+    control_c_ends_the_foreground_job_and_not_the_shell,
+    a_job_can_be_stopped_and_taken_to_the_foreground_again,
+    run_in_a_terminal_uses_the_callers_own,
+    exec_gets_a_terminal_of_its_own,
+    a_terminal_and_its_socket_belong_together,
+];
+
+/// A started container whose shell speaks to the terminal; the prompt is "$ ".
+fn shell<'a>(scene: &'a Scene, bundle: &Bundle) -> (Container<'a>, Terminal) {
+    bundle.with_terminal();
+    bundle.edit(|config| config["process"]["env"].as_array_mut().unwrap().push("PS1=ready> ".into()));
+    let socket = ConsoleSocket::new(scene);
+    let pid_file = bundle.path.join("pid");
+    let flags = ["create", "--bundle", bundle.path.to_str().unwrap(), "--pid-file", pid_file.to_str().unwrap()];
+    let arguments = [&flags[..], &["--console-socket", socket.path.to_str().unwrap(), &bundle.id]].concat();
+    scene.caisson(arguments).ok();
+    // It must have been sent by now: callers read it without a limit.
+    let (terminal, name) = socket.receive();
+    assert!(name.starts_with("/dev/pts/"), "{name:?}");
+    let pid = std::fs::read_to_string(pid_file).unwrap().parse().unwrap();
+    let container = Container::known(scene, &bundle.id, pid);
+    container.start();
+    (container, terminal)
+}
+
+fn interactive<'a>(scene: &'a Scene) -> (Container<'a>, Terminal) {
+    let (container, mut terminal) = shell(scene, &scene.bundle(&["sh", "-i"]));
+    terminal.expect("ready> ");
+    (container, terminal)
+}
+
+fn leave(container: &Container<'_>, terminal: &mut Terminal) {
+    terminal.send("exit 5\n");
+    assert_eq!(container.wait(), 5);
+    container.delete();
+}
+
+fn the_master_of_the_terminal_comes_by_the_console_socket(scene: &Scene) {
+    let (container, mut terminal) = interactive(scene);
+    terminal.send("tty; test -t 0 -a -t 1 -a -t 2 && echo all three\n");
+    terminal.expect("/dev/pts/0");
+    terminal.expect("all three\r\n");
+    leave(&container, &mut terminal);
+}
+
+fn a_resize_reaches_the_guest(scene: &Scene) {
+    let (container, mut terminal) = interactive(scene);
+    terminal.resize(33, 77);
+    // The size arrives as an event of its own, so the guest waits for it.
+    terminal.send("until [ \"$(stty size)\" = '33 77' ]; do sleep 0.1; done; echo has it\n");
+    terminal.expect("\nhas it");
+    terminal.send("trap 'echo size $(stty size)' WINCH\n");
+    terminal.expect("ready> ");
+    terminal.resize(44, 88);
+    terminal.send("while :; do sleep 0.1; done\n");
+    terminal.expect("size 44 88");
+    terminal.send("\u{3}");
+    terminal.expect("ready> ");
+    leave(&container, &mut terminal);
+}
+
+fn control_c_ends_the_foreground_job_and_not_the_shell(scene: &Scene) {
+    let (container, mut terminal) = interactive(scene);
+    terminal.send("sh -c 'echo begun; sleep 1000'\n");
+    terminal.expect("\nbegun");
+    terminal.send("\u{3}");
+    terminal.expect("ready> ");
+    terminal.send("echo status $?\n");
+    terminal.expect("status 130");
+    leave(&container, &mut terminal);
+}
+
+fn a_job_can_be_stopped_and_taken_to_the_foreground_again(scene: &Scene) {
+    let (container, mut terminal) = interactive(scene);
+    terminal.send("sh -c 'echo begun; read line; echo line $line'\n");
+    terminal.expect("\nbegun");
+    terminal.send("\u{1a}");
+    terminal.expect("Stopped");
+    terminal.expect("ready> ");
+    terminal.send("fg\n");
+    terminal.expect("read line");
+    terminal.send("again\n");
+    terminal.expect("\nline again");
+    leave(&container, &mut terminal);
+}
+
+fn run_in_a_terminal_uses_the_callers_own(scene: &Scene) {
+    let bundle = scene.shell("stty size; read line; echo line $line; exit 6");
+    bundle.with_terminal();
+    let command = scene.command(["run", "--bundle", bundle.path.to_str().unwrap(), &bundle.id]);
+    let (mut terminal, mut run) = Terminal::around(scene, &command, (22, 66));
+    terminal.expect("22 66");
+    terminal.send("typed\n");
+    terminal.expect("line typed");
+    assert_eq!(run.wait().unwrap().code(), Some(6));
+}
+
+fn exec_gets_a_terminal_of_its_own(scene: &Scene) {
+    let container = scene.started(&scene.bundle(&["sleep", "1000"]));
+    let script = "stty size; read line; echo line $line; exit 7";
+    let command = scene.command(["exec", "--tty", &container.id, "sh", "-c", script]);
+    let (mut terminal, mut exec) = Terminal::around(scene, &command, (21, 65));
+    terminal.expect("21 65");
+    terminal.send("typed\n");
+    terminal.expect("line typed");
+    assert_eq!(exec.wait().unwrap().code(), Some(7));
+
+    let socket = ConsoleSocket::new(scene);
+    let pid_file = scene.path("exec.pid");
+    let flags = ["exec", "--tty", "--detach", "--pid-file", pid_file.to_str().unwrap(), "--console-socket"];
+    let arguments = [&flags[..], &[socket.path.to_str().unwrap(), &container.id, "sh", "-c", "tty; exit 8"]].concat();
+    let mut detached = scene.command(arguments);
+    assert!(detached.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+    let (mut terminal, _) = socket.receive();
+    terminal.expect("/dev/pts/");
+    let pid = std::fs::read_to_string(pid_file).unwrap().parse().unwrap();
+    assert_eq!(wait::exit_code_of(pid), 8);
+    container.remove();
+}
+
+fn a_terminal_and_its_socket_belong_together(scene: &Scene) {
+    let none = "cannot allocate tty if caisson will detach without setting console socket";
+    let needless = "cannot use console socket if the process has no terminal";
+    let plain = scene.bundle(&["true"]);
+    let with_terminal = scene.bundle(&["true"]);
+    with_terminal.with_terminal();
+    let create = |path: &str, more: &[&str], id: &str| scene.caisson([&["create", "--bundle", path], more, &[id]].concat());
+    create(with_terminal.path.to_str().unwrap(), &[], &with_terminal.id).fails(1, none);
+    create(plain.path.to_str().unwrap(), &["--console-socket", "/nowhere"], &plain.id).fails(1, needless);
+    let missing = create(with_terminal.path.to_str().unwrap(), &["--console-socket", "/nowhere"], &with_terminal.id);
+    missing.fails(1, "console socket /nowhere: no such file or directory");
+}
