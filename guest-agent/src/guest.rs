@@ -175,8 +175,8 @@ impl Guest {
             stdio: &child_ends,
             terminal: request.stdio.terminal,
         };
-        let waiting = launch(&birth, cgroup.open()?.as_fd()).await?;
-        drop(child_ends);
+        let waiting = launch(&birth, cgroup.as_fd()).await?;
+        drop((child_ends, cgroup));
         let (process, gate) = plumbing.connect(waiting, ProcessState::Starting)?;
         let pid = process.pid;
         let owner = Owner {
@@ -383,13 +383,14 @@ impl Table {
     }
 
     /// What an exec needs to enter a container.
-    fn place_of(&mut self, id: &str) -> Result<(OwnedFd, Arc<Cgroup>, CloneFlags), Failure> {
+    fn place_of(&mut self, id: &str) -> Result<(OwnedFd, OwnedFd, CloneFlags), Failure> {
         let container = self.container(id)?;
         if matches!(container.init.state, ProcessState::Exited(_)) {
             return Err(Failure::Missing("container not running".to_owned()));
         }
         let init = container.init.pidfd.try_clone().doing("refer to init")?;
-        Ok((init, Arc::clone(&container.cgroup), container.namespaces))
+        let cgroup = container.cgroup.open_beside(container.init.pid)?;
+        Ok((init, cgroup, container.namespaces))
     }
 }
 

@@ -76,6 +76,29 @@ impl Cgroup {
         Ok(folder.into())
     }
 
+    /// Opens the folder in which one more process of the container can be born. A
+    /// container that divides its resources among groups of its own can have no
+    /// process beside them, so there the process joins `init`.
+    ///
+    /// # Errors
+    /// The kernel's, or [`Failure::Refused`] while the container is paused.
+    pub(crate) fn open_beside(&self, init: Pid) -> Result<OwnedFd, Failure> {
+        if self.read("cgroup.freeze")?.trim() == "1" {
+            return Err(Failure::Refused(
+                "cannot exec in a paused container".to_owned(),
+            ));
+        }
+        if self.read("cgroup.subtree_control")?.trim().is_empty() {
+            return self.open();
+        }
+        let membership = format!("/proc/{init}/cgroup");
+        let text = fs::read_to_string(&membership).at("read", &membership)?;
+        let below_root = text.trim().trim_start_matches("0::/");
+        let path = Path::new(ROOT).join(below_root);
+        let folder = File::open(&path).at("open cgroup", &path)?;
+        Ok(folder.into())
+    }
+
     /// Applies limits.
     ///
     /// # Errors
@@ -185,6 +208,11 @@ impl Cgroup {
             }
             watch.changed().await.at("watch", &path)?;
         }
+    }
+
+    fn read(&self, file: &str) -> Result<String, Failure> {
+        let path = self.path.join(file);
+        fs::read_to_string(&path).at("read", &path)
     }
 
     fn write(&self, file: &str, value: &str) -> Result<(), Failure> {

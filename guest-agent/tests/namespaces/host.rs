@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     fs,
     io::{Read, Write},
+    net::Shutdown,
     os::{
         fd::IntoRawFd,
         unix::{
@@ -17,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command},
     sync::{
-        Mutex,
+        Mutex, RwLock,
         atomic::{AtomicU32, Ordering},
     },
     thread::{self, JoinHandle},
@@ -40,7 +41,10 @@ use ttrpc::context::{Context, with_duration};
 pub(crate) struct Host {
     folder: PathBuf,
     agent: Child,
-    client: AgentClient,
+    control: UnixListener,
+    /// The first connection, to be cut.
+    cutter: UnixStream,
+    client: RwLock<AgentClient>,
     next_port: AtomicU32,
     events: Mutex<Events>,
 }
@@ -91,20 +95,40 @@ impl Host {
             .spawn()
             .unwrap();
         let (connection, _) = control.accept().unwrap();
+        let cutter = connection.try_clone().unwrap();
         let client = ttrpc::Client::new(connection.into_raw_fd()).unwrap();
         let host = Self {
             folder,
             agent,
-            client: AgentClient::new(client),
+            control,
+            cutter,
+            client: RwLock::new(AgentClient::new(client)),
             next_port: AtomicU32::new(FIRST_STREAM_PORT),
             events: Mutex::default(),
         };
+        host.greet();
+        host
+    }
+
+    fn client(&self) -> AgentClient {
+        self.client.read().unwrap().clone()
+    }
+
+    fn greet(&self) {
         let hello = HelloRequest {
             protocol_major: PROTOCOL_MAJOR,
             ..Default::default()
         };
-        host.client.hello(within(), &hello).unwrap();
-        host
+        self.client().hello(within(), &hello).unwrap();
+    }
+
+    /// Cuts the connection to the agent, which makes another.
+    pub(crate) fn reconnect(&self) {
+        self.cutter.shutdown(Shutdown::Both).unwrap();
+        let (connection, _) = self.control.accept().unwrap();
+        let client = ttrpc::Client::new(connection.into_raw_fd()).unwrap();
+        *self.client.write().unwrap() = AgentClient::new(client);
+        self.greet();
     }
 
     /// A configuration as `caisson spec` writes it, for `arguments`.
@@ -148,13 +172,13 @@ impl Host {
             stdio: Some(stdio).into(),
             ..Default::default()
         };
-        let answer = self.client.create_container(within(), &request);
+        let answer = self.client().create_container(within(), &request);
         answer.map_err(text)?;
         Ok(collect(streams, input.to_vec()))
     }
 
     pub(crate) fn start(&self, id: &str) -> Result<(), String> {
-        self.client
+        self.client()
             .start_container(within(), &container(id))
             .map(drop)
             .map_err(text)
@@ -182,7 +206,7 @@ impl Host {
             stdio: Some(stdio).into(),
             ..Default::default()
         };
-        self.client.exec(within(), &request).map_err(text)?;
+        self.client().exec(within(), &request).map_err(text)?;
         Ok(collect(streams, Vec::new()))
     }
 
@@ -200,7 +224,7 @@ impl Host {
             all,
             ..Default::default()
         };
-        self.client
+        self.client()
             .signal(within(), &request)
             .map(drop)
             .map_err(text)
@@ -213,12 +237,12 @@ impl Host {
             columns,
             ..Default::default()
         };
-        self.client.resize(within(), &request).unwrap();
+        self.client().resize(within(), &request).unwrap();
     }
 
     pub(crate) fn commands(&self, id: &str) -> Vec<String> {
         let list = self
-            .client
+            .client()
             .list_processes(within(), &container(id))
             .unwrap();
         list.processes
@@ -228,15 +252,15 @@ impl Host {
     }
 
     pub(crate) fn pause(&self, id: &str) {
-        self.client.pause(within(), &container(id)).unwrap();
+        self.client().pause(within(), &container(id)).unwrap();
     }
 
     pub(crate) fn resume(&self, id: &str) {
-        self.client.resume(within(), &container(id)).unwrap();
+        self.client().resume(within(), &container(id)).unwrap();
     }
 
     pub(crate) fn delete(&self, id: &str) -> Result<(), String> {
-        self.client
+        self.client()
             .delete_container(within(), &container(id))
             .map(drop)
             .map_err(text)
@@ -254,7 +278,7 @@ impl Host {
                 after: events.last,
                 ..Default::default()
             };
-            let event = self.client.next_event(within(), &request).unwrap();
+            let event = self.client().next_event(within(), &request).unwrap();
             events.last = event.number;
             if let Some(Kind::Exited(exit)) = event.kind {
                 let key = (exit.container_id.clone(), exit.exec_id.clone());

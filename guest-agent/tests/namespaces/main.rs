@@ -101,6 +101,10 @@ const CASES: &[Case] = &[
         "a_paused_container_stands_still",
         a_paused_container_stands_still,
     ),
+    (
+        "no_event_is_lost_with_a_connection",
+        no_event_is_lost_with_a_connection,
+    ),
     ("cycles_leave_nothing", cycles_leave_nothing),
 ];
 
@@ -334,11 +338,25 @@ fn a_user_namespace_maps_ids(host: &Host) {
 fn a_paused_container_stands_still(host: &Host) {
     host.run("still", &host.spec(&["sleep", "1000"]), b"");
     host.pause("still");
+    let refused = host.exec("still", "e", &process(&["true"])).err().unwrap();
+    assert_eq!(refused, "cannot exec in a paused container");
     host.signal("still", "", 15, false).unwrap();
     assert_eq!(host.commands("still").len(), 1);
     host.resume("still");
     host.signal("still", "", 9, false).unwrap();
     assert_eq!(host.exit("still", "").status, 137);
+}
+
+fn no_event_is_lost_with_a_connection(host: &Host) {
+    let collected = host.run(
+        "cut",
+        &host.spec(&["sh", "-c", "read line; exit 3"]),
+        b"go\n",
+    );
+    host.reconnect();
+    assert_eq!(host.exit("cut", "").status, 3);
+    assert_eq!(collected.stdout(), b"");
+    host.delete("cut").unwrap();
 }
 
 fn cycles_leave_nothing(host: &Host) {
