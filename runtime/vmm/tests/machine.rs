@@ -1,6 +1,8 @@
 //! The whole process against real KVM, with guests of a few instructions: how a
 //! machine ends, and what its process may do meanwhile. Skipped without `/dev/kvm`.
 
+#![cfg(test)]
+
 mod owner;
 
 use std::collections::BTreeSet;
