@@ -30,7 +30,7 @@ run() {
 busybox_rootfs() {
 	mkdir -p "$work/busybox/bin"
 	cp "$(command -v busybox)" "$work/busybox/bin/"
-	"$work/busybox/bin/busybox" --list | while read -r applet; do
+	"$work/busybox/bin/busybox" --list | grep -vx busybox | while read -r applet; do
 		ln -sf busybox "$work/busybox/bin/$applet"
 	done
 }

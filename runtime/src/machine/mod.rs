@@ -10,6 +10,7 @@ mod tcg;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
 use caisson_vmm::control::Exit;
 
@@ -48,6 +49,8 @@ pub enum Error {
 /// What one machine is made of. Every descriptor is opened by the owner.
 #[derive(Debug)]
 pub(crate) struct Parts {
+    /// The container's private folder.
+    pub(crate) folder: PathBuf,
     pub(crate) vcpus: u8,
     pub(crate) mem_mib: u32,
     pub(crate) memory: OwnedFd,

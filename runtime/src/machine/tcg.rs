@@ -18,10 +18,11 @@ use super::{Parts, open_kernel};
 use crate::installation::{GuestImage, Installation, KernelKind};
 use crate::sandbox::Error;
 use crate::sandbox::program::{Killer, Program, Running};
+use crate::sandbox::socket;
 
 /// Without a keyboard controller the guest resets by a triple fault.
 const CMDLINE: &str = "quiet panic=-1 reboot=t,panic_warm console=hvc0 8250.nr_uarts=0 \
-                       random.trust_cpu=on cryptomgr.notests";
+                       random.trust_cpu=on no_timer_check noreplace-smp cryptomgr.notests";
 /// Where Linux notes before a reset whether it panicked (`reboot=panic_warm`).
 const WARM_RESET_FLAG: u64 = 0x472;
 const WARM_RESET: u16 = 0x1234;
@@ -54,7 +55,7 @@ impl Machine {
             .memory
             .try_clone()
             .map_err(step("share the guest's memory"))?;
-        let (vsock, vsock_front) = start_vsock(installation, parts.vsock_channel)?;
+        let (vsock, vsock_front) = start_vsock(installation, &parts.folder, parts.vsock_channel)?;
 
         let mut program = Program::new(qemu.to_owned());
         let numbers = Numbers {
@@ -104,9 +105,10 @@ impl Machine {
 
 fn start_vsock(
     installation: &Installation,
+    folder: &Path,
     channel: OwnedFd,
 ) -> Result<(Running, UnixStream), Error> {
-    let (back, front) = UnixStream::pair().map_err(|err| Error::Step("make a socket pair", err))?;
+    let (back, front) = socket::pair(folder)?;
     let mut program = Program::new(installation.helper("caisson-vsock")?);
     let spec = VsockBackendSpec {
         socket_fd: program.pass(back),
@@ -134,13 +136,15 @@ fn arguments(numbers: &Numbers, image: &GuestImage, vcpus: u8, mem_mib: u32) -> 
         console,
     } = numbers;
     let firmware = match image.kind {
-        KernelKind::Built => "acpi=off",
-        KernelKind::Stock => "acpi=on",
+        // Emulated CPUs have no deadline timer; without ACPI the kernel then
+        // insists on the old interrupt controller and timer.
+        KernelKind::Built => "acpi=off,pit=on,pic=on",
+        KernelKind::Stock => "acpi=on,pit=off,pic=off",
     };
     let words = [
         "-nodefaults -no-user-config -display none -no-reboot".into(),
         format!(
-            "-machine microvm,{firmware},pit=off,pic=off,rtc=on,isa-serial=off,memory-backend=ram"
+            "-machine microvm,{firmware},rtc=on,isa-serial=off,auto-kernel-cmdline=off,memory-backend=ram"
         ),
         format!("-accel tcg -cpu max -smp {vcpus} -m {mem_mib}M"),
         format!(
@@ -168,11 +172,28 @@ fn arguments(numbers: &Numbers, image: &GuestImage, vcpus: u8, mem_mib: u32) -> 
     arguments.extend(["-initrd".into(), image.initramfs.display().to_string()]);
     // Without an early frequency a busy host's guest hangs in timer calibration.
     let tsc_khz = crate::sys::tsc_khz();
+    let transports = match image.kind {
+        KernelKind::Built => transports(),
+        KernelKind::Stock => String::new(),
+    };
     arguments.extend([
         "-append".into(),
-        format!("{CMDLINE} tsc_early_khz={tsc_khz}"),
+        format!("{CMDLINE} tsc_early_khz={tsc_khz}{transports}"),
     ]);
     arguments
+}
+
+/// microvm's virtio-mmio transports, which a kernel without ACPI must be told of.
+fn transports() -> String {
+    (0..8)
+        .map(|n| {
+            format!(
+                " virtio_mmio.device=512@{:#x}:{}",
+                0xfeb0_0000u32 + n * 512,
+                5 + n
+            )
+        })
+        .collect()
 }
 
 /// A QEMU outside the system's folders brings its firmware along.

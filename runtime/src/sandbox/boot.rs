@@ -68,6 +68,7 @@ pub(crate) fn boot(order: &Order, log: &Log, events: &Sender<Event>) -> Result<S
     let (channel, device_end) = channel()?;
     let (console, console_end) = std::io::pipe().map_err(step("make a pipe"))?;
     let parts = Parts {
+        folder,
         vcpus: order.plan.vcpus,
         mem_mib: order.plan.mem_mib,
         memory: guest_memory(order.plan.mem_mib)?,

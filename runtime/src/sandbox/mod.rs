@@ -15,6 +15,7 @@ mod order;
 pub(crate) mod program;
 mod requests;
 mod share;
+pub(crate) mod socket;
 mod streams;
 pub(crate) mod tail;
 

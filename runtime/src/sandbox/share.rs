@@ -3,18 +3,16 @@
 //! Owns the cutting-out and the start of the file server. The mounts live only
 //! in the server's own mount namespace, so nothing is left when it dies.
 
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use caisson_jail::detached::{Access, Tree, detach};
 use serde::Serialize;
 
-use super::error::{Error, step};
+use super::error::Error;
 use super::program::{Program, Running};
-use crate::owner::wire::at_any_length;
+use super::socket;
 use crate::plan::Share;
-
-const SOCKET: &str = "fs.sock";
 
 /// What `caisson-fs` reads from its descriptor 3.
 #[derive(Debug, Serialize)]
@@ -38,7 +36,7 @@ pub(crate) fn serve(
     folder: &Path,
     shares: &[Share],
 ) -> Result<(Running, UnixStream), Error> {
-    let (listener, front_end) = socket(folder)?;
+    let (listener, front_end) = socket::pair(folder)?;
     let mut program = Program::new(program);
     let socket_fd = program.pass(listener);
     let mut trees = Vec::with_capacity(shares.len());
@@ -57,18 +55,6 @@ pub(crate) fn serve(
         cache: "auto",
     })?;
     Ok((server, front_end))
-}
-
-/// A listening socket with the only connection it will ever have. Its name
-/// lies in the container's private folder and is gone at once.
-fn socket(folder: &Path) -> Result<(UnixListener, UnixStream), Error> {
-    let path = folder.join(SOCKET);
-    let listener = at_any_length(&path, |path| UnixListener::bind(path))
-        .map_err(step("make the file server's socket"))?;
-    let stream = at_any_length(&path, |path| UnixStream::connect(path))
-        .map_err(step("connect to the file server's socket"))?;
-    std::fs::remove_file(&path).map_err(step("remove the file server's socket"))?;
-    Ok((listener, stream))
 }
 
 fn cut_out(share: &Share) -> Result<(std::os::fd::OwnedFd, bool), Error> {
