@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    ffi::OsStr,
     fs,
     io::{Read, Write},
     net::Shutdown,
@@ -312,7 +313,27 @@ impl Drop for Host {
     fn drop(&mut self) {
         self.agent.kill().unwrap();
         self.agent.wait().unwrap();
+        remove_cgroups(self.folder.file_name().unwrap());
         fs::remove_dir_all(&self.folder).unwrap();
+    }
+}
+
+/// Removes the cgroup that the agent made for itself, with those below it.
+fn remove_cgroups(name: &OsStr) {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let of_version_2 = |line: &&str| line.split(' ').nth(2) == Some("cgroup2");
+    let mount = mounts.lines().find(of_version_2).unwrap();
+    let own = Path::new(mount.split(' ').nth(1).unwrap()).join(name);
+    fs::write(own.join("cgroup.kill"), "1").unwrap();
+    let below = fs::read_dir(&own)
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path());
+    for cgroup in below.filter(|path| path.is_dir()).chain([own.clone()]) {
+        // Busy until the last process that was killed is gone.
+        while fs::remove_dir(&cgroup).is_err() {
+            thread::yield_now();
+        }
     }
 }
 
