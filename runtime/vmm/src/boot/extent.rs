@@ -1,19 +1,25 @@
-//! How much guest memory a kernel image takes, and huge pages for it.
+//! The parts of guest memory that every start uses from end to end, and huge pages for
+//! them: there the guest faults a few times instead of thousands.
 //!
-//! The image is the one part of memory that is certainly used from end to end. With
-//! huge pages there the guest faults a few times instead of thousands.
+//! Whether there are huge pages is up to the owner's memory file and the host.
 
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
 use crate::sys;
 
 /// Bytes of a huge page.
 const HUGE_PAGE_LEN: u64 = 2 << 20;
+/// Linux keeps 64 bytes about each page of 4 KiB: this part of memory.
+const PAGE_DESCRIPTORS: u64 = 64;
+/// What it allocates early beside those, and the initramfs, in bytes.
+const FIRST_ALLOCATIONS: u64 = 4 << 20;
+/// Most bytes that are filled for early allocations: in large machines they come later.
+const MOST_EARLY: u64 = 32 << 20;
 const FILE_HEADER_LEN: usize = 64;
 const SEGMENT_HEADER_LEN: usize = 56;
 const SEGMENT_LOADED: u32 = 1;
@@ -44,14 +50,22 @@ fn extent(kernel: &File) -> io::Result<Option<Range<u64>>> {
     Ok(extent)
 }
 
-/// Puts huge pages, where there are any, under the image that `kernel` will become.
+/// Puts huge pages, where there are any, under the image that `kernel` will become, and
+/// under the end of memory, from which the guest's kernel takes its first.
 pub(super) fn reserve(mem: &GuestMemoryMmap, kernel: &File) {
     // Only an optimization: what is wrong with the file, loading it reports.
-    let Ok(Some(extent)) = extent(kernel) else {
-        return;
-    };
-    let start = extent.start / HUGE_PAGE_LEN * HUGE_PAGE_LEN;
-    let Some(end) = extent.end.checked_next_multiple_of(HUGE_PAGE_LEN) else {
+    if let Ok(Some(image)) = extent(kernel) {
+        put_huge_pages(mem, image);
+    }
+    let total: u64 = mem.iter().map(GuestMemoryRegion::len).sum();
+    let early = (total / PAGE_DESCRIPTORS + FIRST_ALLOCATIONS).min(MOST_EARLY);
+    let end = mem.last_addr().0 + 1;
+    put_huge_pages(mem, end.saturating_sub(early)..end);
+}
+
+fn put_huge_pages(mem: &GuestMemoryMmap, range: Range<u64>) {
+    let start = range.start / HUGE_PAGE_LEN * HUGE_PAGE_LEN;
+    let Some(end) = range.end.checked_next_multiple_of(HUGE_PAGE_LEN) else {
         return;
     };
     let Ok(len) = usize::try_from(end.saturating_sub(start)) else {
