@@ -73,6 +73,9 @@ pub struct Plan {
     pub network: Network,
     /// Host folders and files that the guest may see.
     pub shares: Vec<Share>,
+    /// Mount destinations that a read-only root file system must have already:
+    /// neither the guest nor the file server may make them.
+    pub mount_points: Vec<MountPoint>,
     /// config.json as the agent gets it.
     pub guest_spec: serde_json::Value,
     /// The process has a terminal.
@@ -114,6 +117,15 @@ pub struct Share {
     pub recursive: bool,
 }
 
+/// One place in the root file system where the guest mounts something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountPoint {
+    /// Path in the container.
+    pub destination: PathBuf,
+    /// What is bound there; its kind decides the place's. A folder without.
+    pub source: Option<PathBuf>,
+}
+
 /// Decides everything about the container `id` of `bundle`.
 ///
 /// # Errors
@@ -135,6 +147,7 @@ pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error>
         mem_mib: mem_mib(resources, facts),
         network,
         shares,
+        mount_points: mount_points(bundle),
         terminal: spec
             .process()
             .as_ref()
@@ -195,6 +208,33 @@ fn mem_mib(resources: Option<&LinuxResources>, facts: &HostFacts) -> u32 {
         None => default,
     };
     wanted.clamp(GUEST_OVERHEAD_MIB, MAX_MEM_MIB)
+}
+
+/// Places below another mount are made in that mount, by the guest.
+fn mount_points(bundle: &Bundle) -> Vec<MountPoint> {
+    let read_only = bundle
+        .spec
+        .root()
+        .as_ref()
+        .and_then(|root| root.readonly())
+        .unwrap_or(false);
+    let mounts = bundle.spec.mounts().as_deref().unwrap_or(&[]);
+    let earlier = |number: usize, destination: &Path| {
+        let mut before = mounts.iter().take(number);
+        before.any(|mount| destination.starts_with(mount.destination()))
+    };
+    mounts
+        .iter()
+        .enumerate()
+        .filter(|(number, mount)| read_only && !earlier(*number, mount.destination()))
+        .map(|(_, mount)| MountPoint {
+            destination: mount.destination().clone(),
+            source: is_bind(mount)
+                .then(|| mount.source().clone())
+                .flatten()
+                .map(|source| bundle.path.join(source)),
+        })
+        .collect()
 }
 
 fn share_rootfs(id: &str, bundle: &Bundle) -> Share {

@@ -99,3 +99,27 @@ fn the_annotation_beats_the_configuration() {
     let wrong = bundle(|raw| raw["annotations"] = json!({"dev.caisson.machine": "xen"}));
     super::plan("web1", &wrong, &FACTS).unwrap_err();
 }
+
+#[test]
+fn a_read_only_root_is_given_its_outermost_mount_points() {
+    let mounts = json!([
+        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
+        {"destination": "/dev/pts", "type": "devpts", "source": "devpts"},
+        {"destination": "/etc/hosts", "type": "bind", "source": "hosts"},
+    ]);
+    let writable = planned(|raw| raw["mounts"] = mounts.clone());
+    assert_eq!(writable.mount_points, []);
+    let read_only = planned(|raw| {
+        raw["mounts"] = mounts;
+        raw["root"]["readonly"] = json!(true);
+    });
+    let place = |destination: &str, source: Option<&str>| MountPoint {
+        destination: destination.into(),
+        source: source.map(Into::into),
+    };
+    let wanted = [
+        place("/dev", None),
+        place("/etc/hosts", Some("/bundle/hosts")),
+    ];
+    assert_eq!(read_only.mount_points, wanted);
+}

@@ -28,10 +28,10 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn run(self, caller: &Caller) -> Outcome {
         let foreground = !self.detach;
-        // Before the owner takes the terminal over.
-        let signals = foreground.then(HeldBack::begin).transpose()?;
         let creation = self.common.creation(caller, foreground)?;
         let (container, owner) = container::create(&caller.store, &creation)?;
+        // Until here a signal ends this command, and its container with it.
+        let signals = foreground.then(HeldBack::begin).transpose()?;
         let started = self.start(&container, &owner);
         match (started, signals) {
             (Err(err), _) => {

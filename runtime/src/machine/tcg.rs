@@ -82,8 +82,15 @@ impl Machine {
     /// QEMU ends when the guest powers off (through the debug-exit port) or
     /// resets (`-no-reboot`); the guest's memory outlives it and tells which.
     pub(crate) fn wait(mut self) -> Exit {
+        // A guest without its streams is of no use: the back end takes QEMU along.
+        let mut vsock = self.vsock;
+        let qemu_killer = self.qemu.killer();
+        let vsock = std::thread::spawn(move || {
+            let ending = vsock.wait();
+            qemu_killer.iter().for_each(Killer::kill);
+            ending
+        });
         let ending = self.qemu.wait();
-        self.vsock.wait();
         let mut flag = [0; 2];
         let read = self.memory.read_exact_at(&mut flag, WARM_RESET_FLAG);
         let panicked = read.is_ok() && u16::from_le_bytes(flag) == WARM_RESET;
@@ -98,7 +105,12 @@ impl Machine {
         match ending {
             text if text.contains(&power_off) => Exit::PowerOff,
             text if text.contains("exit status: 0") => Exit::Reboot,
-            message => Exit::Error { message },
+            text => {
+                let vsock = vsock.join().unwrap_or_default();
+                Exit::Error {
+                    message: format!("{text}; {vsock}"),
+                }
+            }
         }
     }
 }

@@ -4,10 +4,10 @@
 //! ended again before the error is told.
 
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::{Duration, Instant};
 
-use caisson_protocol::CONTROL_PORT;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
@@ -17,7 +17,7 @@ use super::monitor::Event;
 use super::program::Killer;
 use super::streams::Streams;
 use super::tail::Tail;
-use super::{Order, share};
+use super::{Order, mount_point, share};
 use crate::installation::Installation;
 use crate::log::Log;
 use crate::machine::{self, Kind, Machine, Parts};
@@ -27,6 +27,8 @@ const BOOT_LIMIT: Duration = Duration::from_secs(180);
 
 /// A machine that runs, with the means to talk to it and to end it.
 pub(crate) struct Sandbox {
+    /// The agent's connection, to be closed under it.
+    pub(crate) hang_up: UnixStream,
     pub(crate) agent: Agent,
     pub(crate) streams: Streams,
     pub(crate) console: Tail,
@@ -50,17 +52,22 @@ impl Drop for Killers {
 }
 
 /// Starts the file server and the machine, and waits for the agent.
-pub(crate) fn boot(order: &Order, log: &Log, events: &Sender<Event>) -> Result<Sandbox, Error> {
+pub(crate) fn boot(
+    order: &Order,
+    log: &Log,
+    (tell, events): (&Sender<Event>, &Receiver<Event>),
+) -> Result<Sandbox, Error> {
     let installation = Installation::find()?;
     let choice = machine::choose(order.plan.machine, &installation)?;
     log.debug(&choice.reason);
     let image = installation.guest_image()?;
     let folder = order.root.join(&order.id);
 
+    mount_point::make(&order.record.rootfs, &order.plan.mount_points)?;
     let file_server = installation.helper("caisson-fs")?;
     let (server, front_end) = share::serve(file_server, &folder, &order.plan.shares)?;
     let mut killers = Killers(vec![server.killer()?]);
-    watch(events, move || {
+    watch(tell, move || {
         let mut server = server;
         Event::FileServerEnded(server.wait())
     })?;
@@ -78,32 +85,84 @@ pub(crate) fn boot(order: &Order, log: &Log, events: &Sender<Event>) -> Result<S
         console: console_end.into(),
     };
     let streams = Streams::default();
-    let control = streams.expect_at(CONTROL_PORT);
-    streams.serve(channel)?;
+    let arrival = tell.clone();
+    streams.serve(channel, move |stream| {
+        arrival.send(Event::AgentConnected(stream)).ok();
+    })?;
     let console = Tail::follow(console.into(), "console")?;
     let machine = Machine::start(&choice, &installation, parts)?;
     killers.0.extend(machine.killers()?);
-    watch(events, move || Event::MachineEnded(machine.wait()))?;
+    watch(tell, move || Event::MachineEnded(machine.wait()))?;
 
     let limit = if choice.kind == Kind::Kvm {
         BOOT_LIMIT / 6
     } else {
         BOOT_LIMIT
     };
-    // A machine that ends closes its channel, which wakes the waiting at once.
-    let Some(control) = control.take(limit) else {
-        return Err(Error::BootTimeout {
-            limit_s: limit.as_secs(),
-            last_words: said(&console),
-        });
-    };
+    let control = await_agent(events, limit).map_err(|failed| failed.after(&console))?;
+    let hang_up = control.try_clone().map_err(step("share a connection"))?;
     let agent = Agent::connect(control).map_err(Error::Agent)?;
     Ok(Sandbox {
+        hang_up,
         agent,
         streams,
         console,
         killers,
     })
+}
+
+/// Why there is no agent.
+enum NoAgent {
+    /// Not in time.
+    Late(Duration),
+    /// Something has ended first.
+    Ended(String),
+    /// The caller has gone away, or a signal asks for the end.
+    GivenUp,
+}
+
+impl NoAgent {
+    fn after(self, console: &Tail) -> Error {
+        match self {
+            Self::Late(limit) => Error::BootTimeout {
+                limit_s: limit.as_secs(),
+                last_words: said(console),
+            },
+            Self::Ended(cause) => Error::Boot {
+                cause: format!("{cause}{}", said(console)),
+            },
+            Self::GivenUp => Error::GivenUp,
+        }
+    }
+}
+
+/// A machine takes its file server with it, so its own end says more.
+const CAUSE_LIMIT: Duration = Duration::from_millis(500);
+
+fn await_agent(events: &Receiver<Event>, limit: Duration) -> Result<UnixStream, NoAgent> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(Event::AgentConnected(stream)) => return Ok(stream),
+            Ok(Event::MachineEnded(reason)) => return Err(NoAgent::Ended(reason.to_string())),
+            Ok(Event::FileServerEnded(how)) => {
+                let machine = events.recv_timeout(CAUSE_LIMIT);
+                let Ok(Event::MachineEnded(reason)) = machine else {
+                    return Err(NoAgent::Ended(how));
+                };
+                return Err(NoAgent::Ended(format!("{reason}; {how}")));
+            }
+            Ok(Event::CallerGone) => return Err(NoAgent::GivenUp),
+            Ok(Event::Signal(signal)) if ends_a_process(signal) => return Err(NoAgent::GivenUp),
+            Ok(Event::Signal(_) | Event::Agent(_)) => {}
+            Err(_) => return Err(NoAgent::Late(limit)),
+        }
+    }
+}
+
+const fn ends_a_process(signal: i32) -> bool {
+    use nix::libc::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+    matches!(signal, SIGHUP | SIGINT | SIGQUIT | SIGTERM)
 }
 
 /// The guest's last words, ready to be added to an error line.

@@ -27,6 +27,15 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A read-only root file system lacks a mount point that can't be made.
+    #[error("create mount point {}", path.display())]
+    MountPoint {
+        /// Path in the container.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A helper process could not be started.
     #[error("start {}", program.display())]
     Spawn {
@@ -56,6 +65,9 @@ pub enum Error {
         /// The last lines of the guest's console.
         last_words: String,
     },
+    /// A signal, or the caller's death, came before the agent.
+    #[error("interrupted while the machine was starting")]
+    GivenUp,
     /// The agent refused or failed.
     #[error("{0}")]
     Agent(String),

@@ -10,6 +10,7 @@ mod agent;
 mod boot;
 mod error;
 mod monitor;
+mod mount_point;
 mod network;
 mod order;
 pub(crate) mod program;

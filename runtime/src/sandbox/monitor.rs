@@ -8,6 +8,8 @@
 //! as an [`Event`]. Its process is the container's pid for callers, so it ends
 //! with the container's status.
 
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
@@ -38,6 +40,10 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) enum Event {
     /// A signal has reached this process.
     Signal(i32),
+    /// The command that gave the order is gone, as it is once it has its answer.
+    CallerGone,
+    /// The agent has opened its control connection.
+    AgentConnected(UnixStream),
     /// The agent has told something.
     Agent(AgentEvent),
     /// The machine has ended.
@@ -55,13 +61,15 @@ pub fn run(order: &Order, caller: Connection) -> u8 {
         Format::Text
     };
     let log = Log::open(order.log.as_deref(), format, order.debug).unwrap_or_default();
-    match Monitor::start(order, &log) {
+    match Monitor::start(order, &log, &caller) {
         Ok(monitor) => {
             caller.send(&Outcome::Created, &[]).ok();
             drop(caller);
             monitor.live(&log)
         }
         Err(err) => {
+            // The caller may be gone, so what was begun on disk is removed here.
+            std::fs::remove_dir_all(order.root.join(&order.id)).ok();
             let message = crate::cli::chain(&err);
             caller.send(&Outcome::Failed { message }, &[]).ok();
             1
@@ -79,17 +87,18 @@ struct Monitor {
 }
 
 impl Monitor {
-    fn start(order: &Order, log: &Log) -> Result<Self, Error> {
+    fn start(order: &Order, log: &Log, caller: &Connection) -> Result<Self, Error> {
         let own_session = nix::unistd::setsid();
         own_session.map_err(|errno| step("make a session")(errno.into()))?;
         let signals = HeldBack::begin().map_err(step("hold signals back"))?;
         network::enter(&order.plan.network)?;
         let (sender, events) = mpsc::channel();
-        let sandbox = boot(order, log, &sender).map_err(|err| explain(err, &events))?;
         let signal_events = sender.clone();
         signals
             .forward(move |signal| signal_events.send(Event::Signal(signal)).is_ok())
             .map_err(step("pass signals on"))?;
+        watch_caller(caller, sender.clone())?;
+        let sandbox = boot(order, log, (&sender, &events))?;
         follow_agent(&sandbox.agent, sender)?;
 
         let terminal = open_terminal(order)?;
@@ -137,7 +146,7 @@ impl Monitor {
                 Ok(Event::Agent(AgentEvent::Oom(_))) => {
                     log.write_if_file(Level::Warning, "the container ran out of memory");
                 }
-                Ok(Event::Agent(_)) => {}
+                Ok(Event::Agent(_) | Event::CallerGone | Event::AgentConnected(_)) => {}
                 Ok(Event::Signal(signal)) => self.signal(signal),
                 Ok(Event::MachineEnded(reason)) => break self.lost(&reason.to_string(), log),
                 Ok(Event::FileServerEnded(how)) => break self.lost(&self.first_cause(how), log),
@@ -156,6 +165,8 @@ impl Monitor {
             .wait_for(exited.stdout_bytes, exited.stderr_bytes);
         let asked = self.sandbox.agent.shut_down(SHUTDOWN_LIMIT);
         if asked.is_ok() {
+            // The guest powers off once it sees that its answer has arrived.
+            self.sandbox.hang_up.shutdown(Shutdown::Both).ok();
             self.await_machine();
         }
         u8::try_from(exited.status).unwrap_or(u8::MAX)
@@ -234,25 +245,20 @@ fn follow_agent(agent: &Agent, events: Sender<Event>) -> Result<(), Error> {
         .map_err(step("start a thread"))
 }
 
-/// A boot that got no agent has a better reason if something has ended.
-fn explain(err: Error, events: &Receiver<Event>) -> Error {
-    let Error::BootTimeout { last_words, .. } = &err else {
-        return err;
+/// A caller that dies before it has its answer wants no container.
+fn watch_caller(caller: &Connection, events: Sender<Event>) -> Result<(), Error> {
+    let caller = caller.duplicate().map_err(step("share a connection"))?;
+    let work = move || {
+        // It says nothing more: this ends with the connection.
+        caller.receive::<serde_json::Value>().ok();
+        events.send(Event::CallerGone).ok();
     };
-    let mut causes = Vec::new();
-    while let Ok(event) = events.recv_timeout(Duration::from_millis(500)) {
-        match event {
-            Event::MachineEnded(reason) => causes.push(reason.to_string()),
-            Event::FileServerEnded(how) => causes.push(how),
-            _ => {}
-        }
-    }
-    if causes.is_empty() {
-        return err;
-    }
-    Error::Boot {
-        cause: format!("{}{last_words}", causes.join("; ")),
-    }
+    std::thread::Builder::new()
+        .name("caller".into())
+        .stack_size(64 * 1024)
+        .spawn(work)
+        .map(drop)
+        .map_err(step("start a thread"))
 }
 
 /// With a console socket the terminal is made here and its master given away;

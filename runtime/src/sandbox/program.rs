@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::error::{Error, step};
 use super::tail::Tail;
+use crate::sys;
 
 const SPEC_NUMBER: i32 = 3;
 
@@ -81,6 +82,8 @@ impl Program {
             program: self.path.clone(),
             source: io::Error::other(err),
         })?;
+        // QEMU does not notice by itself that its owner is gone.
+        sys::die_with_parent(&mut command);
         let child = in_own_pid_namespace(|| command.spawn()).map_err(|source| Error::Spawn {
             program: self.path.clone(),
             source,

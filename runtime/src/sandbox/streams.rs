@@ -9,10 +9,10 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use caisson_protocol::FIRST_STREAM_PORT;
+use caisson_protocol::{CONTROL_PORT, FIRST_STREAM_PORT};
 use nix::sys::socket::{MsgFlags, recvmsg};
 
 use super::error::{Error, step};
@@ -36,48 +36,46 @@ pub(crate) struct Expected {
 }
 
 impl Streams {
-    /// Takes connections from the machine's channel until it closes.
-    pub(crate) fn serve(&self, channel: OwnedFd) -> Result<(), Error> {
+    /// Takes connections from the machine's channel until it closes. The first
+    /// on the control port is the agent's, which `agent` is called with.
+    pub(crate) fn serve(
+        &self,
+        channel: OwnedFd,
+        agent: impl FnOnce(UnixStream) + Send + 'static,
+    ) -> Result<(), Error> {
         let streams = self.clone();
         std::thread::Builder::new()
             .name("streams".into())
             .stack_size(64 * 1024)
-            .spawn(move || streams.take_all(&channel))
+            .spawn(move || streams.take_all(&channel, agent))
             .map_err(step("start a thread"))?;
         Ok(())
     }
 
-    fn take_all(&self, channel: &OwnedFd) {
+    fn take_all(&self, channel: &OwnedFd, agent: impl FnOnce(UnixStream)) {
+        let mut control = std::iter::from_fn(|| receive(channel).ok().flatten());
+        if let Some((_, stream)) = control.find(|(port, _)| *port == CONTROL_PORT) {
+            agent(stream);
+        }
         while let Ok(Some((port, stream))) = receive(channel) {
-            let sender = self
-                .waiting
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(&port);
-            if let Some(sender) = sender {
+            if let Some(sender) = self.waiting().remove(&port) {
                 sender.send(stream).ok();
             }
         }
         // Nothing more will come: whoever still waits learns it at once.
-        self.waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.waiting().clear();
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<u32, SyncSender<UnixStream>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Expects a connection on a port no one has used yet.
     pub(crate) fn expect(&self) -> Expected {
         let used = self.used.fetch_add(1, Ordering::Relaxed);
-        self.expect_at(FIRST_STREAM_PORT.wrapping_add(used))
-    }
-
-    /// Expects a connection on `port`.
-    pub(crate) fn expect_at(&self, port: u32) -> Expected {
+        let port = FIRST_STREAM_PORT.wrapping_add(used);
         let (sender, receiver) = mpsc::sync_channel(1);
-        self.waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(port, sender);
+        self.waiting().insert(port, sender);
         Expected {
             port,
             receiver,
@@ -150,7 +148,12 @@ mod tests {
     fn an_expected_port_is_handed_over_and_any_other_is_closed() {
         let (device, owner) = channel();
         let streams = Streams::default();
-        streams.serve(owner).unwrap();
+        let (arrived, agent) = mpsc::channel();
+        streams
+            .serve(owner, move |stream| arrived.send(stream).unwrap())
+            .unwrap();
+        let _agent = connect(&device, CONTROL_PORT);
+        agent.recv().unwrap();
         let expected = streams.expect();
         let mut stranger = connect(&device, 7);
         assert_eq!(stranger.read(&mut [0]).unwrap(), 0);
@@ -163,7 +166,7 @@ mod tests {
         let (device, owner) = channel();
         let streams = Streams::default();
         let expected = streams.expect();
-        streams.serve(owner).unwrap();
+        streams.serve(owner, drop).unwrap();
         drop(device);
         assert!(expected.take(Duration::from_secs(60)).is_none());
     }

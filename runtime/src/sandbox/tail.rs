@@ -7,17 +7,27 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::{Error, step};
 
 const MAX_LINES: usize = 16;
 const MAX_LINE_LEN: usize = 200;
 
+/// How a kernel begins to say why it ends; a trace of many lines follows.
+const ALARMS: [&str; 3] = ["Kernel panic", "Oops", "BUG:"];
+
 /// The last lines of one source. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tail {
-    lines: Arc<Mutex<VecDeque<String>>>,
+    kept: Arc<Mutex<Kept>>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// The last line that says why a kernel ends.
+    alarm: Option<String>,
+    lines: VecDeque<String>,
 }
 
 impl Tail {
@@ -54,23 +64,35 @@ impl Tail {
         if text.trim().is_empty() {
             return;
         }
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() == MAX_LINES {
-            lines.pop_front();
+        let mut kept = self.kept();
+        if ALARMS.iter().any(|alarm| text.contains(alarm)) {
+            kept.alarm = Some(text.clone());
         }
-        lines.push_back(text);
+        if kept.lines.len() == MAX_LINES {
+            kept.lines.pop_front();
+        }
+        kept.lines.push_back(text);
     }
 
-    /// The last `count` lines, joined for a one-line message; empty if none.
+    /// The last `count` lines, after the one that says why a kernel ended where
+    /// there is one, joined for a one-line message; empty if none.
     pub(crate) fn last(&self, count: usize) -> String {
-        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let skip = lines.len().saturating_sub(count);
-        lines
-            .iter()
-            .skip(skip)
-            .map(String::as_str)
+        let kept = self.kept();
+        let skip = kept.lines.len().saturating_sub(count);
+        let last = kept.lines.iter().skip(skip).map(String::as_str);
+        let alarm = kept
+            .alarm
+            .as_deref()
+            .filter(|alarm| !last.clone().any(|line| line == *alarm));
+        alarm
+            .into_iter()
+            .chain(last)
             .collect::<Vec<_>>()
             .join(" | ")
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -88,7 +110,15 @@ mod tests {
             tail.last(3),
             format!("line 38 | line 39 | {}", "x".repeat(MAX_LINE_LEN))
         );
-        assert_eq!(tail.lines.lock().unwrap().len(), MAX_LINES);
+        assert_eq!(tail.kept().lines.len(), MAX_LINES);
+    }
+
+    #[test]
+    fn the_reason_of_a_panic_is_kept_over_its_trace() {
+        let tail = Tail::default();
+        let trace = "? f+0x1/0x2\n".repeat(40);
+        tail.read(format!("Kernel panic - not syncing: x\n{trace}end\n").as_bytes());
+        assert_eq!(tail.last(1), "Kernel panic - not syncing: x | end");
     }
 
     #[test]

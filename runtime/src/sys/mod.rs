@@ -2,11 +2,13 @@
 
 #![expect(
     unsafe_code,
-    reason = "raw descriptors and two terminal ioctls have no safe way in"
+    reason = "raw descriptors, two ioctls, a step before exec and a CPU counter"
 )]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use nix::libc;
 use nix::pty::Winsize;
@@ -24,6 +26,18 @@ pub(crate) fn adopt(number: RawFd) -> OwnedFd {
 mod requests {
     nix::ioctl_read_bad!(window_size, super::libc::TIOCGWINSZ, super::Winsize);
     nix::ioctl_write_int_bad!(set_controlling, super::libc::TIOCSCTTY);
+}
+
+/// Has the kernel kill the child when the thread that starts it ends, however
+/// that comes about.
+pub(crate) fn die_with_parent(command: &mut Command) {
+    let prepare = || {
+        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure makes one system call and
+    // allocates nothing.
+    unsafe { command.pre_exec(prepare) };
 }
 
 /// The size of a terminal (tty_ioctl(4), TIOCGWINSZ).
