@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::{Caller, Outcome};
+use super::{Caller, Outcome, failed};
 use crate::container::{self, Creation};
 
 /// Flags that `create` and `run` have in common.
@@ -81,7 +81,6 @@ impl Create {
 
 /// Writes a pid whole or not at all; callers read it as soon as it is there.
 pub(super) fn write_pid_file(path: &Path, pid: i32) -> Result<(), Box<dyn std::error::Error>> {
-    let failed = |err| format!("write pid file {}: {err}", path.display());
     let name = path.file_name().ok_or("the pid file has no name")?;
     let mut draft_name = std::ffi::OsString::from(".");
     draft_name.push(name);
@@ -95,5 +94,5 @@ pub(super) fn write_pid_file(path: &Path, pid: i32) -> Result<(), Box<dyn std::e
     if written.is_err() {
         std::fs::remove_file(&draft).ok();
     }
-    Ok(written.map_err(failed)?)
+    Ok(written.map_err(failed(format!("write pid file {}", path.display())))?)
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::create::write_pid_file;
-use super::{Caller, Outcome, chain};
+use super::{Caller, Outcome, chain, failed};
 use crate::container::{self, Container, ORDER_DESCRIPTOR};
 use crate::owner::Connection;
 use crate::sandbox::Outcome as Told;
@@ -140,10 +140,9 @@ impl Exec {
     /// flags change of it.
     fn process(&self, own: &Value) -> Result<Value, Box<dyn std::error::Error>> {
         if let Some(path) = &self.process {
-            let text =
-                std::fs::read(path).map_err(|err| format!("read {}: {err}", path.display()))?;
-            return serde_json::from_slice(&text)
-                .map_err(|err| format!("parse {}: {err}", path.display()).into());
+            let name = path.display();
+            let text = std::fs::read(path).map_err(failed(format!("read {name}")))?;
+            return Ok(serde_json::from_slice(&text).map_err(failed(format!("parse {name}")))?);
         }
         if self.command.is_empty() {
             return Err("process args cannot be empty".into());

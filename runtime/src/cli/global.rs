@@ -1,8 +1,8 @@
 //! Flags before the verb, accepted as runc accepts them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::Outcome;
+use super::{Outcome, failed};
 use crate::log::{Format, Log};
 use crate::store::Store;
 
@@ -56,13 +56,12 @@ impl Caller {
             .into());
         }
         let log_path = global.log.map(std::path::absolute).transpose()?;
-        let log =
-            Log::open(log_path.as_deref(), global.log_format, global.debug).map_err(|err| {
-                format!(
-                    "open log {}: {err}",
-                    log_path.clone().unwrap_or_default().display()
-                )
-            })?;
+        let name = log_path
+            .as_deref()
+            .unwrap_or_else(|| Path::new(""))
+            .display();
+        let log = Log::open(log_path.as_deref(), global.log_format, global.debug)
+            .map_err(failed(format!("open log {name}")))?;
         Ok(Self {
             store: Store::new(&global.root.unwrap_or_else(default_root))?,
             log,

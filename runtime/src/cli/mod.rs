@@ -120,6 +120,21 @@ fn dispatch(caller: &Caller, verb: Option<Verb>) -> Outcome {
     }
 }
 
+/// A step of the command line's own that failed, with its cause.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing}")]
+pub(crate) struct Failed<E: Error + 'static> {
+    doing: String,
+    #[source]
+    cause: E,
+}
+
+/// Says what was being done when something failed.
+pub(crate) fn failed<E: Error + 'static>(doing: impl Into<String>) -> impl FnOnce(E) -> Failed<E> {
+    let doing = doing.into();
+    move |cause| Failed { doing, cause }
+}
+
 /// An error with all its causes on one line, as callers of runc expect it.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut line = error.to_string();

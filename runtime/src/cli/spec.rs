@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::Outcome;
+use super::{Outcome, failed};
 
 /// Write a config.json to start from
 #[derive(Debug, clap::Args)]
@@ -22,19 +22,16 @@ pub(super) struct Spec {
 impl Spec {
     pub(super) fn run(self) -> Outcome {
         let path = self.bundle.join("config.json");
-        let failed = |err: std::io::Error| match err.kind() {
-            std::io::ErrorKind::AlreadyExists => {
-                format!("file {} exists; remove it first", path.display())
-            }
-            _ => format!("write {}: {err}", path.display()),
-        };
+        if path.exists() {
+            return Err(format!("file {} exists; remove it first", path.display()).into());
+        }
         let text = serde_json::to_string_pretty(&default_spec(self.rootless))?;
-        let mut file = OpenOptions::new()
+        let written = OpenOptions::new()
             .write(true)
             .create_new(true)
             .open(&path)
-            .map_err(failed)?;
-        file.write_all(text.as_bytes()).map_err(failed)?;
+            .and_then(|mut file| file.write_all(text.as_bytes()));
+        written.map_err(failed(format!("write {}", path.display())))?;
         Ok(0)
     }
 }
