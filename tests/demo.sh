@@ -48,7 +48,8 @@ debian_rootfs() {
 busybox_rootfs
 echo "host kernel:      $(uname -sr)"
 bundle uname "$work/busybox" uname -a
-echo "container kernel: $(run uname)"
+said=$(run uname)
+echo "container kernel: $said"
 
 bundle seven "$work/busybox" sh -c 'exit 7'
 code=0
@@ -58,6 +59,8 @@ echo "exit code of a container that ends with 7: $code"
 
 debian=$(debian_rootfs)
 bundle apt "$debian" apt-get --version
-echo "in Debian:        $(run apt | head -n 1)"
+said=$(run apt)
+echo "in Debian:        ${said%%$'\n'*}"
 bundle pipeline "$debian" sh -c 'seq 1 1000 | perl -ne "\$s += \$_; END { print qq(\$s\n) }"'
-echo "sum of 1 to 1000, by seq and perl in Debian: $(run pipeline)"
+said=$(run pipeline)
+echo "sum of 1 to 1000, by seq and perl in Debian: $said"

@@ -21,8 +21,8 @@ use crate::sandbox::program::{Killer, Program, Running};
 use crate::sandbox::socket;
 
 /// Without a keyboard controller the guest resets by a triple fault.
-const CMDLINE: &str = "quiet panic=-1 reboot=t,panic_warm console=hvc0 8250.nr_uarts=0 \
-                       random.trust_cpu=on no_timer_check noreplace-smp cryptomgr.notests";
+const CMDLINE: &str = "quiet panic=-1 reboot=t,panic_warm random.trust_cpu=on no_timer_check \
+                       noreplace-smp cryptomgr.notests";
 /// Where Linux notes before a reset whether it panicked (`reboot=panic_warm`).
 const WARM_RESET_FLAG: u64 = 0x472;
 const WARM_RESET: u16 = 0x1234;
@@ -147,17 +147,14 @@ fn arguments(numbers: &Numbers, image: &GuestImage, vcpus: u8, mem_mib: u32) -> 
         vsock,
         console,
     } = numbers;
-    let firmware = match image.kind {
-        // Emulated CPUs have no deadline timer; without ACPI the kernel then
-        // insists on the old interrupt controller and timer.
-        KernelKind::Built => "acpi=off,pit=on,pic=on",
-        KernelKind::Stock => "acpi=on,pit=off,pic=off",
-    };
+    let Kernel {
+        firmware,
+        console_device,
+        ..
+    } = Kernel::of(image.kind);
     let words = [
         "-nodefaults -no-user-config -display none -no-reboot".into(),
-        format!(
-            "-machine microvm,{firmware},rtc=on,isa-serial=off,auto-kernel-cmdline=off,memory-backend=ram"
-        ),
+        format!("-machine microvm,{firmware},rtc=on,auto-kernel-cmdline=off,memory-backend=ram"),
         format!("-accel tcg -cpu max -smp {vcpus} -m {mem_mib}M"),
         format!(
             "-object memory-backend-file,id=ram,size={mem_mib}M,mem-path=/proc/self/fd/{memory},share=on"
@@ -171,7 +168,7 @@ fn arguments(numbers: &Numbers, image: &GuestImage, vcpus: u8, mem_mib: u32) -> 
             "-chardev socket,id=vsock,fd={vsock} -device vhost-user-vsock-device,chardev=vsock"
         ),
         format!("-add-fd fd={console},set=1 -chardev file,id=console,path=/dev/fdset/1,append=on"),
-        "-device virtio-serial-device,max_ports=1 -device virtconsole,chardev=console".into(),
+        console_device.into(),
         "-device virtio-rng-device -device virtio-balloon-device,free-page-reporting=on".into(),
         format!("-device isa-debug-exit,iobase={POWER_OFF_PORT:#x},iosize=1"),
     ];
@@ -184,15 +181,45 @@ fn arguments(numbers: &Numbers, image: &GuestImage, vcpus: u8, mem_mib: u32) -> 
     arguments.extend(["-initrd".into(), image.initramfs.display().to_string()]);
     // Without an early frequency a busy host's guest hangs in timer calibration.
     let tsc_khz = crate::sys::tsc_khz();
-    let transports = match image.kind {
-        KernelKind::Built => transports(),
-        KernelKind::Stock => String::new(),
+    let words = Kernel::of(image.kind).words;
+    let transports = if image.kind == KernelKind::Built {
+        transports()
+    } else {
+        String::new()
     };
     arguments.extend([
         "-append".into(),
-        format!("{CMDLINE} tsc_early_khz={tsc_khz}{transports}"),
+        format!("{CMDLINE} {words} tsc_early_khz={tsc_khz}{transports}"),
     ]);
     arguments
+}
+
+/// What a kernel needs of QEMU.
+struct Kernel {
+    firmware: &'static str,
+    console_device: &'static str,
+    words: &'static str,
+}
+
+impl Kernel {
+    const fn of(kind: KernelKind) -> Self {
+        match kind {
+            // Emulated CPUs have no deadline timer; without ACPI the kernel
+            // then insists on the old interrupt controller and timer.
+            KernelKind::Built => Self {
+                firmware: "acpi=off,pit=on,pic=on,isa-serial=off",
+                console_device: "-device virtio-serial-device,max_ports=1 -device virtconsole,chardev=console",
+                words: "console=hvc0 8250.nr_uarts=0",
+            },
+            // Its virtio console is a module, and the agent, which loads it,
+            // can't start without a console.
+            KernelKind::Stock => Self {
+                firmware: "acpi=on,pit=off,pic=off,isa-serial=on",
+                console_device: "-serial chardev:console",
+                words: "console=ttyS0",
+            },
+        }
+    }
 }
 
 /// microvm's virtio-mmio transports, which a kernel without ACPI must be told of.
