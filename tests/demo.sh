@@ -7,7 +7,11 @@ set -euo pipefail
 
 dist=${1:?usage: demo.sh DIST}
 caisson=$dist/bin/caisson
-cache=${CAISSON_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/caisson}
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=outer-vm/cache.sh
+. "$here/outer-vm/cache.sh"
+# shellcheck source=outer-vm/apt.sh
+. "$here/outer-vm/apt.sh"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -35,14 +39,18 @@ busybox_rootfs() {
 	done
 }
 
+# Of the machine's own archive and suite, reached as the machine reaches it.
+build_debian() {
+	machine_acquire_settings >"$work/apt.conf"
+	unshare --mount --propagation private mmdebstrap --quiet --mode=root --variant=minbase \
+		--aptopt="$work/apt.conf" "$(machine_suite)" "$1/rootfs" "$(debian_mirror)" >&2
+}
+
 debian_rootfs() {
-	local rootfs=$cache/demo/debian-minbase
-	if [ ! -d "$rootfs" ]; then
-		mkdir -p "$cache/demo"
-		mmdebstrap --quiet --mode=root --variant=minbase stable "$rootfs.new" >&2
-		mv "$rootfs.new" "$rootfs"
-	fi
-	echo "$rootfs"
+	local target
+	target=$(cache_root)/demo/debian-$(machine_suite)
+	build_once "$target" build_debian
+	echo "$target/rootfs"
 }
 
 busybox_rootfs
