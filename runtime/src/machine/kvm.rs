@@ -11,7 +11,7 @@ use caisson_vmm::control::{Exit, MAX_PACKET_LEN, Report};
 use caisson_vmm::spec::{ConsoleSpec, Devices, FsSpec, MachineSpec, VsockSpec};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socketpair};
 
-use super::{Parts, open_kernel};
+use super::{Parts, kernel};
 use crate::installation::{Installation, KernelKind};
 use crate::sandbox::Error;
 use crate::sandbox::program::{Killer, Program, Running};
@@ -35,7 +35,7 @@ impl Machine {
         if parts.image.kind == KernelKind::Stock {
             return Err(super::Error::StockOnKvm.into());
         }
-        let kernel = open_kernel(&parts.image)?;
+        let kernel = kernel::open(&parts.image)?;
         let step = |name| move |source| Error::Step(name, source);
         let initramfs =
             File::open(&parts.image.initramfs).map_err(step("open the guest's initramfs"))?;

@@ -4,10 +4,10 @@
 //! for, how the end is told. The machines themselves are other processes.
 
 mod choice;
+mod kernel;
 mod kvm;
 mod tcg;
 
-use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -99,22 +99,4 @@ impl Machine {
             Self::Tcg(machine) => machine.wait(),
         }
     }
-}
-
-/// Opens a guest kernel and says what is wrong with it before a machine does.
-fn open_kernel(image: &GuestImage) -> Result<File, SandboxError> {
-    use std::os::unix::fs::FileExt;
-    let kernel_error = |reason: String| Error::Kernel {
-        path: image.kernel.display().to_string(),
-        reason,
-    };
-    let file = File::open(&image.kernel).map_err(|err| kernel_error(err.to_string()))?;
-    let mut head = [0; 20];
-    file.read_exact_at(&mut head, 0)
-        .map_err(|_| kernel_error("truncated; build it again with `make kernel`".into()))?;
-    let elf_x86_64 = head.starts_with(b"\x7fELF\x02\x01") && head[18..20] == [0x3e, 0];
-    if elf_x86_64 {
-        return Ok(file);
-    }
-    Err(kernel_error("not an uncompressed x86-64 vmlinux".into()).into())
 }

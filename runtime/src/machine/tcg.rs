@@ -14,7 +14,7 @@ use caisson_protocol::{GUEST_CID, POWER_OFF_PORT, SHARE_TAG};
 use caisson_vmm::control::Exit;
 use serde::Serialize;
 
-use super::{Parts, open_kernel};
+use super::{Parts, kernel};
 use crate::installation::{GuestImage, Installation, KernelKind};
 use crate::sandbox::Error;
 use crate::sandbox::program::{Killer, Program, Running};
@@ -50,7 +50,7 @@ impl Machine {
         parts: Parts,
     ) -> Result<Self, Error> {
         let step = |name| move |source| Error::Step(name, source);
-        let kernel = open_kernel(&parts.image)?;
+        let kernel = kernel::open(&parts.image)?;
         let memory = parts
             .memory
             .try_clone()
