@@ -8,7 +8,6 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::agent::Agent;
@@ -17,7 +16,7 @@ use super::monitor::Event;
 use super::program::Killer;
 use super::streams::Streams;
 use super::tail::Tail;
-use super::{Order, mount_point, share};
+use super::{Order, memory, mount_point, share};
 use crate::installation::Installation;
 use crate::log::Log;
 use crate::machine::{self, Kind, Machine, Parts};
@@ -78,7 +77,7 @@ pub(crate) fn boot(
         folder,
         vcpus: order.plan.vcpus,
         mem_mib: order.plan.mem_mib,
-        memory: guest_memory(order.plan.mem_mib)?,
+        memory: memory::make(order.plan.mem_mib)?,
         image,
         fs: front_end,
         vsock_channel: device_end,
@@ -193,12 +192,4 @@ fn channel() -> Result<(OwnedFd, OwnedFd), Error> {
     let flags = SockFlag::SOCK_CLOEXEC;
     socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
         .map_err(|errno| step("make a socket pair")(errno.into()))
-}
-
-/// Guest memory is one memfd, so that the file server can map it too.
-fn guest_memory(mem_mib: u32) -> Result<OwnedFd, Error> {
-    let failed = |errno: nix::errno::Errno| step("make the guest's memory")(errno.into());
-    let memory = memfd_create(c"guest-memory", MFdFlags::MFD_CLOEXEC).map_err(failed)?;
-    nix::unistd::ftruncate(&memory, i64::from(mem_mib) << 20).map_err(failed)?;
-    Ok(memory)
 }

@@ -9,6 +9,7 @@
 mod agent;
 mod boot;
 mod error;
+mod memory;
 mod monitor;
 mod mount_point;
 mod network;
