@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# One action of one peer, for a caller outside that reads the outer machine's
+# CPU time around it. usage: once.sh make | run PEER | idle PEER | exec PEER | end PEER | nothing
+# Runs inside the test host; measures nothing itself.
+set -euo pipefail
+# shellcheck source=scene.sh
+. "$(dirname "$(readlink -f "$0")")/scene.sh"
+case $1 in
+make) scene_make ;;
+run) run_once "$2" true ;;
+idle) start_idle "$2" execs ;;
+exec) runtime "$2" exec execs true </dev/null ;;
+end) stop_idle "$2" ;;
+nothing) ;;
+esac
