@@ -58,7 +58,20 @@ impl Bundle {
 /// The capabilities that tests need; not all that exist.
 const fn caps() -> &'static [&'static str] {
     &[
-        "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_ADMIN", "SETGID", "SETUID",
-        "SYS_ADMIN", "SYS_BOOT", "SYS_CHROOT", "SYS_PTRACE", "SYS_RESOURCE", "SYS_RAWIO",
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "FOWNER",
+        "FSETID",
+        "KILL",
+        "MKNOD",
+        "NET_ADMIN",
+        "SETGID",
+        "SETUID",
+        "SYS_ADMIN",
+        "SYS_BOOT",
+        "SYS_CHROOT",
+        "SYS_PTRACE",
+        "SYS_RESOURCE",
+        "SYS_RAWIO",
     ]
 }

@@ -46,7 +46,8 @@ impl Scene {
     #[track_caller]
     pub fn create_with_input(&self, bundle: &Bundle, stdin: Stdio) -> Container<'_> {
         let number = self.number();
-        let [stdout, stderr] = ["out", "err"].map(|kind| self.path(&format!("container-{number}.{kind}")));
+        let [stdout, stderr] =
+            ["out", "err"].map(|kind| self.path(&format!("container-{number}.{kind}")));
         let output = Stdio::from(File::create(&stdout).unwrap());
         let error = Stdio::from(File::create(&stderr).unwrap());
         let mut container = self.create_with_streams(bundle, [stdin, output, error]);
@@ -62,9 +63,18 @@ impl Scene {
     pub fn create_with_streams(&self, bundle: &Bundle, streams: [Stdio; 3]) -> Container<'_> {
         let pid_file = bundle.path.join("pid");
         let mut command = self.command(["create", "--bundle"]);
-        command.arg(&bundle.path).arg("--pid-file").arg(&pid_file).arg(&bundle.id);
+        command
+            .arg(&bundle.path)
+            .arg("--pid-file")
+            .arg(&pid_file)
+            .arg(&bundle.id);
         let [stdin, stdout, stderr] = streams;
-        let status = command.stdin(stdin).stdout(stdout).stderr(stderr).status().unwrap();
+        let status = command
+            .stdin(stdin)
+            .stdout(stdout)
+            .stderr(stderr)
+            .status()
+            .unwrap();
         assert!(status.success(), "create: {status}");
         let pid = fs::read_to_string(&pid_file).unwrap().parse().unwrap();
         Container::known(self, &bundle.id, pid)
@@ -153,7 +163,11 @@ impl Container<'_> {
     #[must_use]
     #[track_caller]
     pub fn wait_briefly(&self) -> i32 {
-        assert!(wait::ends_within(self.pid, STOP_LIMIT), "{} did not stop within 2 s", self.id);
+        assert!(
+            wait::ends_within(self.pid, STOP_LIMIT),
+            "{} did not stop within 2 s",
+            self.id
+        );
         self.wait()
     }
 

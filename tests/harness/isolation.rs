@@ -16,8 +16,7 @@ use std::time::Duration;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::leftovers::Leftovers;
-use crate::{Scene, Settings, Story, wait};
+use crate::{Scene, Settings, Story, leftovers, wait};
 
 /// A test that can't even end itself is ended after this.
 const GRACE: Duration = Duration::from_secs(15);
@@ -44,11 +43,15 @@ pub fn play_apart(mut command: Command, limit: Duration) -> Result<(), String> {
         let status = end_within(&mut child, limit + GRACE);
         (status, reader.join().unwrap())
     });
-    let (status, text) = apart.join().map_err(|_| "could not be started".to_owned())?;
+    let (status, text) = apart
+        .join()
+        .map_err(|_| "could not be started".to_owned())?;
     match status {
         Some(status) if status.success() => Ok(()),
         Some(status) => Err(format!("{text}{status}")),
-        None => Err(format!("{text}killed: it did not notice its own time limit")),
+        None => Err(format!(
+            "{text}killed: it did not notice its own time limit"
+        )),
     }
 }
 
@@ -74,14 +77,18 @@ fn end_within(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
 
 /// Plays `story` in this process, PID 1 of the namespaces made for it.
 pub fn play_here(story: &Story, settings: &Settings) {
-    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>).unwrap();
+    mount(
+        Some("proc"),
+        "/proc",
+        Some("proc"),
+        MsFlags::empty(),
+        None::<&str>,
+    )
+    .unwrap();
     let over = watch_the_clock(story.limit_of(settings.soak));
-    let before = Leftovers::listed();
     let scene = Scene::new(story.name(), settings.clone());
     (story.play)(&scene);
-    scene.assert_state_folder_is_empty();
-    Leftovers::wait_for_processes();
-    before.assert_nothing_new();
+    scene.assert_nothing_is_left();
     drop(scene);
     drop(over);
 }
@@ -93,7 +100,7 @@ fn watch_the_clock(limit: Duration) -> Sender<()> {
     std::thread::spawn(move || {
         if clock.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
             let mut report = format!("time limit of {} s reached; processes:\n", limit.as_secs());
-            for process in Leftovers::listed().processes {
+            for process in leftovers::processes() {
                 writeln!(report, "  {process}").unwrap();
             }
             std::io::Write::write_all(&mut std::io::stderr(), report.as_bytes()).ok();

@@ -30,27 +30,32 @@ pub struct Leftovers {
     pub cgroups: BTreeSet<String>,
     /// Memory files that any process holds.
     pub memfds: BTreeSet<String>,
-    /// Shared memory and temporary files of ours.
+    /// Shared memory and temporary files that are ours by name.
     pub files: BTreeSet<String>,
 }
 
 impl Leftovers {
-    /// What there is now.
+    /// What there is now; cgroups are the whole machine's, so only those with
+    /// `tag` in their name count.
     #[must_use]
-    pub fn listed() -> Self {
+    pub fn listed(tag: &str) -> Self {
         Self {
-            processes: other_pids().into_iter().map(process).collect(),
+            processes: processes(),
             mounts: lines("/proc/self/mountinfo", |line| Some(line.to_owned())),
-            links: lines("/proc/net/dev", |line| Some(line.split_once(':')?.0.trim().to_owned())),
-            sockets: lines("/proc/net/unix", |line| Some(line.split_whitespace().nth(7)?.to_owned())),
-            cgroups: cgroups(),
+            links: lines("/proc/net/dev", |line| {
+                Some(line.split_once(':')?.0.trim().to_owned())
+            }),
+            sockets: lines("/proc/net/unix", |line| {
+                Some(line.split_whitespace().nth(7)?.to_owned())
+            }),
+            cgroups: cgroups(tag),
             memfds: memfds(),
-            files: files(),
+            files: files(tag),
         }
     }
 
     /// Waits a moment for processes that are ending, and reaps orphans.
-    pub fn wait_for_processes() {
+    fn wait_for_processes() {
         let deadline = Instant::now() + END_LIMIT;
         reap();
         for pid in other_pids() {
@@ -63,9 +68,10 @@ impl Leftovers {
     }
 
     /// # Panics
-    /// When anything exists now that this listing lacks.
-    pub fn assert_nothing_new(&self) {
-        let now = Self::listed();
+    /// When anything exists in a moment that this listing lacks.
+    pub fn assert_nothing_new(&self, tag: &str) {
+        Self::wait_for_processes();
+        let now = Self::listed(tag);
         let kinds = [
             ("process", &self.processes, &now.processes),
             ("mount", &self.mounts, &now.mounts),
@@ -77,7 +83,10 @@ impl Leftovers {
         ];
         let new: Vec<String> = kinds
             .iter()
-            .flat_map(|(kind, before, now)| now.difference(before).map(move |item| format!("{kind} {item}")))
+            .flat_map(|(kind, before, now)| {
+                now.difference(before)
+                    .map(move |item| format!("{kind} {item}"))
+            })
             .collect();
         assert!(new.is_empty(), "left behind: {new:#?}");
     }
@@ -101,11 +110,24 @@ pub fn other_pids() -> Vec<i32> {
     pids.filter(|pid| *pid != own).collect()
 }
 
+/// Number, name, state and command line of every process but this one.
+#[must_use]
+pub fn processes() -> BTreeSet<String> {
+    other_pids().into_iter().map(process).collect()
+}
+
 fn process(pid: i32) -> String {
     let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
-    let command: String = read("cmdline").replace('\0', " ").chars().take(160).collect();
+    let command: String = read("cmdline")
+        .replace('\0', " ")
+        .chars()
+        .take(160)
+        .collect();
     let status = read("status");
-    let state = status.lines().find(|line| line.starts_with("State:")).unwrap_or_default();
+    let state = status
+        .lines()
+        .find(|line| line.starts_with("State:"))
+        .unwrap_or_default();
     format!("{pid} {} {state} {command}", read("comm").trim())
 }
 
@@ -114,15 +136,14 @@ fn lines(path: &str, item: fn(&str) -> Option<String>) -> BTreeSet<String> {
     text.lines().filter_map(item).collect()
 }
 
-/// Cgroups are the whole machine's, so only ours by name count.
-fn cgroups() -> BTreeSet<String> {
+fn cgroups(tag: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut folders = vec![Path::new("/sys/fs/cgroup").to_owned()];
     while let Some(folder) = folders.pop() {
         let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
         for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
             let path = entry.path();
-            if path.to_string_lossy().contains("caisson") {
+            if path.to_string_lossy().contains(tag) {
                 found.insert(path.display().to_string());
             }
             folders.push(path);
@@ -133,8 +154,14 @@ fn cgroups() -> BTreeSet<String> {
 
 fn memfds() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    for pid in other_pids().into_iter().chain([nix::unistd::getpid().as_raw()]) {
-        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    for pid in other_pids()
+        .into_iter()
+        .chain([nix::unistd::getpid().as_raw()])
+    {
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))
+            .into_iter()
+            .flatten()
+            .flatten();
         let targets = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok());
         found.extend(
             targets
@@ -145,8 +172,11 @@ fn memfds() -> BTreeSet<String> {
     found
 }
 
-fn files() -> BTreeSet<String> {
-    let folders = ["/dev/shm", "/run/caisson", "/var/run/caisson"];
-    let entries = folders.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
-    entries.map(|entry| entry.path().display().to_string()).collect()
+fn files(tag: &str) -> BTreeSet<String> {
+    let folders = ["/dev/shm", "/run", "/run/caisson", "/tmp"];
+    let entries = folders
+        .iter()
+        .flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten());
+    let paths = entries.map(|entry| entry.path().display().to_string());
+    paths.filter(|path| path.contains(tag)).collect()
 }

@@ -1,7 +1,7 @@
 //! `Output`: what a command has said, and what it ought to have said.
 
-use std::process::ExitStatus;
 use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 
 /// Exit code and streams of a command that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,9 @@ impl Output {
     /// The code a shell would show.
     #[must_use]
     pub fn code_of(status: ExitStatus) -> i32 {
-        status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+        status
+            .code()
+            .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
     }
 
     /// Standard output of a success.
@@ -38,7 +40,11 @@ impl Output {
     /// When the exit code is another.
     #[track_caller]
     pub fn exits(&self, code: i32) -> &Self {
-        assert_eq!(self.code, code, "{}: {}{}", self.command, self.stdout, self.stderr);
+        assert_eq!(
+            self.code, code,
+            "{}: {}{}",
+            self.command, self.stdout, self.stderr
+        );
         self
     }
 
@@ -47,7 +53,12 @@ impl Output {
     /// `caisson: ` and this text.
     #[track_caller]
     pub fn fails(&self, code: i32, text: &str) {
-        assert_eq!(self.stderr, format!("caisson: {text}\n"), "{}", self.command);
+        assert_eq!(
+            self.stderr,
+            format!("caisson: {text}\n"),
+            "{}",
+            self.command
+        );
         self.exits(code);
     }
 
@@ -59,8 +70,14 @@ impl Output {
     pub fn error_line(&self, code: i32) -> &str {
         self.exits(code);
         let line = self.stderr.strip_suffix('\n').unwrap_or(&self.stderr);
-        let line = line.strip_prefix("caisson: ").unwrap_or_else(|| panic!("{}: {line:?}", self.command));
-        assert!(!line.contains('\n'), "{}: more than one line: {line}", self.command);
+        let line = line
+            .strip_prefix("caisson: ")
+            .unwrap_or_else(|| panic!("{}: {line:?}", self.command));
+        assert!(
+            !line.contains('\n'),
+            "{}: more than one line: {line}",
+            self.command
+        );
         line
     }
 }

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use tempfile::TempDir;
 
+use crate::leftovers::Leftovers;
 use crate::{Bundle, Output, Settings};
 
 /// Where one test plays.
@@ -22,6 +23,7 @@ pub struct Scene {
     folder: TempDir,
     count: Cell<u32>,
     begun: Instant,
+    before: Leftovers,
 }
 
 impl Scene {
@@ -29,17 +31,30 @@ impl Scene {
     #[must_use]
     pub fn new(name: &str, settings: Settings) -> Self {
         let name: String = name.replace("::", "-").chars().take(40).collect();
-        let folder = tempfile::Builder::new().prefix(&format!("caisson-{name}-")).tempdir().unwrap();
+        let folder = tempfile::Builder::new()
+            .prefix(&format!("caisson-{name}-"))
+            .tempdir()
+            .unwrap();
         // A container's user must be able to walk down to its files.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let scene = Self {
+        let mut scene = Self {
             settings,
             folder,
             count: Cell::new(0),
             begun: Instant::now(),
+            before: Leftovers::default(),
         };
         scene.configure("");
+        scene.before = Leftovers::listed(&scene.tag());
         scene
+    }
+
+    /// A word in the name of each of this test's containers and of no other's.
+    #[must_use]
+    pub fn tag(&self) -> String {
+        let name = self.folder.path().to_string_lossy().into_owned();
+        let random = name.rsplit('-').next().unwrap_or_default();
+        format!("caisson-test-{random}")
     }
 
     /// A path in the test's own folder.
@@ -63,12 +78,22 @@ impl Scene {
 
     /// Writes a line that is shown if the test fails, with the time in ms.
     pub fn note(&self, line: &str) {
-        writeln!(std::io::stderr(), "{:6} {line}", self.begun.elapsed().as_millis()).ok();
+        writeln!(
+            std::io::stderr(),
+            "{:6} {line}",
+            self.begun.elapsed().as_millis()
+        )
+        .ok();
     }
 
     /// Writes the configuration, with further lines.
     pub fn configure(&self, lines: &str) {
-        let Settings { machine, kernel, qemu, .. } = &self.settings;
+        let Settings {
+            machine,
+            kernel,
+            qemu,
+            ..
+        } = &self.settings;
         let mut text = format!("machine = \"{}\"\nkernel = \"{kernel}\"\n", machine.name());
         if let Some(qemu) = qemu.as_ref().filter(|_| !lines.contains("qemu =")) {
             text.push_str(&format!("qemu = \"{}\"\n", qemu.display()));
@@ -101,7 +126,10 @@ impl Scene {
         command.stdout(File::create(&stdout).unwrap());
         command.stderr(File::create(&stderr).unwrap());
         let status = command.status().unwrap();
-        self.note(&format!("{:?} ended: {status}", command.get_args().skip(2).collect::<Vec<_>>()));
+        self.note(&format!(
+            "{:?} ended: {status}",
+            command.get_args().skip(2).collect::<Vec<_>>()
+        ));
         let text = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
         Output {
             code: Output::code_of(status),
@@ -118,9 +146,10 @@ impl Scene {
         let number = self.number();
         let path = self.path(&format!("bundle-{number}"));
         fs::create_dir(&path).unwrap();
-        self.caisson(["spec", "--bundle", path.to_str().unwrap()]).ok();
+        self.caisson(["spec", "--bundle", path.to_str().unwrap()])
+            .ok();
         let bundle = Bundle {
-            id: format!("caisson-test-{number}"),
+            id: format!("{}-{number}", self.tag()),
             path,
             rootfs: self.rootfs(),
         };
@@ -157,17 +186,29 @@ impl Scene {
         let bin = rootfs.join("bin");
         fs::copy(&self.settings.busybox, bin.join("busybox")).unwrap();
         fs::copy(std::env::current_exe().unwrap(), bin.join("probe")).unwrap();
-        let list = Command::new(&self.settings.busybox).arg("--list").output().unwrap();
-        for applet in String::from_utf8(list.stdout).unwrap().lines().filter(|name| *name != "busybox") {
+        let list = Command::new(&self.settings.busybox)
+            .arg("--list")
+            .output()
+            .unwrap();
+        for applet in String::from_utf8(list.stdout)
+            .unwrap()
+            .lines()
+            .filter(|name| *name != "busybox")
+        {
             symlink("busybox", bin.join(applet)).unwrap();
         }
         rootfs
     }
 
     /// # Panics
-    /// When the state folder still knows a container.
-    pub fn assert_state_folder_is_empty(&self) {
-        let entries = fs::read_dir(self.state_folder()).into_iter().flatten().flatten();
+    /// When anything on the host is still there that was not at the beginning.
+    #[track_caller]
+    pub fn assert_nothing_is_left(&self) {
+        self.before.assert_nothing_new(&self.tag());
+        let entries = fs::read_dir(self.state_folder())
+            .into_iter()
+            .flatten()
+            .flatten();
         let left: Vec<_> = entries.map(|entry| entry.file_name()).collect();
         assert!(left.is_empty(), "the state folder still holds {left:?}");
     }

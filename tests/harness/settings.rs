@@ -82,13 +82,17 @@ impl Settings {
         let suffix = if self.kernel == "stock" { "-stock" } else { "" };
         let needed = [
             (self.caisson(), "make programs"),
-            (self.dist.join("libexec/caisson/caisson-fs"), "make programs"),
+            (
+                self.dist.join("libexec/caisson/caisson-fs"),
+                "make programs",
+            ),
             (
                 self.dist.join(format!("share/caisson/vmlinux{suffix}")),
                 "make kernel, or make stock-kernel for the distribution's",
             ),
             (
-                self.dist.join(format!("share/caisson/initramfs{suffix}.cpio")),
+                self.dist
+                    .join(format!("share/caisson/initramfs{suffix}.cpio")),
                 "make programs, or make stock-kernel for the distribution's",
             ),
             (self.busybox.clone(), "apt-get install busybox-static"),

@@ -57,13 +57,19 @@ impl Story {
     /// Name as it is printed and filtered by.
     #[must_use]
     pub fn name(&self) -> &'static str {
-        self.path.split_once("::").map_or(self.path, |(_, name)| name)
+        self.path
+            .split_once("::")
+            .map_or(self.path, |(_, name)| name)
     }
 
     /// When it has failed, however far it got.
     #[must_use]
     pub const fn limit_of(&self, soak: bool) -> Duration {
-        Duration::from_secs(if soak { self.limit_s * 10 } else { self.limit_s })
+        Duration::from_secs(if soak {
+            self.limit_s * 10
+        } else {
+            self.limit_s
+        })
     }
 }
 

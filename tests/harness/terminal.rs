@@ -58,7 +58,12 @@ impl ConsoleSocket {
         });
         let master = descriptor.expect("the console socket got no descriptor");
         let name = String::from_utf8_lossy(&name[..received.bytes]).into_owned();
-        (Terminal { master: master.into() }, name)
+        (
+            Terminal {
+                master: master.into(),
+            },
+            name,
+        )
     }
 }
 
@@ -71,12 +76,20 @@ impl Terminal {
         let slave = |slave: &OwnedFd| slave.try_clone().unwrap();
         // busybox makes the session, for want of a safe way to do it here.
         let mut session = Command::new(&scene.settings.busybox);
-        session.args(["setsid", "-c"]).arg(command.get_program()).args(command.get_args());
+        session
+            .args(["setsid", "-c"])
+            .arg(command.get_program())
+            .args(command.get_args());
         for (name, value) in command.get_envs() {
             session.env(name, value.unwrap_or_default());
         }
-        session.stdin(slave(&pair.slave)).stdout(slave(&pair.slave)).stderr(pair.slave);
-        let terminal = Self { master: pair.master.into() };
+        session
+            .stdin(slave(&pair.slave))
+            .stdout(slave(&pair.slave))
+            .stderr(pair.slave);
+        let terminal = Self {
+            master: pair.master.into(),
+        };
         terminal.resize(size.0, size.1);
         (terminal, session.spawn().unwrap())
     }
@@ -88,7 +101,9 @@ impl Terminal {
 
     /// Reads until `wanted` appears, and returns all that was read.
     pub fn expect(&mut self, wanted: &str) -> String {
-        wait::for_text(&mut self.master, wanted)
+        let text = wait::for_text(&mut self.master, wanted);
+        writeln!(std::io::stderr(), "       the terminal showed {text:?}").ok();
+        text
     }
 
     /// Sets its size as a terminal emulator does.

@@ -19,7 +19,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 /// When there is no such process.
 pub fn pidfd(pid: i32) -> std::io::Result<OwnedFd> {
     let pid = rustix::process::Pid::from_raw(pid).ok_or(std::io::ErrorKind::InvalidInput)?;
-    Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?)
+    Ok(rustix::process::pidfd_open(
+        pid,
+        rustix::process::PidfdFlags::empty(),
+    )?)
 }
 
 /// Whether the descriptor became readable, or ended, in time.

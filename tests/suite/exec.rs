@@ -20,14 +20,31 @@ stories![
 fn exec_runs_with_the_containers_environment_and_what_flags_add(scene: &Scene) {
     let bundle = scene.bundle(&["sleep", "1000"]);
     bundle.edit(|config| {
-        config["process"]["env"].as_array_mut().unwrap().push("COLOUR=red".into());
+        config["process"]["env"]
+            .as_array_mut()
+            .unwrap()
+            .push("COLOUR=red".into());
     });
     let container = scene.started(&bundle);
     let script = "echo $COLOUR $SHAPE $(pwd) $(id -u):$(id -g) $(id -G)";
     assert_eq!(container.exec(&["sh", "-c", script]).ok(), "red / 0:0 0\n");
-    let flags = ["exec", "-e", "SHAPE=round", "--env=COLOUR=blue", "--cwd", "/tmp", "-u", "12:34", "-g", "56"];
+    let flags = [
+        "exec",
+        "-e",
+        "SHAPE=round",
+        "--env=COLOUR=blue",
+        "--cwd",
+        "/tmp",
+        "-u",
+        "12:34",
+        "-g",
+        "56",
+    ];
     let arguments = [&flags[..], &[&container.id, "sh", "-c", script]].concat();
-    assert_eq!(scene.caisson(arguments).ok(), "blue round /tmp 12:34 34 56\n");
+    assert_eq!(
+        scene.caisson(arguments).ok(),
+        "blue round /tmp 12:34 34 56\n"
+    );
     // After the container's name no flag is read.
     assert_eq!(container.exec(&["echo", "-e", "--cwd"]).ok(), "--cwd\n");
     container.remove();
@@ -46,7 +63,12 @@ fn exec_takes_a_process_from_a_file(scene: &Scene) {
     assert_eq!(output.stdout, "b\n7\n77\n");
     fs::write(&path, "{").unwrap();
     let output = scene.caisson(["exec", "-p", path.to_str().unwrap(), &container.id]);
-    assert!(output.error_line(255).starts_with(&format!("parse {}: ", path.display())), "{output:?}");
+    assert!(
+        output
+            .error_line(255)
+            .starts_with(&format!("parse {}: ", path.display())),
+        "{output:?}"
+    );
     container.remove();
 }
 
@@ -55,8 +77,24 @@ fn exec_leaves_a_detached_process_with_a_pid_that_ends_as_it_does(scene: &Scene)
     let pid_file = scene.path("exec.pid");
     let (mut reader, writer) = std::io::pipe().unwrap();
     let text = pid_file.to_str().unwrap();
-    let mut command = scene.command(["exec", "-d", "--pid-file", text, &container.id, "sh", "-c", "echo hello; exit 6"]);
-    assert!(command.stdout(writer).stderr(Stdio::null()).status().unwrap().success());
+    let mut command = scene.command([
+        "exec",
+        "-d",
+        "--pid-file",
+        text,
+        &container.id,
+        "sh",
+        "-c",
+        "echo hello; exit 6",
+    ]);
+    assert!(
+        command
+            .stdout(writer)
+            .stderr(Stdio::null())
+            .status()
+            .unwrap()
+            .success()
+    );
     drop(command);
     let pid = fs::read_to_string(&pid_file).unwrap().parse().unwrap();
     assert_eq!(wait::exit_code_of(pid), 6);
@@ -65,7 +103,10 @@ fn exec_leaves_a_detached_process_with_a_pid_that_ends_as_it_does(scene: &Scene)
     std::io::Read::read_to_string(&mut reader, &mut said).unwrap();
     assert_eq!(said, "hello\n");
     let failed = scene.caisson(["exec", "-d", &container.id, "/nothing"]);
-    assert!(failed.error_line(255).contains("no such file or directory"), "{failed:?}");
+    assert!(
+        failed.error_line(255).contains("no such file or directory"),
+        "{failed:?}"
+    );
     container.remove();
 }
 
@@ -96,14 +137,25 @@ fn exec_works_in_a_created_container(scene: &Scene) {
 fn the_error_of_an_exec_is_the_guests_and_its_code_255(scene: &Scene) {
     let container = scene.started(&scene.bundle(&["sleep", "1000"]));
     let id = container.id.as_str();
-    scene.caisson(["exec", "--cwd", "/no/where", id, "pwd"])
-        .fails(255, "chdir to cwd (\"/no/where\") set in config.json failed: no such file or directory");
+    scene
+        .caisson(["exec", "--cwd", "/no/where", id, "pwd"])
+        .fails(
+            255,
+            "chdir to cwd (\"/no/where\") set in config.json failed: no such file or directory",
+        );
     let wrong = scene.caisson(["exec", "--cwd", "relative", id, "true"]);
     assert!(wrong.error_line(255).contains("cwd"), "{wrong:?}");
-    scene.caisson(["exec", "--user", "nobody", id, "true"])
+    scene
+        .caisson(["exec", "--user", "nobody", id, "true"])
         .fails(255, "--user \"nobody\": give numbers, uid or uid:gid");
-    scene.caisson(["exec", id]).fails(255, "process args cannot be empty");
-    scene.caisson(["exec", "--preserve-fds", "1", id, "true"])
-        .fails(255, "--preserve-fds: descriptors can't cross into a virtual machine");
+    scene
+        .caisson(["exec", id])
+        .fails(255, "process args cannot be empty");
+    scene
+        .caisson(["exec", "--preserve-fds", "1", id, "true"])
+        .fails(
+            255,
+            "--preserve-fds: descriptors can't cross into a virtual machine",
+        );
     container.remove();
 }

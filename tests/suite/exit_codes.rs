@@ -15,7 +15,10 @@ fn run_ends_with_the_programs_exit_code(scene: &Scene) {
     for code in [0, 1, 7] {
         let output = scene.run(&scene.shell(&format!("exit {code}")));
         output.exits(code);
-        assert_eq!((output.stdout, output.stderr), (String::new(), String::new()));
+        assert_eq!(
+            (output.stdout, output.stderr),
+            (String::new(), String::new())
+        );
     }
 }
 
@@ -35,7 +38,8 @@ fn a_program_killed_by_a_signal_is_128_plus_it(scene: &Scene) {
 
 fn create_start_wait_ends_with_the_programs_exit_code(scene: &Scene) {
     for code in [0, 7] {
-        let container = scene.started(&scene.shell(&format!("echo out; echo err >&2; exit {code}")));
+        let container =
+            scene.started(&scene.shell(&format!("echo out; echo err >&2; exit {code}")));
         assert_eq!(container.wait(), code);
         assert_eq!(container.stdout(), "out\n");
         assert_eq!(container.stderr(), "err\n");
@@ -47,7 +51,9 @@ fn create_start_wait_ends_with_the_programs_exit_code(scene: &Scene) {
 fn exec_ends_with_the_programs_exit_code(scene: &Scene) {
     let container = scene.started(&scene.bundle(&["sleep", "1000"]));
     for code in [0, 1, 7, 126, 127, 255] {
-        container.exec(&["sh", "-c", &format!("exit {code}")]).exits(code);
+        container
+            .exec(&["sh", "-c", &format!("exit {code}")])
+            .exits(code);
     }
     container.exec(&["sh", "-c", "kill -TERM $$"]).exits(143);
     container.exec(&["sh", "-c", "kill -KILL $$"]).exits(137);
@@ -59,7 +65,10 @@ fn a_program_that_cannot_be_executed_is_named(scene: &Scene) {
     std::fs::write(rootfs.join("plain"), "#!/bin/sh\n").unwrap();
     let cases = [
         ("nothing", "executable file not found in $PATH"),
-        ("/bin/nothing", "stat /bin/nothing: no such file or directory"),
+        (
+            "/bin/nothing",
+            "stat /bin/nothing: no such file or directory",
+        ),
         ("/plain", "permission denied"),
         ("/etc", "is a directory"),
     ];

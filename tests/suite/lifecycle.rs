@@ -40,26 +40,43 @@ fn a_container_walks_through_its_states(scene: &Scene) {
     assert_eq!(stopped["pid"], 0);
     assert_eq!(container.stdout(), "hello\n");
     container.delete();
-    container.verb("state", &[]).fails(1, &format!("container does not exist: {}", bundle.id));
+    container
+        .verb("state", &[])
+        .fails(1, &format!("container does not exist: {}", bundle.id));
 }
 
 fn illegal_moves_are_refused_in_the_words_of_runc(scene: &Scene) {
     let container = scene.started(&scene.bundle(&["sleep", "1000"]));
     let id = &container.id;
-    container.verb("start", &[]).fails(1, "cannot start an already running container");
-    container.verb("delete", &[]).fails(1, &format!("cannot delete container {id} that is not stopped: running"));
+    container
+        .verb("start", &[])
+        .fails(1, "cannot start an already running container");
+    container.verb("delete", &[]).fails(
+        1,
+        &format!("cannot delete container {id} that is not stopped: running"),
+    );
     container.assert_status("running");
     container.verb("kill", &["KILL"]).ok();
     assert_eq!(container.wait(), 137);
-    container.verb("start", &[]).fails(1, "cannot start a container that has stopped");
-    container.verb("kill", &[]).fails(1, "container not running");
-    container.exec(&["true"]).fails(255, "container not running");
+    container
+        .verb("start", &[])
+        .fails(1, "cannot start a container that has stopped");
+    container
+        .verb("kill", &[])
+        .fails(1, "container not running");
+    container
+        .exec(&["true"])
+        .fails(255, "container not running");
     container.verb("ps", &[]).fails(1, "container not running");
     container.delete();
     for verb in ["start", "state", "kill", "delete", "ps"] {
-        scene.caisson([verb, id]).fails(1, &format!("container does not exist: {id}"));
+        scene
+            .caisson([verb, id])
+            .fails(1, &format!("container does not exist: {id}"));
     }
-    scene.caisson(["exec", id, "true"]).fails(255, &format!("container does not exist: {id}"));
+    scene
+        .caisson(["exec", id, "true"])
+        .fails(255, &format!("container does not exist: {id}"));
     scene.caisson(["delete", "--force", id]).ok();
 }
 
@@ -78,13 +95,23 @@ fn delete_with_force_ends_a_running_container(scene: &Scene) {
 fn the_pid_file_is_the_last_act_of_create(scene: &Scene) {
     let bundle = scene.bundle(&["sleep", "1000"]);
     let pid_file = scene.path("pid");
-    let arguments = ["create", "--bundle", bundle.path.to_str().unwrap(), "--pid-file", pid_file.to_str().unwrap(), &bundle.id];
+    let arguments = [
+        "create",
+        "--bundle",
+        bundle.path.to_str().unwrap(),
+        "--pid-file",
+        pid_file.to_str().unwrap(),
+        &bundle.id,
+    ];
     let mut create = scene.command(arguments).spawn().unwrap();
     wait::for_file(&pid_file);
     // Complete as soon as it is there, and the container is ready to be started.
     let pid: i32 = fs::read_to_string(&pid_file).unwrap().parse().unwrap();
     let state: Value = serde_json::from_str(&scene.caisson(["state", &bundle.id]).ok()).unwrap();
-    assert_eq!((state["pid"].as_i64(), state["status"].as_str()), (Some(pid.into()), Some("created")));
+    assert_eq!(
+        (state["pid"].as_i64(), state["status"].as_str()),
+        (Some(pid.into()), Some("created"))
+    );
     assert!(create.wait().unwrap().success());
     scene.caisson(["delete", "--force", &bundle.id]).ok();
     assert_eq!(wait::exit_code_of(pid), 137);
@@ -93,7 +120,15 @@ fn the_pid_file_is_the_last_act_of_create(scene: &Scene) {
 fn run_detached_leaves_a_container_behind(scene: &Scene) {
     let bundle = scene.shell("echo hello; exit 5");
     let pid_file = bundle.path.join("pid");
-    let arguments = ["run", "--detach", "--bundle", bundle.path.to_str().unwrap(), "--pid-file", pid_file.to_str().unwrap(), &bundle.id];
+    let arguments = [
+        "run",
+        "--detach",
+        "--bundle",
+        bundle.path.to_str().unwrap(),
+        "--pid-file",
+        pid_file.to_str().unwrap(),
+        &bundle.id,
+    ];
     scene.caisson(arguments).exits(0);
     let pid = fs::read_to_string(&pid_file).unwrap().parse().unwrap();
     assert_eq!(wait::exit_code_of(pid), 5);
@@ -103,10 +138,19 @@ fn run_detached_leaves_a_container_behind(scene: &Scene) {
 fn a_container_that_failed_to_be_created_does_not_exist(scene: &Scene) {
     let bundle = scene.bundle(&["true"]);
     bundle.edit(|config| config["process"]["cwd"] = "/etc/passwd/x".into());
-    fs::write(scene.rootfs().join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").unwrap();
+    fs::write(
+        scene.rootfs().join("etc/passwd"),
+        "root:x:0:0::/root:/bin/sh\n",
+    )
+    .unwrap();
     let output = scene.run(&bundle);
-    assert!(output.error_line(1).contains("not a directory"), "{output:?}");
-    scene.caisson(["state", &bundle.id]).fails(1, &format!("container does not exist: {}", bundle.id));
+    assert!(
+        output.error_line(1).contains("not a directory"),
+        "{output:?}"
+    );
+    scene
+        .caisson(["state", &bundle.id])
+        .fails(1, &format!("container does not exist: {}", bundle.id));
 }
 
 fn list_shows_every_container_of_its_state_folder(scene: &Scene) {
@@ -115,15 +159,32 @@ fn list_shows_every_container_of_its_state_folder(scene: &Scene) {
     let stopped = scene.started(&scene.bundle(&["true"]));
     assert_eq!(stopped.wait(), 0);
     let list: Value = serde_json::from_str(&scene.caisson(["list", "-f", "json"]).ok()).unwrap();
-    let found: Vec<_> = list.as_array().unwrap().iter().map(|state| (&state["id"], &state["status"])).collect();
+    let found: Vec<_> = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|state| (&state["id"], &state["status"]))
+        .collect();
     let wanted = [(&running.id, "running"), (&stopped.id, "stopped")];
-    let wanted: Vec<(Value, Value)> = wanted.iter().map(|(id, status)| (id.as_str().into(), (*status).into())).collect();
-    assert_eq!(found, wanted.iter().map(|(id, status)| (id, status)).collect::<Vec<_>>());
+    let wanted: Vec<(Value, Value)> = wanted
+        .iter()
+        .map(|(id, status)| (id.as_str().into(), (*status).into()))
+        .collect();
+    assert_eq!(
+        found,
+        wanted
+            .iter()
+            .map(|(id, status)| (id, status))
+            .collect::<Vec<_>>()
+    );
     let table = scene.caisson(["list"]).ok();
     let head: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
     assert_eq!(head, ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]);
     assert_eq!(table.lines().count(), 3);
-    assert_eq!(scene.caisson(["list", "-q"]).ok(), format!("{}\n{}\n", running.id, stopped.id));
+    assert_eq!(
+        scene.caisson(["list", "-q"]).ok(),
+        format!("{}\n{}\n", running.id, stopped.id)
+    );
     stopped.delete();
     running.remove();
 }

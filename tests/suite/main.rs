@@ -10,12 +10,19 @@
     reason = "a test that can't go on has failed"
 )]
 
+mod bad_input;
+mod command_line;
+mod confinement;
 mod exec;
 mod exit_codes;
+mod files;
 mod lifecycle;
+mod limits;
+mod many;
 mod probe;
 mod signals;
 mod streams;
+mod sudden_death;
 mod terminal;
 
 use std::process::{Command, ExitCode};
@@ -30,6 +37,13 @@ const SUBJECTS: &[&[Story]] = &[
     exec::STORIES,
     streams::STORIES,
     terminal::STORIES,
+    limits::STORIES,
+    sudden_death::STORIES,
+    files::STORIES,
+    bad_input::STORIES,
+    command_line::STORIES,
+    many::STORIES,
+    confinement::STORIES,
 ];
 
 fn main() -> ExitCode {
@@ -56,14 +70,20 @@ fn stories() -> impl Iterator<Item = &'static Story> {
 }
 
 fn play(name: &str, settings: &Settings) -> ExitCode {
-    let story = stories().find(|story| story.name() == name).expect("a test of this name");
+    let story = stories()
+        .find(|story| story.name() == name)
+        .expect("a test of this name");
     isolation::play_here(story, settings);
     ExitCode::SUCCESS
 }
 
 /// A test host has one CPU, so one test at a time there.
 fn run_all(mut arguments: Arguments, settings: &Settings) -> Conclusion {
-    let threads = if settings.machine == Machine::Kvm { 1 } else { 2 };
+    let threads = if settings.machine == Machine::Kvm {
+        1
+    } else {
+        2
+    };
     arguments.test_threads.get_or_insert(threads);
     let smoke = std::env::var_os("CAISSON_SMOKE").is_some();
     let trials = stories()

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 use rustix::fs::{XattrFlags, getxattr, listxattr, removexattr, setxattr};
 use rustix::time::{ClockId, clock_gettime};
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
@@ -23,6 +24,8 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
         ["processes", wanted] => processes(wanted.parse().unwrap()),
         ["xattrs", path] => xattrs(Path::new(path)),
         ["mapping", path, text] => mapping(Path::new(path), text),
+        ["hold-locks", path, sign] => hold_locks(Path::new(path), Path::new(sign)),
+        ["try-locks", path] => try_locks(Path::new(path)),
         ["small-files", folder, count] => small_files(Path::new(folder), count.parse().unwrap()),
         _ => panic!("probe: unknown order {words:?}"),
     };
@@ -36,7 +39,10 @@ fn memory(mib: usize) -> String {
     for _ in 0..mib {
         held.push(vec![1_u8; 1 << 20]);
     }
-    let sum: usize = held.iter().map(|part| part.iter().map(|byte| usize::from(*byte)).sum::<usize>()).sum();
+    let sum: usize = held
+        .iter()
+        .map(|part| part.iter().map(|byte| usize::from(*byte)).sum::<usize>())
+        .sum();
     format!("held {} MiB", sum >> 20)
 }
 
@@ -50,7 +56,11 @@ fn burn(span: Duration) -> String {
             work = std::hint::black_box(work.wrapping_mul(3));
         }
     }
-    format!("{} {}", (cpu() - cpu_start).as_millis(), start.elapsed().as_millis())
+    format!(
+        "{} {}",
+        (cpu() - cpu_start).as_millis(),
+        start.elapsed().as_millis()
+    )
 }
 
 /// Starts children until it may not, and tells how many there were.
@@ -84,7 +94,10 @@ fn xattrs(path: &Path) -> String {
     assert_eq!(missing, Err(rustix::io::Errno::NODATA));
     let mut names = [0; 256];
     let length = listxattr(path, &mut names).unwrap();
-    String::from_utf8_lossy(&names[..length]).replace('\0', " ").trim().to_owned()
+    String::from_utf8_lossy(&names[..length])
+        .replace('\0', " ")
+        .trim()
+        .to_owned()
 }
 
 /// Writes through a shared mapping, and reads by read(2) what was mapped.
@@ -94,7 +107,9 @@ fn mapping(path: &Path, text: &str) -> String {
     let region = MmapRegion::<()>::from_file(FileOffset::new(open(), 0), length).unwrap();
     let slice = region.as_volatile_slice();
     slice.write_slice(text.as_bytes(), 0).unwrap();
-    slice.write_slice(text.as_bytes(), length - text.len()).unwrap();
+    slice
+        .write_slice(text.as_bytes(), length - text.len())
+        .unwrap();
     drop(region);
     open().sync_all().unwrap();
     let mut content = Vec::new();
@@ -104,9 +119,55 @@ fn mapping(path: &Path, text: &str) -> String {
     format!("mapped {length}")
 }
 
+fn open_to_lock(path: &Path) -> File {
+    File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .unwrap()
+}
+
+/// The whole file, for one process.
+fn exclusive() -> nix::libc::flock {
+    let [kind, whence] =
+        [nix::libc::F_WRLCK, nix::libc::SEEK_SET].map(|word| word.try_into().unwrap());
+    nix::libc::flock {
+        l_type: kind,
+        l_whence: whence,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    }
+}
+
+/// Takes both kinds of lock, shows by the file `sign` that it has them, and
+/// keeps them until it is killed.
+fn hold_locks(path: &Path, sign: &Path) -> String {
+    let record = open_to_lock(path);
+    fcntl(&record, FcntlArg::F_SETLK(&exclusive())).unwrap();
+    let _whole = Flock::lock(open_to_lock(path), FlockArg::LockExclusive).unwrap();
+    fs::write(sign, "").unwrap();
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Tries to take what `hold_locks` holds.
+fn try_locks(path: &Path) -> String {
+    let record = fcntl(&open_to_lock(path), FcntlArg::F_SETLK(&exclusive())).is_ok();
+    let whole = Flock::lock(open_to_lock(path), FlockArg::LockExclusiveNonblock).is_ok();
+    format!("record {record}, whole {whole}")
+}
+
 /// Makes so many files in folders of a hundred, reads each, removes a half.
 fn small_files(folder: &Path, count: usize) -> String {
-    let path = |number: usize| folder.join((number / 100).to_string()).join(number.to_string());
+    let path = |number: usize| {
+        folder
+            .join((number / 100).to_string())
+            .join(number.to_string())
+    };
     for number in 0..count {
         if number.is_multiple_of(100) {
             fs::create_dir(path(number).parent().unwrap()).unwrap();
@@ -114,7 +175,10 @@ fn small_files(folder: &Path, count: usize) -> String {
         fs::write(path(number), format!("file {number}")).unwrap();
     }
     for number in 0..count {
-        assert_eq!(fs::read_to_string(path(number)).unwrap(), format!("file {number}"));
+        assert_eq!(
+            fs::read_to_string(path(number)).unwrap(),
+            format!("file {number}")
+        );
     }
     for number in (0..count).step_by(2) {
         fs::remove_file(path(number)).unwrap();

@@ -27,7 +27,11 @@ fn trapping(scene: &Scene) -> Bundle {
 /// A started container that runs it, and its standard output.
 fn ready<'a>(scene: &'a Scene, bundle: &Bundle) -> (Container<'a>, std::io::PipeReader) {
     let (mut reader, writer) = std::io::pipe().unwrap();
-    let streams = [Stdio::null(), writer.into(), File::create("/dev/null").unwrap().into()];
+    let streams = [
+        Stdio::null(),
+        writer.into(),
+        File::create("/dev/null").unwrap().into(),
+    ];
     let container = scene.create_with_streams(bundle, streams);
     container.start();
     let said = wait::for_text(&mut reader, "ready\n");
@@ -36,9 +40,16 @@ fn ready<'a>(scene: &'a Scene, bundle: &Bundle) -> (Container<'a>, std::io::Pipe
 }
 
 fn kill_sends_a_signal_by_name_or_number(scene: &Scene) {
-    for (given, name) in [(None, "TERM"), (Some("INT"), "INT"), (Some("SIGHUP"), "HUP"), (Some("10"), "USR1")] {
+    for (given, name) in [
+        (None, "TERM"),
+        (Some("INT"), "INT"),
+        (Some("SIGHUP"), "HUP"),
+        (Some("10"), "USR1"),
+    ] {
         let (container, mut output) = ready(scene, &trapping(scene));
-        container.verb("kill", &given.map_or_else(Vec::new, |signal| vec![signal])).ok();
+        container
+            .verb("kill", &given.map_or_else(Vec::new, |signal| vec![signal]))
+            .ok();
         assert_eq!(wait::for_text(&mut output, "\n"), format!("got {name}\n"));
         assert_eq!(container.wait(), 3);
         container.delete();
@@ -48,9 +59,13 @@ fn kill_sends_a_signal_by_name_or_number(scene: &Scene) {
 fn kill_all_of_a_stopped_container_is_a_success(scene: &Scene) {
     let container = scene.started(&scene.bundle(&["true"]));
     assert_eq!(container.wait(), 0);
-    container.verb("kill", &["KILL"]).fails(1, "container not running");
+    container
+        .verb("kill", &["KILL"])
+        .fails(1, "container not running");
     scene.caisson(["kill", "--all", &container.id, "KILL"]).ok();
-    container.verb("kill", &["NONE"]).fails(1, "unknown signal \"NONE\"");
+    container
+        .verb("kill", &["NONE"])
+        .fails(1, "unknown signal \"NONE\"");
     container.delete();
 }
 
@@ -78,12 +93,28 @@ fn kill_and_pid_signals_reach_execd_processes(scene: &Scene) {
     let detached = |name: &str| {
         let pid_file = scene.path(name);
         let text = pid_file.to_str().unwrap();
-        let script = format!("trap 'exit 9' TERM; : >/tmp/{name}; while :; do sleep 1000 & wait; done");
-        scene.caisson(["exec", "--detach", "--pid-file", text, &container.id, "sh", "-c", &script]).ok();
+        let script =
+            format!("trap 'exit 9' TERM; : >/tmp/{name}; while :; do sleep 1000 & wait; done");
+        scene
+            .caisson([
+                "exec",
+                "--detach",
+                "--pid-file",
+                text,
+                &container.id,
+                "sh",
+                "-c",
+                &script,
+            ])
+            .ok();
         wait::for_file(&scene.rootfs().join("tmp").join(name));
-        std::fs::read_to_string(&pid_file).unwrap().parse::<i32>().unwrap()
+        std::fs::read_to_string(&pid_file)
+            .unwrap()
+            .parse::<i32>()
+            .unwrap()
     };
-    let send = |pid: i32, signal| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
+    let send =
+        |pid: i32, signal| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
 
     let trapped = detached("exec-1.pid");
     send(trapped, Signal::SIGTERM);
@@ -93,7 +124,7 @@ fn kill_and_pid_signals_reach_execd_processes(scene: &Scene) {
     let killed = detached("exec-2.pid");
     send(killed, Signal::SIGKILL);
     assert_eq!(wait::exit_code_of(killed), 137);
-    let gone = "while pgrep -f '[t]mp/exec-2' >/dev/null; do sleep 0.1; done";
+    let gone = "while grep -q '[t]mp/exec-2' /proc/[0-9]*/cmdline 2>/dev/null; do sleep 0.1; done";
     container.exec(&["timeout", "10", "sh", "-c", gone]).ok();
 
     // The container's end takes them along.
@@ -108,11 +139,16 @@ fn the_foreground_run_passes_signals_on(scene: &Scene) {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let bundle = trapping(scene);
         let (mut reader, writer) = std::io::pipe().unwrap();
-        let mut command = scene.command(["run", "--bundle", bundle.path.to_str().unwrap(), &bundle.id]);
+        let mut command =
+            scene.command(["run", "--bundle", bundle.path.to_str().unwrap(), &bundle.id]);
         let mut run = command.stdout(writer).spawn().unwrap();
         drop(command);
         let _ready = wait::for_text(&mut reader, "ready\n");
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(run.id().try_into().unwrap()), signal).unwrap();
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(run.id().try_into().unwrap()),
+            signal,
+        )
+        .unwrap();
         assert_eq!(run.wait().unwrap().code(), Some(3));
     }
 }

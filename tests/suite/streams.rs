@@ -26,14 +26,19 @@ fn numbers(mib: usize) -> Vec<u8> {
     let mut state = 1_u64;
     let words = (mib << 20) / 8;
     let next = |_| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         state.to_le_bytes()
     };
     (0..words).flat_map(next).collect()
 }
 
 fn sum(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn feed(mut stdin: ChildStdin, bytes: Vec<u8>) -> thread::JoinHandle<()> {
@@ -56,7 +61,11 @@ fn everything_fed_to_stdin_arrives(scene: &Scene) {
     let wanted = format!("{}  -\n", sum(&bytes));
     let bundle = scene.bundle(&["sha256sum"]);
     let mut command = scene.command(["run", "--bundle", bundle.path.to_str().unwrap(), &bundle.id]);
-    let mut run = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut run = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let feeder = feed(run.stdin.take().unwrap(), bytes);
     let output = run.wait_with_output().unwrap();
     feeder.join().unwrap();
@@ -67,7 +76,11 @@ fn both_directions_at_once_lose_nothing(scene: &Scene) {
     let bytes = numbers(scene.settings.count(FULL_MIB));
     let container = scene.started(&scene.bundle(&["sleep", "1000"]));
     let mut command = scene.command(["exec", &container.id, "cat"]);
-    let mut exec = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut exec = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let feeder = feed(exec.stdin.take().unwrap(), bytes.clone());
     let output = exec.wait_with_output().unwrap();
     feeder.join().unwrap();
@@ -80,7 +93,11 @@ fn both_directions_at_once_lose_nothing(scene: &Scene) {
 fn stdin_can_be_closed_while_output_goes_on(scene: &Scene) {
     let bundle = scene.shell("wc -c; sleep 0.3; echo still here");
     let mut command = scene.command(["run", "--bundle", bundle.path.to_str().unwrap(), &bundle.id]);
-    let mut run = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut run = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut output = run.stdout.take().unwrap();
     run.stdin.take().unwrap().write_all(b"12345").unwrap();
     assert_eq!(wait::for_text(&mut output, "\n").trim(), "5");
@@ -91,8 +108,15 @@ fn stdin_can_be_closed_while_output_goes_on(scene: &Scene) {
 fn stdout_and_stderr_stay_apart(scene: &Scene) {
     let script = "i=0; while [ $i -lt 200 ]; do echo out $i; echo err $i >&2; i=$((i+1)); done";
     let output = scene.run(&scene.shell(script));
-    let lines = |word: &str| (0..200).map(|number| format!("{word} {number}\n")).collect::<String>();
-    assert_eq!((output.code, output.stdout, output.stderr), (0, lines("out"), lines("err")));
+    let lines = |word: &str| {
+        (0..200)
+            .map(|number| format!("{word} {number}\n"))
+            .collect::<String>()
+    };
+    assert_eq!(
+        (output.code, output.stdout, output.stderr),
+        (0, lines("out"), lines("err"))
+    );
 }
 
 fn the_last_line_before_the_exit_is_never_lost(scene: &Scene) {
@@ -101,7 +125,10 @@ fn the_last_line_before_the_exit_is_never_lost(scene: &Scene) {
         let line = format!("last line {number}");
         let code = number % 200;
         let output = container.exec(&["sh", "-c", &format!("echo {line}; exit {code}")]);
-        assert_eq!((output.code, output.stdout), (code.try_into().unwrap(), format!("{line}\n")));
+        assert_eq!(
+            (output.code, output.stdout),
+            (code.try_into().unwrap(), format!("{line}\n"))
+        );
     }
     container.remove();
 }
@@ -109,8 +136,15 @@ fn the_last_line_before_the_exit_is_never_lost(scene: &Scene) {
 fn a_reader_that_is_slow_gets_everything(scene: &Scene) {
     let bundle = scene.shell("seq 1 200000; echo end");
     let (mut reader, writer) = std::io::pipe().unwrap();
-    let null = || File::options().read(true).write(true).open("/dev/null").unwrap();
-    let container = scene.create_with_streams(&bundle, [null().into(), writer.into(), null().into()]);
+    let null = || {
+        File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+            .unwrap()
+    };
+    let container =
+        scene.create_with_streams(&bundle, [null().into(), writer.into(), null().into()]);
     container.start();
     // The pipe is full long before the container is done; it waits for its reader.
     container.assert_status("running");
@@ -125,8 +159,15 @@ fn a_reader_that_is_slow_gets_everything(scene: &Scene) {
 fn output_nobody_reads_does_not_block_the_end(scene: &Scene) {
     let bundle = scene.shell("seq 1 200000; echo $? >/tmp/status; exit 3");
     let (reader, writer) = std::io::pipe().unwrap();
-    let null = || File::options().read(true).write(true).open("/dev/null").unwrap();
-    let container = scene.create_with_streams(&bundle, [null().into(), writer.into(), null().into()]);
+    let null = || {
+        File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+            .unwrap()
+    };
+    let container =
+        scene.create_with_streams(&bundle, [null().into(), writer.into(), null().into()]);
     container.start();
     drop(reader);
     assert_eq!(container.wait(), 3);

@@ -19,11 +19,30 @@ stories![
 /// A started container whose shell speaks to the terminal; the prompt is "$ ".
 fn shell<'a>(scene: &'a Scene, bundle: &Bundle) -> (Container<'a>, Terminal) {
     bundle.with_terminal();
-    bundle.edit(|config| config["process"]["env"].as_array_mut().unwrap().push("PS1=ready> ".into()));
+    bundle.edit(|config| {
+        config["process"]["env"]
+            .as_array_mut()
+            .unwrap()
+            .push("PS1=ready> ".into())
+    });
     let socket = ConsoleSocket::new(scene);
     let pid_file = bundle.path.join("pid");
-    let flags = ["create", "--bundle", bundle.path.to_str().unwrap(), "--pid-file", pid_file.to_str().unwrap()];
-    let arguments = [&flags[..], &["--console-socket", socket.path.to_str().unwrap(), &bundle.id]].concat();
+    let flags = [
+        "create",
+        "--bundle",
+        bundle.path.to_str().unwrap(),
+        "--pid-file",
+        pid_file.to_str().unwrap(),
+    ];
+    let arguments = [
+        &flags[..],
+        &[
+            "--console-socket",
+            socket.path.to_str().unwrap(),
+            &bundle.id,
+        ],
+    ]
+    .concat();
     scene.caisson(arguments).ok();
     // It must have been sent by now: callers read it without a limit.
     let (terminal, name) = socket.receive();
@@ -55,19 +74,17 @@ fn the_master_of_the_terminal_comes_by_the_console_socket(scene: &Scene) {
 }
 
 fn a_resize_reaches_the_guest(scene: &Scene) {
-    let (container, mut terminal) = interactive(scene);
-    terminal.resize(33, 77);
-    // The size arrives as an event of its own, so the guest waits for it.
-    terminal.send("until [ \"$(stty size)\" = '33 77' ]; do sleep 0.1; done; echo has it\n");
-    terminal.expect("\nhas it");
-    terminal.send("trap 'echo size $(stty size)' WINCH\n");
-    terminal.expect("ready> ");
-    terminal.resize(44, 88);
-    terminal.send("while :; do sleep 0.1; done\n");
-    terminal.expect("size 44 88");
+    let script = "trap 'echo size $(stty size)' WINCH; trap 'exit 5' INT; echo begun; \
+                  while :; do sleep 0.1; done";
+    let (container, mut terminal) = shell(scene, &scene.shell(script));
+    terminal.expect("begun");
+    for (rows, columns) in [(33, 77), (44, 88)] {
+        terminal.resize(rows, columns);
+        terminal.expect(&format!("size {rows} {columns}"));
+    }
     terminal.send("\u{3}");
-    terminal.expect("ready> ");
-    leave(&container, &mut terminal);
+    assert_eq!(container.wait(), 5);
+    container.delete();
 }
 
 fn control_c_ends_the_foreground_job_and_not_the_shell(scene: &Scene) {
@@ -118,10 +135,34 @@ fn exec_gets_a_terminal_of_its_own(scene: &Scene) {
 
     let socket = ConsoleSocket::new(scene);
     let pid_file = scene.path("exec.pid");
-    let flags = ["exec", "--tty", "--detach", "--pid-file", pid_file.to_str().unwrap(), "--console-socket"];
-    let arguments = [&flags[..], &[socket.path.to_str().unwrap(), &container.id, "sh", "-c", "tty; exit 8"]].concat();
+    let flags = [
+        "exec",
+        "--tty",
+        "--detach",
+        "--pid-file",
+        pid_file.to_str().unwrap(),
+        "--console-socket",
+    ];
+    let arguments = [
+        &flags[..],
+        &[
+            socket.path.to_str().unwrap(),
+            &container.id,
+            "sh",
+            "-c",
+            "tty; exit 8",
+        ],
+    ]
+    .concat();
     let mut detached = scene.command(arguments);
-    assert!(detached.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+    assert!(
+        detached
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap()
+            .success()
+    );
     let (mut terminal, _) = socket.receive();
     terminal.expect("/dev/pts/");
     let pid = std::fs::read_to_string(pid_file).unwrap().parse().unwrap();
@@ -135,9 +176,20 @@ fn a_terminal_and_its_socket_belong_together(scene: &Scene) {
     let plain = scene.bundle(&["true"]);
     let with_terminal = scene.bundle(&["true"]);
     with_terminal.with_terminal();
-    let create = |path: &str, more: &[&str], id: &str| scene.caisson([&["create", "--bundle", path], more, &[id]].concat());
+    let create = |path: &str, more: &[&str], id: &str| {
+        scene.caisson([&["create", "--bundle", path], more, &[id]].concat())
+    };
     create(with_terminal.path.to_str().unwrap(), &[], &with_terminal.id).fails(1, none);
-    create(plain.path.to_str().unwrap(), &["--console-socket", "/nowhere"], &plain.id).fails(1, needless);
-    let missing = create(with_terminal.path.to_str().unwrap(), &["--console-socket", "/nowhere"], &with_terminal.id);
+    create(
+        plain.path.to_str().unwrap(),
+        &["--console-socket", "/nowhere"],
+        &plain.id,
+    )
+    .fails(1, needless);
+    let missing = create(
+        with_terminal.path.to_str().unwrap(),
+        &["--console-socket", "/nowhere"],
+        &with_terminal.id,
+    );
     missing.fails(1, "console socket /nowhere: no such file or directory");
 }

@@ -1,0 +1,358 @@
+//! Bad input: one error line that says what is wrong, runc's exit code, and
+//! nothing left behind.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use caisson_tests::{Bundle, Machine, Output, Scene, stories};
+use serde_json::json;
+
+stories![
+    a_bundle_without_configuration,
+    a_configuration_that_is_not_json,
+    a_configuration_for_an_unknown_specification,
+    a_configuration_that_lacks_what_every_container_needs,
+    a_missing_root_file_system,
+    a_name_that_cannot_be_one,
+    a_name_that_is_taken,
+    a_missing_guest_kernel,
+    a_truncated_guest_kernel,
+    kvm_without_permission,
+    tcg_without_qemu.only(Machine::Tcg),
+    a_full_state_folder,
+    an_unwritable_pid_file,
+    fields_that_cannot_be_applied_are_named,
+    a_bind_mount_without_its_source,
+    a_broken_configuration_of_the_host,
+    the_log_gets_the_error_line_as_json,
+];
+
+fn create(scene: &Scene, bundle: &Bundle) -> Output {
+    create_in(scene, &bundle.path, &bundle.id)
+}
+
+fn create_in(scene: &Scene, folder: &Path, id: &str) -> Output {
+    scene.caisson(["create", "--bundle", folder.to_str().unwrap(), id])
+}
+
+fn a_bundle_without_configuration(scene: &Scene) {
+    let folder = scene.path("empty");
+    fs::create_dir(&folder).unwrap();
+    let text = format!(
+        "JSON specification file {}/config.json not found",
+        folder.display()
+    );
+    create_in(scene, &folder, "x").fails(1, &text);
+    let gone = scene.path("gone");
+    let text = format!(
+        "JSON specification file {}/config.json not found",
+        gone.display()
+    );
+    create_in(scene, &gone, "x").fails(1, &text);
+}
+
+fn a_configuration_that_is_not_json(scene: &Scene) {
+    let bundle = scene.bundle(&["true"]);
+    let config = bundle.path.join("config.json");
+    for (text, reason) in [
+        ("{", "EOF while parsing an object at line 1 column 1"),
+        ("", "EOF while parsing a value at line 1 column 0"),
+        (
+            "{\"ociVersion\": 1}",
+            "invalid type: integer `1`, expected a string at line 1 column 16",
+        ),
+    ] {
+        fs::write(&config, text).unwrap();
+        create(scene, &bundle).fails(1, &format!("parse {}: {reason}", config.display()));
+    }
+}
+
+fn a_configuration_for_an_unknown_specification(scene: &Scene) {
+    let bundle = scene.bundle(&["true"]);
+    for version in ["0.9.0", "2.0.0", "new"] {
+        bundle.edit(|config| config["ociVersion"] = version.into());
+        let text = format!("ociVersion {version:?} is not supported: caisson knows 1.0 to 1.3");
+        create(scene, &bundle).fails(1, &text);
+    }
+}
+
+fn a_configuration_that_lacks_what_every_container_needs(scene: &Scene) {
+    for (member, field) in [("process", "process"), ("root", "root"), ("linux", "linux")] {
+        let bundle = scene.bundle(&["true"]);
+        bundle.edit(|config| {
+            config.as_object_mut().unwrap().remove(member);
+        });
+        create(scene, &bundle).fails(1, &format!("config.json has no {field}"));
+    }
+    create(scene, &scene.bundle(&[])).fails(1, "config.json has no process.args");
+}
+
+fn a_missing_root_file_system(scene: &Scene) {
+    let bundle = scene.bundle(&["true"]);
+    bundle.edit(|config| config["root"]["path"] = "nothing".into());
+    let path = bundle.path.join("nothing");
+    create(scene, &bundle).fails(
+        1,
+        &format!("rootfs {}: no such file or directory", path.display()),
+    );
+    fs::write(&path, "").unwrap();
+    create(scene, &bundle).fails(1, &format!("rootfs {}: not a directory", path.display()));
+}
+
+fn a_name_that_cannot_be_one(scene: &Scene) {
+    let bundle = scene.bundle(&["true"]);
+    for id in ["a/b", "..", "a b", "ä", ""] {
+        let text =
+            format!("invalid container ID format: {id:?} (letters, digits and _ + - . only)");
+        create_in(scene, &bundle.path, id).fails(1, &text);
+    }
+}
+
+fn a_name_that_is_taken(scene: &Scene) {
+    let container = scene.create(&scene.bundle(&["sleep", "1000"]));
+    let second = scene.bundle(&["true"]);
+    let text = format!("container with given ID already exists: {}", container.id);
+    create_in(scene, &second.path, &container.id).fails(1, &text);
+    container.assert_status("created");
+    container.start();
+    container.remove();
+}
+
+/// An installation like the one under test, whose parts can be changed.
+fn other_installation(scene: &Scene) -> std::path::PathBuf {
+    let prefix = scene.path("prefix");
+    let share = prefix.join("share/caisson");
+    fs::create_dir_all(&share).unwrap();
+    std::os::unix::fs::symlink(scene.settings.dist.join("libexec"), prefix.join("libexec"))
+        .unwrap();
+    fs::copy(
+        scene.settings.dist.join("share/caisson/initramfs.cpio"),
+        share.join("initramfs.cpio"),
+    )
+    .unwrap();
+    let own = format!("prefix = \"{}\"\n", prefix.display());
+    scene.configure(&own);
+    share
+}
+
+fn a_missing_guest_kernel(scene: &Scene) {
+    let share = other_installation(scene);
+    let text = format!(
+        "guest kernel not found at {}/vmlinux: build one with `make kernel`, or `make stock-kernel` for the distribution's",
+        share.display()
+    );
+    create(scene, &scene.bundle(&["true"])).fails(1, &text);
+}
+
+fn a_truncated_guest_kernel(scene: &Scene) {
+    let path = other_installation(scene).join("vmlinux");
+    let bundle = scene.bundle(&["true"]);
+    fs::write(&path, b"\x7fELF").unwrap();
+    let text = format!(
+        "guest kernel {}: truncated; build it again with `make kernel`",
+        path.display()
+    );
+    create(scene, &bundle).fails(1, &text);
+    fs::write(&path, [b'x'; 4096]).unwrap();
+    let text = format!(
+        "guest kernel {}: not an uncompressed x86-64 vmlinux",
+        path.display()
+    );
+    create(scene, &bundle).fails(1, &text);
+    // Cut in the middle: the header is sound, the rest is missing.
+    let whole = fs::read(scene.settings.dist.join("share/caisson/vmlinux")).unwrap();
+    fs::write(&path, &whole[..1 << 20]).unwrap();
+    let output = create(scene, &bundle);
+    let line = output.error_line(1);
+    assert!(
+        line.contains("truncated") && line.contains("vmlinux"),
+        "{line}"
+    );
+}
+
+/// Root may open anything, so the test takes the right to do so away.
+fn kvm_without_permission(scene: &Scene) {
+    let bundle = scene.bundle(&["true"]);
+    bundle.edit(|config| config["annotations"] = json!({"dev.caisson.machine": "kvm"}));
+    let create = scene.command([
+        "create",
+        "--bundle",
+        bundle.path.to_str().unwrap(),
+        &bundle.id,
+    ]);
+    let mut command = Command::new("/usr/bin/setpriv");
+    command.args([
+        "--bounding-set=-dac_override,-dac_read_search",
+        "--inh-caps=-dac_override,-dac_read_search",
+    ]);
+    command.arg(create.get_program()).args(create.get_args());
+    command.env("CAISSON_CONFIG", scene.path("config.toml"));
+    // In the test's own mount namespace another file stands for the device.
+    let forbidden = scene.path("kvm");
+    fs::write(&forbidden, "").unwrap();
+    fs::set_permissions(
+        &forbidden,
+        std::os::unix::fs::PermissionsExt::from_mode(0o000),
+    )
+    .unwrap();
+    nix::mount::mount(
+        Some(&forbidden),
+        "/dev/kvm",
+        None::<&str>,
+        nix::mount::MsFlags::MS_BIND,
+        None::<&str>,
+    )
+    .unwrap();
+    let output = scene.output_of(command);
+    nix::mount::umount("/dev/kvm").unwrap();
+    output.fails(
+        1,
+        "/dev/kvm: permission denied: add this user to the group that owns it (often `kvm`) and log in again",
+    );
+}
+
+fn tcg_without_qemu(scene: &Scene) {
+    scene.configure("qemu = \"/nowhere/qemu\"\n");
+    create(scene, &scene.bundle(&["true"])).fails(
+        1,
+        "qemu-system-x86_64 not found on PATH: install it (Debian: qemu-system-x86), or name it with `qemu` in the configuration",
+    );
+}
+
+fn a_full_state_folder(scene: &Scene) {
+    let folder = scene.state_folder();
+    fs::create_dir(&folder).unwrap();
+    let options = "size=4k,nr_inodes=8";
+    nix::mount::mount(
+        Some("full"),
+        &folder,
+        Some("tmpfs"),
+        nix::mount::MsFlags::empty(),
+        Some(options),
+    )
+    .unwrap();
+    fs::write(folder.join("ballast"), [0; 4096]).unwrap();
+    let bundle = scene.bundle(&["true"]);
+    let output = create(scene, &bundle);
+    fs::remove_file(folder.join("ballast")).unwrap();
+    assert_eq!(
+        fs::read_dir(&folder).unwrap().count(),
+        0,
+        "the state folder"
+    );
+    nix::mount::umount(&folder).unwrap();
+    let text = format!(
+        "write {}/{}/state.json: no space left on device",
+        folder.display(),
+        bundle.id
+    );
+    output.fails(1, &text);
+}
+
+fn an_unwritable_pid_file(scene: &Scene) {
+    let bundle = scene.bundle(&["true"]);
+    for verb in ["create", "run"] {
+        let output = scene.caisson([
+            verb,
+            "--bundle",
+            bundle.path.to_str().unwrap(),
+            "--pid-file",
+            "/nowhere/pid",
+            &bundle.id,
+        ]);
+        output.fails(1, "write pid file /nowhere/pid: no such file or directory");
+        scene.assert_nothing_is_left();
+    }
+}
+
+fn fields_that_cannot_be_applied_are_named(scene: &Scene) {
+    let cases = [
+        (
+            "/linux/seccomp",
+            json!({"defaultAction": "SCMP_ACT_ALLOW"}),
+            "linux.seccomp",
+        ),
+        (
+            "/hooks",
+            json!({"poststop": [{"path": "/bin/true"}]}),
+            "hooks.poststop",
+        ),
+        (
+            "/process/apparmorProfile",
+            json!("docker-default"),
+            "process.apparmorProfile",
+        ),
+        (
+            "/linux/resources",
+            json!({"blockIO": {"weight": 10}}),
+            "linux.resources.blockIO",
+        ),
+    ];
+    for (pointer, value, field) in cases {
+        let bundle = scene.bundle(&["true"]);
+        bundle.edit(|config| {
+            let (parent, name) = pointer.rsplit_once('/').unwrap();
+            config.pointer_mut(parent).unwrap()[name] = value;
+        });
+        let output = create(scene, &bundle);
+        let start = format!("config.json: {field} is not supported: ");
+        assert!(output.error_line(1).starts_with(&start), "{output:?}");
+    }
+    let bundle = scene.bundle(&["true"]);
+    bundle.edit(|config| config["linux"]["namespaces"] = json!([{"type": "pid"}]));
+    let output = create(scene, &bundle);
+    assert!(
+        output.error_line(1).contains("the host's network stack"),
+        "{output:?}"
+    );
+    let bundle = scene.bundle(&["true"]);
+    bundle.edit(|config| config["annotations"] = json!({"dev.caisson.machine": "xen"}));
+    create(scene, &bundle).fails(
+        1,
+        "annotation dev.caisson.machine: \"xen\" is not a machine: use auto, kvm or tcg",
+    );
+}
+
+fn a_bind_mount_without_its_source(scene: &Scene) {
+    let bundle = scene.bundle(&["true"]);
+    bundle.with_mount(json!({"destination": "/mnt", "type": "bind", "source": "/nowhere/at/all", "options": ["rbind"]}));
+    create(scene, &bundle).fails(1, "share /nowhere/at/all: no such file or directory");
+    scene.assert_nothing_is_left();
+}
+
+fn a_broken_configuration_of_the_host(scene: &Scene) {
+    scene.configure("machin = 1\n");
+    let output = create(scene, &scene.bundle(&["true"]));
+    let start = format!(
+        "{}: unknown field `machin`",
+        scene.path("config.toml").display()
+    );
+    assert!(output.error_line(1).starts_with(&start), "{output:?}");
+}
+
+fn the_log_gets_the_error_line_as_json(scene: &Scene) {
+    let log = scene.path("log.json");
+    let bundle = scene.path("no-bundle");
+    let arguments = [
+        "--log",
+        log.to_str().unwrap(),
+        "--log-format",
+        "json",
+        "create",
+        "--bundle",
+        bundle.to_str().unwrap(),
+        "x",
+    ];
+    let text = format!(
+        "JSON specification file {}/config.json not found",
+        bundle.display()
+    );
+    scene.caisson(arguments).fails(1, &text);
+    let line: serde_json::Value = serde_json::from_str(&fs::read_to_string(&log).unwrap()).unwrap();
+    assert_eq!(
+        (&line["level"], &line["msg"]),
+        (&json!("error"), &json!(text))
+    );
+    assert!(line["time"].as_str().unwrap().ends_with('Z'), "{line}");
+}

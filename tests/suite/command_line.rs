@@ -1,0 +1,157 @@
+//! The command line as callers of runc use it.
+
+use std::fs;
+
+use caisson_tests::{Scene, stories};
+use serde_json::{Value, json};
+
+stories![
+    global_flags_have_one_dash_or_two,
+    the_version_is_told_in_runcs_form,
+    features_are_json_with_the_known_parts,
+    spec_writes_a_configuration_once,
+    ps_lists_the_guests_processes,
+    debug_tells_which_machine_and_why,
+    misuse_is_refused,
+];
+
+fn global_flags_have_one_dash_or_two(scene: &Scene) {
+    let log = scene.path("log").display().to_string();
+    let forms = [
+        vec![
+            "--debug",
+            "--log",
+            &log,
+            "--log-format",
+            "json",
+            "--systemd-cgroup",
+            "--rootless",
+            "false",
+        ],
+        vec![
+            "-debug",
+            "-log",
+            &log,
+            "-log-format=json",
+            "-systemd-cgroup",
+            "-rootless=auto",
+        ],
+        vec![
+            "--debug=true",
+            "--log-format=text",
+            "--cgroup-manager",
+            "cgroupfs",
+            "--rootless=true",
+        ],
+    ];
+    for mut flags in forms {
+        flags.extend(["list", "-quiet"]);
+        scene.caisson(flags).ok();
+    }
+}
+
+fn the_version_is_told_in_runcs_form(scene: &Scene) {
+    for flag in ["--version", "-v", "-version"] {
+        let output = scene.caisson([flag]).ok();
+        let mut lines = output.lines();
+        assert!(
+            lines.next().unwrap().starts_with("caisson version "),
+            "{output}"
+        );
+        assert!(lines.any(|line| line.starts_with("spec: 1.")), "{output}");
+    }
+}
+
+fn features_are_json_with_the_known_parts(scene: &Scene) {
+    let features: Value = serde_json::from_str(&scene.caisson(["features"]).ok()).unwrap();
+    assert_eq!(features["ociVersionMin"], "1.0.0");
+    assert_eq!(features["linux"]["cgroup"]["v2"], true);
+    let options = features["mountOptions"].as_array().unwrap();
+    assert!(options.contains(&json!("ro")) && options.contains(&json!("rbind")));
+    let namespaces = features["linux"]["namespaces"].as_array().unwrap();
+    assert!(namespaces.contains(&json!("pid")), "{namespaces:?}");
+    assert!(
+        features["linux"]["capabilities"]
+            .as_array()
+            .unwrap()
+            .contains(&json!("CAP_SYS_ADMIN"))
+    );
+}
+
+fn spec_writes_a_configuration_once(scene: &Scene) {
+    let folder = scene.path("new");
+    fs::create_dir(&folder).unwrap();
+    let path = folder.to_str().unwrap();
+    scene.caisson(["spec", "--bundle", path]).ok();
+    let config: Value =
+        serde_json::from_slice(&fs::read(folder.join("config.json")).unwrap()).unwrap();
+    assert_eq!(config["process"]["args"], json!(["sh"]));
+    assert_eq!(config["root"], json!({"path": "rootfs", "readonly": true}));
+    scene.caisson(["spec", "--bundle", path]).fails(
+        1,
+        &format!("file {path}/config.json exists; remove it first"),
+    );
+}
+
+fn ps_lists_the_guests_processes(scene: &Scene) {
+    let container = scene.started(&scene.shell("sleep 1000 & sleep 2000; true"));
+    // The shell starts them in its own time.
+    let both = "until [ $(ps | grep -c '[s]leep [12]000') = 3 ]; do sleep 0.1; done";
+    container.exec(&["sh", "-c", both]).exits(0);
+    let pids: Vec<u32> = serde_json::from_str(
+        &scene
+            .caisson(["ps", "--format", "json", &container.id])
+            .ok(),
+    )
+    .unwrap();
+    assert_eq!(pids.len(), 3, "{pids:?}");
+    let table = container.verb("ps", &[]).ok();
+    let head: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(head, ["UID", "PID", "PPID", "STIME", "TTY", "TIME", "CMD"]);
+    assert_eq!(table.lines().count(), 4, "{table}");
+    assert!(
+        table.contains(" sleep 1000\n") && table.contains(" sleep 2000\n"),
+        "{table}"
+    );
+    container.remove();
+}
+
+fn debug_tells_which_machine_and_why(scene: &Scene) {
+    let log = scene.path("log");
+    let bundle = scene.bundle(&["true"]);
+    let arguments = [
+        "--debug",
+        "--log",
+        log.to_str().unwrap(),
+        "run",
+        "--bundle",
+        bundle.path.to_str().unwrap(),
+        &bundle.id,
+    ];
+    scene.caisson(arguments).ok();
+    let text = fs::read_to_string(log).unwrap();
+    let wanted = format!("msg=\"machine {}", scene.settings.machine.name());
+    assert!(
+        text.contains("level=debug") && text.contains(&wanted),
+        "{text}"
+    );
+}
+
+fn misuse_is_refused(scene: &Scene) {
+    for arguments in [
+        &["nonsense"][..],
+        &["create"],
+        &["list", "--format", "xml"],
+        &["--nonsense", "list"],
+    ] {
+        let output = scene.caisson(arguments);
+        output.exits(1);
+        assert!(output.stderr.starts_with("error: "), "{output:?}");
+    }
+    scene
+        .caisson(["--rootless", "maybe", "list"])
+        .fails(1, "--rootless is true, false or auto, not \"maybe\"");
+    scene
+        .caisson(["--root", "/", "list"])
+        .fails(1, "--root / is refused: name a folder of its own");
+}

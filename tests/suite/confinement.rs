@@ -1,0 +1,197 @@
+//! The processes that a guest could take over, looked at from outside: they
+//! can open nothing, do little, and hold only what they were given.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use caisson_tests::leftovers::other_pids;
+use caisson_tests::{Machine, Scene, stories};
+
+stories![
+    the_monitor_of_machines_is_confined.only(Machine::Kvm),
+    the_file_server_is_confined,
+    the_vsock_device_is_confined.only(Machine::Tcg),
+];
+
+/// One process, by its folder in /proc.
+struct Process {
+    pid: i32,
+}
+
+impl Process {
+    fn called(name: &str) -> Self {
+        let is_it = |pid: &i32| {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
+        };
+        let found: Vec<i32> = other_pids().into_iter().filter(is_it).collect();
+        assert_eq!(found.len(), 1, "processes called {name}: {found:?}");
+        Self { pid: found[0] }
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!("/proc/{}/{name}", self.pid)
+    }
+
+    /// `name` of every thread's status.
+    fn of_every_thread(&self, name: &str) -> BTreeSet<String> {
+        let threads = fs::read_dir(self.path("task")).unwrap().flatten();
+        let line = |status: String| {
+            let line = status
+                .lines()
+                .find(|line| line.starts_with(name))
+                .unwrap_or_default()
+                .to_owned();
+            line.split_once(':').unwrap_or_default().1.trim().to_owned()
+        };
+        threads
+            .map(|thread| line(fs::read_to_string(thread.path().join("status")).unwrap()))
+            .collect()
+    }
+
+    fn namespace(&self, kind: &str) -> std::path::PathBuf {
+        fs::read_link(self.path(&format!("ns/{kind}"))).unwrap()
+    }
+
+    /// What its descriptors are: the kind for sockets and the like, the path for files.
+    fn descriptors(&self) -> BTreeSet<String> {
+        let entries = fs::read_dir(self.path("fd")).unwrap().flatten();
+        let kind = |target: String| match target.split_once(":[") {
+            Some((kind, _)) => kind.to_owned(),
+            None => target,
+        };
+        entries
+            .map(|entry| {
+                kind(
+                    fs::read_link(entry.path())
+                        .unwrap()
+                        .to_string_lossy()
+                        .into_owned(),
+                )
+            })
+            .collect()
+    }
+
+    #[track_caller]
+    fn assert_confined(&self, own_namespaces: &[&str]) {
+        let all = |text: &str| BTreeSet::from([text.to_owned()]);
+        assert_eq!(self.of_every_thread("Seccomp"), all("2"));
+        assert_eq!(self.of_every_thread("NoNewPrivs"), all("1"));
+        let here = Self {
+            pid: nix::unistd::getpid().as_raw(),
+        };
+        for kind in own_namespaces {
+            assert_ne!(
+                self.namespace(kind),
+                here.namespace(kind),
+                "namespace {kind} is the host's"
+            );
+        }
+        let given: Vec<String> = fs::read(self.path("environ"))
+            .map(|text| String::from_utf8_lossy(&text).into_owned())
+            .into_iter()
+            .collect();
+        assert!(given.iter().all(String::is_empty), "environment: {given:?}");
+    }
+
+    /// Its root has nothing that could be read or written.
+    #[track_caller]
+    fn assert_empty_root(&self) {
+        let entries: Vec<_> = fs::read_dir(self.path("root"))
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.path())
+            .collect();
+        assert!(entries.is_empty(), "its root holds {entries:?}");
+        let denied = fs::write(self.path("root/new"), "");
+        assert!(denied.is_err(), "its root can be written");
+    }
+
+    /// What it holds, without what `allowed` names.
+    #[track_caller]
+    fn assert_descriptors(&self, allowed: &[&str]) {
+        let other: Vec<String> = self
+            .descriptors()
+            .into_iter()
+            .filter(|held| !allowed.iter().any(|word| held.starts_with(word)))
+            .collect();
+        assert!(other.is_empty(), "it holds {other:?} too");
+    }
+}
+
+const NO_CAPABILITIES: &str = "0000000000000000";
+const ALL_NAMESPACES: &[&str] = &["user", "mnt", "pid", "net", "ipc", "uts"];
+
+fn the_monitor_of_machines_is_confined(scene: &Scene) {
+    let container = scene.started(&scene.bundle(&["sleep", "1000"]));
+    let vmm = Process::called("caisson-vmm");
+    vmm.assert_confined(ALL_NAMESPACES);
+    for set in ["CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb"] {
+        assert_eq!(
+            vmm.of_every_thread(set),
+            BTreeSet::from([NO_CAPABILITIES.into()]),
+            "{set}"
+        );
+    }
+    vmm.assert_empty_root();
+    vmm.assert_descriptors(&[
+        "/dev/null",
+        "pipe",
+        "socket",
+        "anon_inode",
+        "/memfd:guest-memory",
+    ]);
+    container.remove();
+}
+
+/// Its capabilities end at its own user namespace, where it needs them to act
+/// for the owners of files; its root is the share and nothing else.
+fn the_file_server_is_confined(scene: &Scene) {
+    let container = scene.started(&scene.bundle(&["sleep", "1000"]));
+    let server = Process::called("caisson-fs");
+    server.assert_confined(ALL_NAMESPACES);
+    let entries: Vec<_> = fs::read_dir(server.path("root"))
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.file_name())
+        .collect();
+    assert_eq!(entries, [container.id.as_str()], "its root");
+    let tree = format!("root/{}", container.id);
+    let shared: BTreeSet<_> = fs::read_dir(server.path(&tree))
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.file_name())
+        .collect();
+    assert_eq!(shared, BTreeSet::from(["rootfs".into()]));
+    server.assert_descriptors(&[
+        "/dev/null",
+        "pipe",
+        "socket",
+        "anon_inode",
+        "/memfd:guest-memory",
+        "/memfd:spec",
+        "/",
+    ]);
+    container.remove();
+}
+
+fn the_vsock_device_is_confined(scene: &Scene) {
+    let container = scene.started(&scene.bundle(&["sleep", "1000"]));
+    let device = Process::called("caisson-vsock");
+    device.assert_confined(ALL_NAMESPACES);
+    for set in ["CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb"] {
+        assert_eq!(
+            device.of_every_thread(set),
+            BTreeSet::from([NO_CAPABILITIES.into()]),
+            "{set}"
+        );
+    }
+    device.assert_empty_root();
+    device.assert_descriptors(&[
+        "/dev/null",
+        "pipe",
+        "socket",
+        "anon_inode",
+        "/memfd:guest-memory",
+    ]);
+    container.remove();
+}
