@@ -25,7 +25,7 @@ pub(super) fn normalized(arguments: Vec<OsString>) -> Vec<OsString> {
         }
         if let Some(flag) = text.strip_prefix('-').filter(|flag| !flag.is_empty()) {
             let (word, takes_next) = flag_word(command, flag.trim_start_matches('-'), &text);
-            out.push(word.into());
+            out.extend(word.map(OsString::from));
             if takes_next {
                 out.extend(arguments.next());
             }
@@ -46,21 +46,27 @@ fn stops_at_id(verb: &str) -> bool {
     matches!(verb, "exec" | "kill" | "ps")
 }
 
-/// The flag as the parser wants it, and whether the next argument is its value.
-fn flag_word(command: &Command, name: &str, written: &str) -> (String, bool) {
+/// The flag as the parser wants it, if at all, and whether the next argument is
+/// its value. A switch may be written with `=true` or `=false`, as Go allows.
+fn flag_word(command: &Command, name: &str, written: &str) -> (Option<String>, bool) {
     let (bare, value) = match name.split_once('=') {
         Some((bare, value)) => (bare, Some(value)),
         None => (name, None),
     };
     let find = |matches: &dyn Fn(&Arg) -> bool| command.get_arguments().find(|arg| matches(arg));
-    let takes_value = |arg: &Arg| arg.get_action().takes_values() && value.is_none();
-    if let Some(arg) = find(&|arg: &Arg| arg.get_long() == Some(bare)) {
-        return (format!("--{name}"), takes_value(arg));
-    }
-    let short = bare.chars().next().filter(|_| bare.chars().count() == 1);
-    match find(&|arg: &Arg| short.is_some() && arg.get_short() == short) {
-        Some(arg) => (format!("-{name}"), takes_value(arg)),
-        None => (written.to_owned(), false),
+    let letter = bare.chars().next().filter(|_| bare.chars().count() == 1);
+    let long = find(&|arg: &Arg| arg.get_long() == Some(bare));
+    let short = find(&|arg: &Arg| letter.is_some() && arg.get_short() == letter);
+    let (arg, dashes) = match (long, short) {
+        (Some(arg), _) => (arg, "--"),
+        (None, Some(arg)) => (arg, "-"),
+        (None, None) => return (Some(written.to_owned()), false),
+    };
+    match (arg.get_action().takes_values(), value) {
+        (true, value) => (Some(format!("{dashes}{name}")), value.is_none()),
+        (false, None | Some("true" | "1")) => (Some(format!("{dashes}{bare}")), false),
+        (false, Some("false" | "0")) => (None, false),
+        (false, Some(_)) => (Some(written.to_owned()), false),
     }
 }
 
@@ -93,6 +99,12 @@ mod tests {
             "caisson exec --cwd / x ls -cwd",
         );
         check("caisson kill x -9", "caisson kill x -9");
+    }
+
+    #[test]
+    fn a_switch_may_be_set_by_value() {
+        check("caisson --debug=true list -q=1", "caisson --debug list -q");
+        check("caisson -debug=false list --quiet=0", "caisson list");
     }
 
     #[test]
