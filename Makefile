@@ -81,6 +81,7 @@ lint: deps ## Format, clippy, documentation: no warnings
 .PHONY: test-unit
 test-unit: lint ## Unit and property tests, and the rules of the tree
 	cargo test --locked --workspace
+	cargo test --locked --manifest-path tests/outer-vm/commandd/Cargo.toml --target-dir target/outer-vm
 
 .PHONY: test-tcg
 test-tcg: dist stock-kernel ## Whole containers in emulated machines, on this host
