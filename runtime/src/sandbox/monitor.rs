@@ -68,10 +68,11 @@ pub fn run(order: &Order, caller: Connection) -> u8 {
             monitor.live(&log)
         }
         Err(err) => {
-            // The caller may be gone, so what was begun on disk is removed here.
-            std::fs::remove_dir_all(order.root.join(&order.id)).ok();
             let message = crate::cli::chain(&err);
-            caller.send(&Outcome::Failed { message }, &[]).ok();
+            if caller.send(&Outcome::Failed { message }, &[]).is_err() {
+                // Who is told removes what was begun on disk; no one was.
+                std::fs::remove_dir_all(order.root.join(&order.id)).ok();
+            }
             1
         }
     }
