@@ -22,7 +22,7 @@ in_host() {
 
 # Only sample lines count; the rest is for whoever looks into the log.
 collect() {
-	tee -a "$out/bench.log" | sed -n 's/^sample\t//p' >>"$samples"
+	tee -a "$out/bench.log" | sed -un 's/^sample\t//p' >>"$samples"
 }
 
 cpu_of() { # cpu_of WORDS...: CPU milliseconds of the outer machine for once.sh WORDS

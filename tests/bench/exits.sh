@@ -2,7 +2,7 @@
 # KVM exits by reason: of a whole run, and per second of an idle machine.
 # Runs inside the test host and owns its kvm trace triggers meanwhile.
 set -euo pipefail
-# shellcheck source=scene.sh
+# shellcheck source-path=SCRIPTDIR source=scene.sh
 . "$(dirname "$(readlink -f "$0")")/scene.sh"
 events=/sys/kernel/tracing/events/kvm
 triggers=(kvm_exit:exit_reason kvm_userspace_exit:reason kvm_pio:port kvm_mmio:gpa.hex)

@@ -3,7 +3,7 @@
 # unpacked. Times are taken by the workload, so a peer's start is not in them.
 # Runs inside the test host; owns the input files.
 set -euo pipefail
-# shellcheck source=scene.sh
+# shellcheck source-path=SCRIPTDIR source=scene.sh
 . "$(dirname "$(readlink -f "$0")")/scene.sh"
 small=${BENCH_SMALL_FILES:-200}
 trigger=/sys/kernel/tracing/events/kvm/kvm_exit/trigger

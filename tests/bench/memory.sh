@@ -3,7 +3,7 @@
 # guest RAM touched, and the fall of MemAvailable with eight at once.
 # Runs inside the test host, which must be idle otherwise.
 set -euo pipefail
-# shellcheck source=scene.sh
+# shellcheck source-path=SCRIPTDIR source=scene.sh
 . "$(dirname "$(readlink -f "$0")")/scene.sh"
 many=8
 containers=1 # at the moment

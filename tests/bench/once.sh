@@ -3,7 +3,7 @@
 # CPU time around it. usage: once.sh make | run PEER | idle PEER | exec PEER | end PEER | nothing
 # Runs inside the test host; measures nothing itself.
 set -euo pipefail
-# shellcheck source=scene.sh
+# shellcheck source-path=SCRIPTDIR source=scene.sh
 . "$(dirname "$(readlink -f "$0")")/scene.sh"
 case $1 in
 make) scene_make ;;
