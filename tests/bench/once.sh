@@ -8,8 +8,8 @@ set -euo pipefail
 case $1 in
 make) scene_make ;;
 run) run_once "$2" true ;;
-idle) start_idle "$2" execs ;;
-exec) runtime "$2" exec execs true </dev/null ;;
+idle) start_idle "$2" "execs-$2" ;; # a name of its own: the same cgroup would be refused
+exec) runtime "$2" exec "execs-$2" true </dev/null ;;
 end) stop_idle "$2" ;;
 nothing) ;;
 esac
