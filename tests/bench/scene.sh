@@ -93,7 +93,7 @@ stop_idle() {
 	qemu) pkill -x 'qemu-system-x86' || true ;;
 	*)
 		for name in $(runtime "$1" list -q); do
-			runtime "$1" kill "$name" KILL
+			runtime "$1" kill "$name" KILL || true
 			wait_stopped "$1" "$name"
 			runtime "$1" delete --force "$name" 2>/dev/null || true
 		done
