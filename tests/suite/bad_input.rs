@@ -150,7 +150,7 @@ fn a_truncated_guest_kernel(scene: &Scene) {
     let bundle = scene.bundle(&["true"]);
     fs::write(&path, b"\x7fELF").unwrap();
     let text = format!(
-        "guest kernel {}: truncated; build it again with `make kernel`",
+        "guest kernel {}: truncated: build it again with `make kernel`",
         path.display()
     );
     create(scene, &bundle).fails(1, &text);

@@ -138,6 +138,7 @@ fn the_monitor_of_machines_is_confined(scene: &Scene) {
         "pipe",
         "socket",
         "anon_inode",
+        "/#",
         "/memfd:guest-memory",
     ]);
     container.remove();
@@ -167,6 +168,7 @@ fn the_file_server_is_confined(scene: &Scene) {
         "pipe",
         "socket",
         "anon_inode",
+        "/#",
         "/memfd:guest-memory",
         "/memfd:spec",
         "/",
@@ -191,6 +193,7 @@ fn the_vsock_device_is_confined(scene: &Scene) {
         "pipe",
         "socket",
         "anon_inode",
+        "/#",
         "/memfd:guest-memory",
     ]);
     container.remove();

@@ -6,6 +6,7 @@
 //! a container that does what no shell can.
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     reason = "a test that can't go on has failed"
 )]

@@ -29,7 +29,9 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
         ["small-files", folder, count] => small_files(Path::new(folder), count.parse().unwrap()),
         _ => panic!("probe: unknown order {words:?}"),
     };
-    writeln!(std::io::stdout(), "{answer}").unwrap();
+    std::io::stdout()
+        .write_all(format!("{answer}\n").as_bytes())
+        .unwrap();
     ExitCode::SUCCESS
 }
 
@@ -156,7 +158,7 @@ fn hold_locks(path: &Path, sign: &Path) -> String {
 
 /// Tries to take what `hold_locks` holds.
 fn try_locks(path: &Path) -> String {
-    let record = fcntl(&open_to_lock(path), FcntlArg::F_SETLK(&exclusive())).is_ok();
+    let record = fcntl(open_to_lock(path), FcntlArg::F_SETLK(&exclusive())).is_ok();
     let whole = Flock::lock(open_to_lock(path), FlockArg::LockExclusiveNonblock).is_ok();
     format!("record {record}, whole {whole}")
 }

@@ -8,6 +8,7 @@ use caisson_tests::{Bundle, Container, Scene, stories, wait};
 
 stories![
     the_master_of_the_terminal_comes_by_the_console_socket,
+    what_is_typed_is_never_lost,
     a_resize_reaches_the_guest,
     control_c_ends_the_foreground_job_and_not_the_shell,
     a_job_can_be_stopped_and_taken_to_the_foreground_again,
@@ -70,6 +71,15 @@ fn the_master_of_the_terminal_comes_by_the_console_socket(scene: &Scene) {
     terminal.send("tty; test -t 0 -a -t 1 -a -t 2 && echo all three\n");
     terminal.expect("/dev/pts/0");
     terminal.expect("all three\r\n");
+    leave(&container, &mut terminal);
+}
+
+fn what_is_typed_is_never_lost(scene: &Scene) {
+    let (container, mut terminal) = interactive(scene);
+    for number in 0..scene.settings.count(500) {
+        terminal.send(&format!("echo typed $(({number} + 0)).\n"));
+        terminal.expect(&format!("\ntyped {number}."));
+    }
     leave(&container, &mut terminal);
 }
 
