@@ -130,6 +130,8 @@ impl Machine {
                 .spawn(move || run_vcpu(vcpu, &filter, &start))?;
         }
         seccomp::install(&seccomp::device_filter()?)?;
+        // Once for "all are filtered", once for "run the guest".
+        start.wait();
         event_loop.announce()?;
         start.wait();
         let exit = event_loop.run();
@@ -141,6 +143,7 @@ impl Machine {
 /// A vCPU thread. None runs the guest before all are filtered.
 fn run_vcpu(mut vcpu: Vcpu, filter: &seccomp::Filter, start: &Barrier) {
     let filtered = seccomp::install(filter);
+    start.wait();
     start.wait();
     let exit = match filtered {
         Ok(()) => vcpu.run(),
