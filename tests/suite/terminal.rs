@@ -62,6 +62,7 @@ fn interactive<'a>(scene: &'a Scene) -> (Container<'a>, Terminal) {
 
 fn leave(container: &Container<'_>, terminal: &mut Terminal) {
     terminal.send("exit 5\n");
+    terminal.expect("exit 5\r\n");
     assert_eq!(container.wait(), 5);
     container.delete();
 }
