@@ -39,12 +39,13 @@ suite_here() {
 
 run_tcg() {
 	need "$(command -v qemu-system-x86_64 || echo qemu-system-x86_64)" 'make deps'
-	suite_here 'machine tcg' "$suite" "$@"
-	local newer
+	local newer status=0
+	suite_here 'machine tcg' "$suite" "$@" || status=$?
 	newer=$("$here/outer-vm/qemu.sh" --suite sid)/qemu-system-x86_64
-	suite_here 'machine tcg, QEMU of sid' CAISSON_SMOKE=1 CAISSON_QEMU="$newer" "$suite" "$@"
+	suite_here 'machine tcg, QEMU of sid' CAISSON_SMOKE=1 CAISSON_QEMU="$newer" "$suite" "$@" || status=$?
 	need "$dist/share/caisson/vmlinux-stock" 'make stock-kernel'
-	suite_here "machine tcg, the distribution's kernel" CAISSON_SMOKE=1 CAISSON_KERNEL=stock "$suite" "$@"
+	suite_here "machine tcg, the distribution's kernel" CAISSON_SMOKE=1 CAISSON_KERNEL=stock "$suite" "$@" || status=$?
+	return $status
 }
 
 run_kvm() {
