@@ -69,20 +69,22 @@ pub fn for_file(path: &Path) {
     }
 }
 
-/// Reads until `wanted` has come, and returns all that was read.
+/// Reads up to the end of `wanted`, and returns what was read. What comes after
+/// it is left for the next reader, so it is read byte by byte.
 ///
 /// # Panics
 /// When the stream ends before.
 #[must_use]
 pub fn for_text(stream: &mut impl Read, wanted: &str) -> String {
-    let mut text = String::new();
-    let mut buffer = [0; 4096];
-    while !text.contains(wanted) {
-        let length = stream.read(&mut buffer).unwrap_or(0);
+    let mut bytes = Vec::new();
+    let mut byte = [0];
+    while !bytes.ends_with(wanted.as_bytes()) {
+        let length = stream.read(&mut byte).unwrap_or(0);
+        let text = String::from_utf8_lossy(&bytes);
         assert!(length > 0, "the stream ended without {wanted:?}: {text:?}");
-        text.push_str(&String::from_utf8_lossy(&buffer[..length]));
+        bytes.extend(byte);
     }
-    text
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The file opened for reading, from its beginning.
