@@ -45,8 +45,10 @@ impl Killers {
 }
 
 impl Drop for Killers {
+    /// What they hold, such as sockets in the state folder, is free after this.
     fn drop(&mut self) {
         self.kill();
+        self.0.iter().for_each(Killer::await_end);
     }
 }
 

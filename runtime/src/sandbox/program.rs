@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 
 use command_fds::{CommandFdExt, FdMapping};
 use nix::sched::{CloneFlags, setns, unshare};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Serialize;
 
@@ -135,6 +136,15 @@ impl Running {
 pub(crate) struct Killer(OwnedFd);
 
 impl Killer {
+    /// Waits until the process has ended and let go of all it held.
+    pub(crate) fn await_end(&self) {
+        let limit = Timespec {
+            tv_sec: 5,
+            tv_nsec: 0,
+        };
+        poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&limit)).ok();
+    }
+
     /// Sends SIGKILL; a process that has ended is left alone.
     pub(crate) fn kill(&self) {
         pidfd_send_signal(&self.0, Signal::KILL).ok();
