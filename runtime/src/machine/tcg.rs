@@ -155,7 +155,9 @@ fn arguments(numbers: &Numbers, image: &GuestImage, vcpus: u8, mem_mib: u32) -> 
     let words = [
         "-nodefaults -no-user-config -display none -no-reboot".into(),
         format!("-machine microvm,{firmware},rtc=on,auto-kernel-cmdline=off,memory-backend=ram"),
-        format!("-accel tcg -cpu max -smp {vcpus} -m {mem_mib}M"),
+        // One thread for all vCPUs: with several, code that the guest patches is
+        // now and then run as it was before, and its kernel panics while booting.
+        format!("-accel tcg,thread=single -cpu max -smp {vcpus} -m {mem_mib}M"),
         format!(
             "-object memory-backend-file,id=ram,size={mem_mib}M,mem-path=/proc/self/fd/{memory},share=on"
         ),
