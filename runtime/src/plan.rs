@@ -210,14 +210,14 @@ fn mem_mib(resources: Option<&LinuxResources>, facts: &HostFacts) -> u32 {
     wanted.clamp(GUEST_OVERHEAD_MIB, MAX_MEM_MIB)
 }
 
+fn root_is_read_only(bundle: &Bundle) -> bool {
+    let root = bundle.spec.root().as_ref();
+    root.and_then(|root| root.readonly()).unwrap_or(false)
+}
+
 /// Places below another mount are made in that mount, by the guest.
 fn mount_points(bundle: &Bundle) -> Vec<MountPoint> {
-    let read_only = bundle
-        .spec
-        .root()
-        .as_ref()
-        .and_then(|root| root.readonly())
-        .unwrap_or(false);
+    let read_only = root_is_read_only(bundle);
     let mounts = bundle.spec.mounts().as_deref().unwrap_or(&[]);
     let earlier = |number: usize, destination: &Path| {
         let mut before = mounts.iter().take(number);
@@ -238,12 +238,7 @@ fn mount_points(bundle: &Bundle) -> Vec<MountPoint> {
 }
 
 fn share_rootfs(id: &str, bundle: &Bundle) -> Share {
-    let read_only = bundle
-        .spec
-        .root()
-        .as_ref()
-        .and_then(|root| root.readonly())
-        .unwrap_or(false);
+    let read_only = root_is_read_only(bundle);
     Share {
         source: bundle.rootfs.clone(),
         target: Path::new(id).join("rootfs"),
