@@ -16,6 +16,7 @@ use super::monitor::Event;
 use super::program::Killer;
 use super::streams::Streams;
 use super::tail::Tail;
+use super::thread;
 use super::{Order, memory, mount_point, share};
 use crate::installation::Installation;
 use crate::log::Log;
@@ -182,12 +183,7 @@ fn watch(
     let work = move || {
         events.send(wait()).ok();
     };
-    std::thread::Builder::new()
-        .name("watch".into())
-        .stack_size(64 * 1024)
-        .spawn(work)
-        .map(drop)
-        .map_err(step("start a thread"))
+    thread::spawn("watch", 64, work)
 }
 
 fn channel() -> Result<(OwnedFd, OwnedFd), Error> {

@@ -20,6 +20,7 @@ mod share;
 pub(crate) mod socket;
 mod streams;
 pub(crate) mod tail;
+mod thread;
 
 pub use error::Error;
 pub use monitor::run;

@@ -22,6 +22,7 @@ use super::agent::{Agent, ProcessName};
 use super::boot::{Sandbox, boot, said};
 use super::error::{Error, step};
 use super::requests::{Desk, Ports};
+use super::thread;
 use super::{Order, Outcome, network};
 use crate::log::{Format, Level, Log};
 use crate::owner::{self, Connection};
@@ -238,12 +239,7 @@ fn follow_agent(agent: &Agent, events: Sender<Event>) -> Result<(), Error> {
             }
         }
     };
-    std::thread::Builder::new()
-        .name("events".into())
-        .stack_size(128 * 1024)
-        .spawn(work)
-        .map(drop)
-        .map_err(step("start a thread"))
+    thread::spawn("events", 128, work)
 }
 
 /// A caller that dies before it has its answer wants no container.
@@ -254,12 +250,7 @@ fn watch_caller(caller: &Connection, events: Sender<Event>) -> Result<(), Error>
         caller.receive::<serde_json::Value>().ok();
         events.send(Event::CallerGone).ok();
     };
-    std::thread::Builder::new()
-        .name("caller".into())
-        .stack_size(64 * 1024)
-        .spawn(work)
-        .map(drop)
-        .map_err(step("start a thread"))
+    thread::spawn("caller", 64, work)
 }
 
 /// With a console socket the terminal is made here and its master given away;

@@ -13,8 +13,9 @@ use std::time::Duration;
 use caisson_protocol::client::agent::{Exited, Stdio};
 
 use super::agent::{Agent, ProcessName};
-use super::error::{Error, step};
+use super::error::Error;
 use super::streams::{Expected, Streams};
+use super::thread;
 use crate::owner::{Connection, ExecRequest, Reply, Request, Status};
 use crate::stdio::GuestStreams;
 
@@ -106,7 +107,7 @@ impl Desk {
                 desk.serve(stream.into());
             }
         };
-        spawn("requests", work)
+        thread::spawn("requests", 256, work)
     }
 
     /// The container's init has ended: nothing more can be started in it.
@@ -151,7 +152,7 @@ impl Desk {
 
     fn serve(self: &Arc<Self>, connection: Connection) {
         let desk = Arc::clone(self);
-        spawn("request", move || desk.converse(&connection)).ok();
+        thread::spawn("request", 256, move || desk.converse(&connection)).ok();
     }
 
     fn converse(&self, connection: &Connection) {
@@ -303,13 +304,4 @@ pub(crate) fn ended(exited: &Exited) -> Reply {
 /// For requests that are not answered: the process may just have ended.
 fn ignore<E>(result: Result<(), E>) {
     drop(result);
-}
-
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .stack_size(256 * 1024)
-        .spawn(work)
-        .map(drop)
-        .map_err(step("start a thread"))
 }

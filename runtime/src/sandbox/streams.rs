@@ -15,7 +15,8 @@ use std::time::Duration;
 use caisson_protocol::{CONTROL_PORT, FIRST_STREAM_PORT};
 use nix::sys::socket::{MsgFlags, recvmsg};
 
-use super::error::{Error, step};
+use super::error::Error;
+use super::thread;
 
 type Waiting = Mutex<HashMap<u32, SyncSender<UnixStream>>>;
 
@@ -44,12 +45,7 @@ impl Streams {
         agent: impl FnOnce(UnixStream) + Send + 'static,
     ) -> Result<(), Error> {
         let streams = self.clone();
-        std::thread::Builder::new()
-            .name("streams".into())
-            .stack_size(64 * 1024)
-            .spawn(move || streams.take_all(&channel, agent))
-            .map_err(step("start a thread"))?;
-        Ok(())
+        thread::spawn("streams", 64, move || streams.take_all(&channel, agent))
     }
 
     fn take_all(&self, channel: &OwnedFd, agent: impl FnOnce(UnixStream)) {

@@ -9,7 +9,8 @@ use std::io::{BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::error::{Error, step};
+use super::error::Error;
+use super::thread;
 
 const MAX_LINES: usize = 16;
 const MAX_LINE_LEN: usize = 200;
@@ -35,11 +36,7 @@ impl Tail {
     pub(crate) fn follow(source: OwnedFd, name: &str) -> Result<Self, Error> {
         let tail = Self::default();
         let keeper = tail.clone();
-        std::thread::Builder::new()
-            .name(name.to_owned())
-            .stack_size(64 * 1024)
-            .spawn(move || keeper.read(File::from(source)))
-            .map_err(step("start a thread"))?;
+        thread::spawn(name, 64, move || keeper.read(File::from(source)))?;
         Ok(tail)
     }
 
