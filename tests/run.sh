@@ -49,8 +49,9 @@ run_tcg() {
 }
 
 run_kvm() {
-	local state outer status=0
+	local state status=0
 	state=$("$here/outer-vm/warm.sh")
+	# Not local: the trap runs after this function has returned.
 	outer=$state/bin/outer-vm
 	host=$("$outer" start --state "$state" --owner $$)
 	trap '"$outer" stop "$host"' EXIT
