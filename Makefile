@@ -95,7 +95,7 @@ test-kvm: dist ## The same tests on real KVM, in the test host
 test: test-unit test-tcg test-kvm ## All tests
 
 .PHONY: soak
-soak: dist ## The same tests with every count in full
+soak: dist stock-kernel ## The same tests with every count in full
 	CAISSON_SOAK=1 tests/run.sh tcg $(DIST)
 	CAISSON_SOAK=1 tests/run.sh kvm $(DIST)
 

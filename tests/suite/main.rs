@@ -17,6 +17,7 @@ mod confinement;
 mod exec;
 mod exit_codes;
 mod files;
+mod hotplug;
 mod lifecycle;
 mod limits;
 mod many;
@@ -45,6 +46,7 @@ const SUBJECTS: &[&[Story]] = &[
     command_line::STORIES,
     many::STORIES,
     confinement::STORIES,
+    hotplug::STORIES,
 ];
 
 fn main() -> ExitCode {
