@@ -8,12 +8,12 @@
 pub mod bundle;
 pub mod cli;
 pub mod container;
+pub mod fields;
 pub mod installation;
 pub mod log;
 pub mod machine;
 pub mod owner;
 pub mod plan;
-pub mod refusal;
 pub mod sandbox;
 pub mod session;
 pub mod signals;

@@ -2,7 +2,7 @@
 //!
 //! Owns the decisions: the size of the machine, what of the host is shared,
 //! what the guest is asked to do. Does nothing itself: no file, no process, no
-//! clock. Fields that can't be applied are refused by `refusal` before.
+//! clock. Fields that can't be applied are refused by `fields` before.
 
 use std::path::{Path, PathBuf};
 
@@ -12,8 +12,8 @@ use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::Bundle;
+use crate::fields;
 use crate::installation::MachineChoice;
-use crate::refusal;
 
 /// Memory that kernel, agent and page tables need beside the container's limit, in MiB.
 pub const GUEST_OVERHEAD_MIB: u32 = 64;
@@ -29,7 +29,7 @@ pub const MACHINE_ANNOTATION: &str = "dev.caisson.machine";
 pub enum Error {
     /// A field of config.json that caisson can't apply.
     #[error(transparent)]
-    Refused(#[from] refusal::Error),
+    Refused(#[from] fields::Error),
     /// An annotation of ours has a value it can't have.
     #[error("annotation {MACHINE_ANNOTATION}: {message}")]
     Annotation {
@@ -80,6 +80,8 @@ pub struct Plan {
     pub guest_spec: serde_json::Value,
     /// The process has a terminal.
     pub terminal: bool,
+    /// What the log says of fields that change nothing, a line each.
+    pub warnings: Vec<String>,
 }
 
 /// Serializable mirror of [`MachineChoice`].
@@ -131,7 +133,7 @@ pub struct MountPoint {
 /// # Errors
 /// When the configuration asks for what caisson can't apply.
 pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error> {
-    refusal::check(&bundle.raw)?;
+    let ignored = fields::check(&bundle.raw)?;
     let mut spec = bundle.spec.clone();
     let mut shares = vec![share_rootfs(id, bundle)];
     share_binds(id, &bundle.path, &mut spec, &mut shares)?;
@@ -153,7 +155,8 @@ pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error>
             .as_ref()
             .and_then(|process| process.terminal())
             .unwrap_or(false),
-        guest_spec: serde_json::to_value(&spec).map_err(Error::Encode)?,
+        guest_spec: fields::for_guest(serde_json::to_value(&spec).map_err(Error::Encode)?),
+        warnings: ignored.iter().map(ToString::to_string).collect(),
     })
 }
 
@@ -316,12 +319,6 @@ fn rewrite_for_guest(id: &str, spec: &mut Spec) {
         root.set_path(Path::new(SHARE_PATH).join(id).join("rootfs"));
         spec.set_root(Some(root));
     }
-    if let Some(mut linux) = spec.linux().clone() {
-        // The host's cgroup is the host's; in the guest one per container, by id.
-        linux.set_cgroups_path(None);
-        spec.set_linux(Some(linux));
-    }
-    spec.set_annotations(None);
 }
 
 #[cfg(test)]

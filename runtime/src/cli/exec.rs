@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 use super::create::write_pid_file;
 use super::{Caller, Outcome, chain, failed};
 use crate::container::{self, Container, ORDER_DESCRIPTOR};
+use crate::log::Level;
 use crate::owner::Connection;
 use crate::sandbox::Outcome as Told;
 use crate::session::{Session, Terminal, release_standard_streams};
 use crate::signals::HeldBack;
 use crate::terminal::RawMode;
-use crate::{refusal, sys};
+use crate::{fields, sys};
 
 /// Run one more process in a container
 #[derive(Debug, clap::Args)]
@@ -89,7 +90,11 @@ impl Exec {
         }
         let container = Container::find(&caller.store, &self.id)?;
         let process = self.process(&container.record().process)?;
-        refusal::check_process(&process)?;
+        for ignored in fields::check_process(&process)? {
+            caller
+                .log
+                .write_if_file(Level::Warning, &ignored.to_string());
+        }
         let terminal = process["terminal"].as_bool().unwrap_or(false);
         let console_socket = self
             .console_socket

@@ -102,7 +102,7 @@ mod tests {
     fn what_is_written_can_be_run() {
         for rootless in [false, true] {
             let spec = default_spec(rootless);
-            crate::refusal::check(&spec).unwrap();
+            crate::fields::check(&spec).unwrap();
             serde_json::from_value::<oci_spec::runtime::Spec>(spec).unwrap();
         }
     }

@@ -64,6 +64,9 @@ pub fn run(order: &Order, caller: Connection) -> u8 {
     let log = Log::open(order.log.as_deref(), format, order.debug).unwrap_or_default();
     match Monitor::start(order, &log, &caller) {
         Ok(monitor) => {
+            for warning in &order.plan.warnings {
+                log.write_if_file(Level::Warning, warning);
+            }
             caller.send(&Outcome::Created, &[]).ok();
             drop(caller);
             monitor.live(&log)

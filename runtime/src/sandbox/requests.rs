@@ -16,6 +16,7 @@ use super::agent::{Agent, ProcessName};
 use super::error::Error;
 use super::streams::{Expected, Streams};
 use super::thread;
+use crate::fields::process_for_guest;
 use crate::owner::{Connection, ExecRequest, Reply, Request, Status};
 use crate::stdio::GuestStreams;
 
@@ -252,7 +253,8 @@ impl Desk {
             container_id: self.id.clone(),
             exec_id: format!("exec-{number}"),
         };
-        let process = serde_json::to_vec(&exec.process).map_err(|err| err.to_string())?;
+        let process =
+            serde_json::to_vec(&process_for_guest(&exec.process)).map_err(|err| err.to_string())?;
         let ports = Ports::reserve(&self.streams, exec.terminal, exec.stdin);
         // Known before it runs: it may end before its streams are handed over.
         self.execs()

@@ -1,0 +1,35 @@
+//! Rows outside of `process` and `linux`.
+
+use super::*;
+
+const OTHER_SYSTEM: &str = "caisson runs Linux containers";
+
+#[rustfmt::skip] // One line for each field, so that the table can be read as one.
+pub(super) const FIELDS: &[Field] = &[
+    applied("ociVersion", HOST_AND_GUEST, "1.0 to 1.3"),
+    applied("root.path", HOST_AND_GUEST, "shared over virtio-fs"),
+    applied("root.readonly", HOST_AND_GUEST, "the file server refuses writes, too"),
+    applied("hostname", GUEST, ""),
+    applied("domainname", GUEST, ""),
+    applied("annotations", HOST, "in the state; `dev.caisson.machine` chooses the machine"),
+
+    applied("mounts[].destination", GUEST, ""),
+    applied("mounts[].type", GUEST, "bind, proc, sysfs, tmpfs, devpts, mqueue, cgroup, cgroup2"),
+    applied("mounts[].source", HOST_AND_GUEST, "of a bind mount: shared over virtio-fs"),
+    applied("mounts[].options", GUEST, "`caisson features` lists them"),
+    refused("mounts[].uidMappings", NOT_YET),
+    refused("mounts[].gidMappings", NOT_YET),
+
+    refused("hooks.prestart", NOT_YET),
+    refused("hooks.createRuntime", NOT_YET),
+    refused("hooks.createContainer", NOT_YET),
+    refused("hooks.startContainer", NOT_YET),
+    refused("hooks.poststart", NOT_YET),
+    refused("hooks.poststop", NOT_YET),
+
+    refused("vm", NOT_YET),
+    refused("windows", OTHER_SYSTEM),
+    refused("solaris", OTHER_SYSTEM),
+    refused("zos", OTHER_SYSTEM),
+    refused("freebsd", OTHER_SYSTEM),
+];

@@ -1,0 +1,32 @@
+//! Rows of `linux`, without its resources.
+
+use super::*;
+
+#[rustfmt::skip] // One line for each field, so that the table can be read as one.
+pub(super) const FIELDS: &[Field] = &[
+    applied("linux.namespaces[].type", HOST_AND_GUEST, "network: on the host; the machine is the container's own"),
+    applied("linux.namespaces[].path", HOST, "network only; others can't reach into a machine and are refused"),
+    applied("linux.uidMappings", GUEST, "user namespace inside the guest"),
+    applied("linux.gidMappings", GUEST, "user namespace inside the guest"),
+    refused("linux.timeOffsets", NOT_YET),
+
+    applied("linux.devices[].type", GUEST, "character devices that are the same on every Linux, and pipes"),
+    applied("linux.devices[].path", GUEST, ""),
+    applied("linux.devices[].major", GUEST, ""),
+    applied("linux.devices[].minor", GUEST, ""),
+    applied("linux.devices[].fileMode", GUEST, ""),
+    applied("linux.devices[].uid", GUEST, ""),
+    applied("linux.devices[].gid", GUEST, ""),
+    refused("linux.netDevices", NOT_YET),
+
+    ignored("linux.cgroupsPath", "the machine stays in its caller's cgroup; the guest's is named after the container"),
+    applied("linux.rootfsPropagation", GUEST, "inside the guest: nothing reaches the host"),
+    applied("linux.maskedPaths", GUEST, ""),
+    applied("linux.readonlyPaths", GUEST, ""),
+    applied("linux.sysctl", GUEST, ""),
+    refused("linux.mountLabel", NOT_YET),
+    refused("linux.personality", NOT_YET),
+    refused("linux.seccomp", NOT_YET),
+    refused("linux.intelRdt", NOT_YET),
+    refused("linux.memoryPolicy", NOT_YET),
+];
