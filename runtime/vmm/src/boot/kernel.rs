@@ -70,7 +70,9 @@ pub(crate) fn load(
     initramfs: &mut File,
 ) -> Result<Images, Error> {
     let floor = Some(GuestAddress(HIGH_RAM_START));
-    extent::reserve(mem, kernel);
+    let mut initramfs = Image::new(initramfs, mem);
+    let initramfs_len = initramfs.len().map_err(Error::Initramfs)?;
+    extent::reserve(mem, kernel, initramfs_len);
     let mut kernel = Image::new(kernel, mem);
     let kernel = Elf::load(mem, None, &mut kernel, floor).map_err(Error::Kernel)?;
     let PvhBootCapability::PvhEntryPresent(entry) = kernel.pvh_boot_cap else {
@@ -78,22 +80,22 @@ pub(crate) fn load(
     };
     Ok(Images {
         entry: entry.0,
-        initramfs: load_initramfs(mem, Image::new(initramfs, mem), kernel.kernel_end)?,
+        initramfs: load_initramfs(mem, &mut initramfs, initramfs_len, kernel.kernel_end)?,
     })
 }
 
 fn load_initramfs(
     mem: &GuestMemoryMmap,
-    mut image: Image<'_>,
+    image: &mut Image<'_>,
+    len: u64,
     kernel_end: u64,
 ) -> Result<Loaded, Error> {
-    let len = image.len().map_err(Error::Initramfs)?;
     let ram_end = (mem.last_addr().0 + 1).min(LOW_GAP_START);
     let start =
         highest_place(len, kernel_end, ram_end).ok_or(Error::NoRoom { initramfs_len: len })?;
     let count = usize::try_from(len).map_err(|_| Error::NoRoom { initramfs_len: len })?;
     image.rewind().map_err(Error::Initramfs)?;
-    mem.read_exact_volatile_from(GuestAddress(start), &mut image, count)?;
+    mem.read_exact_volatile_from(GuestAddress(start), image, count)?;
     Ok(Loaded { start, len })
 }
 

@@ -28,7 +28,8 @@ fn what_is_no_elf_file_is_refused() {
 #[test]
 fn the_initramfs_goes_to_the_end_of_memory() {
     let mem = memory();
-    let loaded = load_initramfs(&mem, Image::new(&mut file(b"070701"), &mem), 0x20_0000).unwrap();
+    let mut file = file(b"070701");
+    let loaded = load_initramfs(&mem, &mut Image::new(&mut file, &mem), 6, 0x20_0000).unwrap();
     assert_eq!(
         loaded,
         Loaded {
@@ -45,7 +46,8 @@ fn the_initramfs_goes_to_the_end_of_memory() {
 #[test]
 fn an_initramfs_that_would_reach_into_the_kernel_is_refused() {
     let (mem, mut file) = (memory(), file(&[0; 8192]));
-    let result = load_initramfs(&mem, Image::new(&mut file, &mem), (4 << 20) - 4096);
+    let mut image = Image::new(&mut file, &mem);
+    let result = load_initramfs(&mem, &mut image, 8192, (4 << 20) - 4096);
     assert!(matches!(
         result,
         Err(Error::NoRoom {
