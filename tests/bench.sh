@@ -1,23 +1,27 @@
 #!/usr/bin/env bash
-# Benchmarks in the test host: caisson beside runc, crun and, as the peer with a
-# machine of its own, QEMU microvm + virtiofsd with caisson's kernel.
+# Benchmarks in the test host: caisson beside runc, crun and, as peers with a
+# machine of their own, libkrun and QEMU microvm + virtiofsd.
 #
 # usage: bench.sh DIST
 #
-# Prints a table with the budgets and writes target/bench.json, and every single
-# value to target/bench.samples. What is measured lies in bench/ and runs in the
-# test host; CPU time and instruction-counted time are taken here, from outside.
-# No figure makes it fail: that is for those who read the table.
+# Prints a table with the budgets and writes target/bench.json, every single
+# value to target/bench.samples and the rest to target/bench.log. What is measured
+# lies in bench/ (see its README.md) and runs in the test host; CPU time is taken
+# here, from outside. No figure makes it fail: that is for those who read it.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 dist=$(readlink -f "${1:?usage: bench.sh DIST}")
-out=$here/../target
+out=$(readlink -m "$here/../target")
 samples=$out/bench.samples
 rounds=3
-batch_limit_ms=300000
+batch_limit_ms=1800000
 
 in_host() {
-	"$outer" exec "$host" --timeout-ms 300000 -- "$@"
+	"$outer" exec "$host" --timeout-ms 1800000 --env "BENCH_SMALL_FILES=${BENCH_SMALL_FILES:-}" -- "$@"
+}
+
+progress() {
+	printf 'bench: %s\n' "$*" >&2
 }
 
 # Only sample lines count; the rest is for whoever looks into the log.
@@ -28,46 +32,41 @@ collect() {
 cpu_of() { # cpu_of WORDS...: CPU milliseconds of the outer machine for once.sh WORDS
 	local before
 	before=$("$outer" cpu "$host")
-	in_host /bench/once.sh "$@" >&2
+	in_host /bench/once.sh "$@" >>"$out/bench.log" 2>&1 || return
 	echo $(($("$outer" cpu "$host") - before))
 }
 
 # Peers take turns, so that the machine's load meets all of them alike; the
-# first round warms up. Starting the script itself is taken off.
+# first round warms up. A run that failed is dropped. Starting the script itself
+# is a peer of its own, which is taken off in the end.
 cpu_rounds() { # cpu_rounds NAME VERB PEERS...
-	local name=$1 verb=$2 round peer cost nothing
-	shift 2
+	local name=$1 round peer cost action
+	local -A actions=([nothing]=nothing)
+	for peer in "${@:3}"; do actions[$peer]="$2 $peer"; done
 	for ((round = 0; round <= rounds; round++)); do
-		nothing=$(cpu_of nothing)
-		for peer in "$@"; do
-			cost=$(($(cpu_of "$verb" "$peer") - nothing))
+		for peer in nothing "${@:3}"; do
+			read -ra action <<<"${actions[$peer]}"
+			cost=$(cpu_of "${action[@]}") || continue
 			[ "$round" -eq 0 ] || printf '%s\tCPU ms\t%s\t%s\n' "$name" "$peer" "$cost" >>"$samples"
 		done
 	done
 }
 
 processor_time() {
-	local peer
+	local peer machines=(qemu)
+	[ ! -x "$stage/peer/krun" ] || machines+=(krun)
 	in_host /bench/once.sh make
-	cpu_rounds 'run true cpu' run caisson runc crun qemu
-	for peer in caisson runc crun; do in_host /bench/once.sh idle "$peer"; done
+	cpu_rounds 'run true cpu' run caisson runc crun "${machines[@]}"
+	for peer in caisson runc crun; do in_host /bench/once.sh idle "$peer" || in_host /bench/once.sh idle "$peer"; done
 	cpu_rounds 'exec true cpu' exec caisson runc crun
-	for peer in caisson runc crun; do in_host /bench/once.sh end "$peer"; done
+	for peer in caisson runc crun; do in_host /bench/once.sh end "$peer" >>"$out/bench.log" 2>&1; done
 }
 
-# A guest in the counting machine may stop for good, which costs real minutes:
-# what the batch printed until its limit counts, the rest is missing.
+# What it printed until its limit counts, the rest is missing.
 virtual_time() {
-	local stage=$out/bench-batch
-	rm -rf "$stage"
-	mkdir -p "$stage/in" "$stage/out"
-	cp -r "$here"/bench/. "$stage/in/"
-	cp -r "$dist" "$stage/in/dist"
-	rm -f "$stage"/in/dist/share/caisson/*-stock*
 	"$outer" batch --state "$state" --icount --timeout-ms "$batch_limit_ms" \
-		--input "$stage/in" --output "$stage/out" || echo "bench: the counting machine did not finish" >&2
-	collect <"$stage/out/log"
-	rm -rf "$stage/in"
+		--input "$stage" --output "$out/bench-batch" || progress 'the counting machine did not finish'
+	collect <"$out/bench-batch/log"
 }
 
 sizes() {
@@ -78,26 +77,49 @@ sizes() {
 	done
 }
 
+# Everything that the measuring machines get, in one folder.
+fill_stage() {
+	local peer
+	cp -r "$here"/bench/. "$stage/"
+	cp -r "$dist" "$stage/dist"
+	rm -rf "$stage"/dist/share/caisson/*-stock* "$stage/libkrun"
+	if peer=$("$here/bench/libkrun/build.sh" 2>>"$out/bench.log"); then
+		cp -r "$peer" "$stage/peer"
+	else
+		progress "WITHOUT LIBKRUN, which could not be built; why: $out/bench.log"
+	fi
+}
+
+# A part that fails costs its own rows.
+part() {
+	progress "$1"
+	in_host "/bench/$1.sh" 2>>"$out/bench.log" | collect || progress "$1 did not finish; why: $out/bench.log"
+}
+
 mkdir -p "$out"
 : >"$samples"
 : >"$out/bench.log"
+stage=$(mktemp -d)
+trap 'rm -rf "$stage"' EXIT
 state=$("$here/outer-vm/warm.sh")
 outer=$state/bin/outer-vm
+fill_stage
 host=$("$outer" start --state "$state" --owner $$)
-trap '"$outer" stop "$host"' EXIT
-"$outer" put "$host" "$here/bench" /bench
-"$outer" put "$host" "$dist" /bench/dist
+trap '"$outer" stop "$host"; rm -rf "$stage"' EXIT
+"$outer" put "$host" "$stage" /bench
 
 # Beside the rest on the second processor: neither kind of figure is wall time.
+rm -rf "$out/bench-batch"
 virtual_time &
 virtual=$!
-processor_time
-for part in exits memory files; do
-	in_host "/bench/$part.sh" | collect
-done
-"$outer" check "$host" || echo "bench: the test host's kernel complained; the figures are worthless" >&2
+progress 'CPU time'
+processor_time || progress "CPU time did not finish; why: $out/bench.log"
+for name in exits memory files; do part "$name"; done
+"$outer" check "$host" || progress "the test host's kernel complained; the figures are worthless"
+progress 'waiting for the machine that counts instructions'
 wait "$virtual"
 sizes
 
 jq --raw-input --slurp --slurpfile budgets "$here/bench/budgets.json" --from-file "$here/bench/rows.jq" "$samples" >"$out/bench.json"
 jq --raw-output --from-file "$here/bench/table.jq" "$out/bench.json"
+[ -x "$stage/peer/krun" ] || printf '\n**libkrun is missing: it could not be built; why: %s**\n' "$out/bench.log"

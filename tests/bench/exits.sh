@@ -4,20 +4,8 @@
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=scene.sh
 . "$(dirname "$(readlink -f "$0")")/scene.sh"
-events=/sys/kernel/tracing/events/kvm
-triggers=(kvm_exit:exit_reason kvm_userspace_exit:reason kvm_pio:port kvm_mmio:gpa.hex)
-
-counting() { # counting on|off
-	local trigger bang=
-	[ "$1" = on ] || bang='!'
-	for trigger in "${triggers[@]}"; do
-		echo "${bang}hist:keys=${trigger#*:}:size=4096" >"$events/${trigger%%:*}/trigger"
-	done
-}
-
-count() { # count EVENT: all hits
-	awk '/Hits:/ { print $2 }' "$events/$1/hist"
-}
+# shellcheck source-path=SCRIPTDIR source=count.sh
+. "$bench/count.sh"
 
 # SVM's exit codes by name; the rest is one sum.
 by_reason() {
@@ -40,8 +28,7 @@ busiest() { # busiest EVENT: its five most frequent keys, for the log
 }
 
 whole_run() { # whole_run PEER
-	counting on
-	run_once "$1" true
+	surely counted_run "$1" true
 	sample 'kvm exits' exits "$1" "$(count kvm_exit)"
 	sample 'kvm exits to user space' exits "$1" "$(count kvm_userspace_exit)"
 	by_reason | while IFS=$'\t' read -r name hits; do
@@ -55,7 +42,7 @@ whole_run() { # whole_run PEER
 
 idle() { # idle PEER
 	local seconds=10 total
-	start_idle "$1" quiet
+	surely start_idle "$1" quiet
 	sleep 5
 	counting on
 	sleep "$seconds"
@@ -66,8 +53,8 @@ idle() { # idle PEER
 }
 
 scene_make
-for peer in caisson qemu; do
-	run_once "$peer" true
+for peer in $(present caisson krun krunfw qemu); do
+	surely run_once "$peer" true
 	whole_run "$peer"
 	idle "$peer"
 done

@@ -5,9 +5,10 @@
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=scene.sh
 . "$(dirname "$(readlink -f "$0")")/scene.sh"
-small=${BENCH_SMALL_FILES:-200}
-trigger=/sys/kernel/tracing/events/kvm/kvm_exit/trigger
-hist=/sys/kernel/tracing/events/kvm/kvm_exit/hist
+# shellcheck source-path=SCRIPTDIR source=count.sh
+. "$bench/count.sh"
+rounds=3
+small=${BENCH_SMALL_FILES:-2000}
 
 make_input() {
 	local i stage=$scene/stage
@@ -18,35 +19,43 @@ make_input() {
 	done
 	tar -C "$stage" -cf "$scene/tree/input/small.tar" .
 	rm -r "$stage"
-	cat "$scene"/tree/input/* >/dev/null
+	sync
 }
 
-exits_of() { # exits_of PEER BUNDLE
-	echo 'hist:keys=exit_reason' >$trigger
-	run_once "$@"
-	awk '/Hits:/ { print $2 }' $hist
-	echo '!hist:keys=exit_reason' >$trigger
-}
-
-measure() { # measure PEER
-	local name seconds plain all
-	run_once "$1" read
-	while read -r name seconds; do
-		sample "read 64 MiB, $name" s "$1" "$seconds"
+read_once() { # read_once PEER: the first time from the disk, for every peer
+	local pass seconds
+	echo 3 >/proc/sys/vm/drop_caches
+	run_once "$1" read || return
+	while read -r pass seconds; do
+		sample "read 64 MiB, $pass" s "$1" "$seconds"
 	done <"$scene/tree/out/read"
-	plain=$(exits_of "$1" true)
-	all=$(exits_of "$1" untar)
+}
+
+# What starting and ending a machine takes is taken off.
+untar() { # untar PEER
+	local exits notified seconds
+	rm -rf "$scene/tree/tmp/small"
+	counted_run "$1" true || return
+	exits=$(count kvm_exit)
+	notified=$(notifications)
+	counted_run "$1" untar || return
+	exits=$(($(count kvm_exit) - exits))
+	notified=$(($(notifications) - notified))
+	counting off
 	read -r _ seconds <"$scene/tree/out/untar"
 	sample "untar of $small files" s "$1" "$seconds"
 	case $1 in
-	caisson | qemu) sample "untar, exits per file" exits "$1" $(((all - plain) / small)) ;;
+	runc | crun) return ;;
 	esac
-	rm -r "$scene/tree/tmp/small"
+	sample 'untar, exits per file' exits "$1" $((exits / small))
+	sample 'untar, requests per file' requests "$1" "$(awk -v n="$notified" -v f="$small" 'BEGIN { printf "%.1f", n / f }')"
+	sample 'untar, exits per request' exits "$1" "$(awk -v e="$exits" -v n="$notified" 'BEGIN { printf "%.1f", e / n }')"
 }
 
 scene_make
 make_input
-for peer in "${peers[@]}"; do
-	measure "$peer"
+for ((round = 0; round < rounds; round++)); do
+	for peer in $(present caisson runc krun qemu); do surely read_once "$peer"; done
 done
-rm "$scene"/tree/input/*
+for peer in $(present caisson runc crun krun qemu); do surely untar "$peer"; done
+rm -r "$scene"/tree/input/* "$scene/tree/tmp/small"

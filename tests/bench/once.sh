@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# One action of one peer, for a caller outside that reads the outer machine's
-# CPU time around it. usage: once.sh make | run PEER | idle PEER | exec PEER | end PEER | nothing
+# One action of one peer, for a caller that takes the time around it.
+# usage: once.sh make | run PEER | idle PEER | exec PEER | end PEER | nothing
 # Runs inside the test host; measures nothing itself.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=scene.sh
@@ -8,7 +8,7 @@ set -euo pipefail
 case $1 in
 make) scene_make ;;
 run) run_once "$2" true ;;
-idle) start_idle "$2" "execs-$2" ;; # a name of its own: the same cgroup would be refused
+idle) start_idle "$2" "execs-$2" || { clear_away "$2" && exit 1; } ;; # a name of its own, else the same cgroup would be refused
 exec) runtime "$2" exec "execs-$2" true </dev/null ;;
 end) stop_idle "$2" ;;
 nothing) ;;

@@ -1,19 +1,31 @@
 # shellcheck shell=bash
-# What every benchmark starts: one busybox tree, run by each runtime and, as the
-# peer with a machine of its own, by QEMU microvm + virtiofsd with our kernel.
-# Sourced inside the test host. Owns starting, waiting and ending; measures nothing.
+# What every benchmark starts: one busybox tree, run by each peer. Sourced inside
+# the test host. Owns starting, waiting and ending; measures nothing.
+#
+# Peers: caisson, runc, crun; qemu (microvm + virtiofsd) and krun (libkrun), both
+# with caisson's kernel; krunfw, libkrun with its own kernel.
 
 bench=${bench:-$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")}
 dist=${dist:-$bench/dist}
-scene=${scene:-/run/bench}
-# shellcheck disable=SC2034 # for the scripts that source this
-peers=(caisson runc crun qemu)
+scene=${scene:-/var/lib/bench} # on a disk, not on a tmpfs
+kvm_stat=/sys/kernel/debug/kvm
 declare -A words=(
 	[true]=/bin/true
-	[idle]='/bin/sleep 1000'
+	[idle]='/workload idle'
 	[read]='/workload read'
 	[untar]='/workload untar'
 )
+
+# present PEERS...: those that can be started here.
+present() {
+	local peer
+	for peer in "$@"; do
+		case $peer in
+		krun*) [ ! -x "$bench/peer/krun" ] || echo "$peer" ;;
+		*) echo "$peer" ;;
+		esac
+	done
+}
 
 # scene_make: the tree, the bundles, QEMU's initramfs.
 scene_make() {
@@ -21,7 +33,7 @@ scene_make() {
 	mkdir -p "$scene"/tree/{proc,sys,dev,tmp,input}
 	local applet name
 	cp "$(command -v busybox)" "$scene/tree/bin/busybox"
-	for applet in sh true sleep tar dd rm mkdir cut awk; do
+	for applet in sh true sleep tar dd mkdir mktemp cut awk; do
 		ln -sf busybox "$scene/tree/bin/$applet"
 	done
 	install -m 0755 "$bench/workload" "$scene/tree/workload"
@@ -50,12 +62,20 @@ runtime() { # runtime PEER WORDS...
 	esac
 }
 
-# run_once PEER BUNDLE: from start to end.
+# run_once PEER BUNDLE [NAME]: from start to end.
 run_once() {
+	local name=${3:-once-$2}
 	case $1 in
-	qemu) qemu_run "$2" "once-$2" ;;
-	*) runtime "$1" run --bundle "$scene/bundles/$2" "once-$2" </dev/null ;;
+	qemu) qemu_run "$2" "$name" ;;
+	krun) krun_run "$dist/share/caisson/vmlinux" "$2" ;;
+	krunfw) krun_run - "$2" ;;
+	*) runtime "$1" run --bundle "$scene/bundles/$2" "$name" </dev/null ;;
 	esac
+}
+
+krun_run() { # krun_run KERNEL BUNDLE
+	# shellcheck disable=SC2086 # several words
+	"$bench/peer/krun" "$1" "$scene/tree" ${words[$2]} </dev/null
 }
 
 # qemu_run BUNDLE NAME: the same command in QEMU's microvm, until it ends.
@@ -75,22 +95,27 @@ qemu_run() {
 	wait "$server"
 }
 
+idling() { # how many idle programs have told that they run
+	{ compgen -G "$scene/tree/out/up.*" || true; } | wc -l
+}
+
 # start_idle PEER NAME: one container that sleeps; returns when its program runs.
 start_idle() {
+	local already left=1200
+	already=$(idling)
 	case $1 in
-	qemu)
-		qemu_run idle "$2" >/dev/null 2>&1 &
-		sleep 12 # no channel tells when its program runs
-		;;
+	qemu | krun*) run_once "$1" idle "$2" >/dev/null 2>&1 & ;;
 	*) runtime "$1" run --detach --bundle "$scene/bundles/idle" "$2" </dev/null >/dev/null 2>&1 ;;
 	esac
+	while [ "$(idling)" -le "$already" ] && [ $((left -= 1)) -gt 0 ]; do sleep 0.05; done
+	[ "$left" -gt 0 ]
 }
 
 # stop_idle PEER: all of them.
 stop_idle() {
 	local name
 	case $1 in
-	qemu) pkill -x 'qemu-system-x86' || true ;;
+	qemu | krun*) kill_machines ;;
 	*)
 		for name in $(runtime "$1" list -q); do
 			runtime "$1" kill "$name" KILL || true
@@ -99,6 +124,7 @@ stop_idle() {
 		done
 		;;
 	esac
+	rm -f "$scene"/tree/out/up.*
 	sleep 2
 }
 
@@ -106,6 +132,35 @@ wait_stopped() { # wait_stopped PEER NAME
 	local left=50
 	while [ $((left -= 1)) -gt 0 ] && runtime "$1" state "$2" 2>/dev/null | jq -e '.status != "stopped"' >/dev/null; do
 		sleep 0.1
+	done
+}
+
+# kill_machines: whatever owns a virtual machine; its folder is PID-DESCRIPTOR.
+kill_machines() {
+	local folder pid
+	for folder in "$kvm_stat"/[0-9]*-*; do
+		pid=${folder##*/}
+		kill -KILL "${pid%%-*}" 2>/dev/null || true
+	done
+}
+
+# clear_away PEER: what a start that failed has left behind.
+clear_away() {
+	kill_machines
+	pkill -KILL -x virtiofsd || true
+	case $1 in
+	caisson | runc | crun) stop_idle "$1" ;;
+	esac
+}
+
+# surely FUNCTION PEER WORDS...: with new attempts, because on a loaded machine a
+# start can run into the runtime's limit for it.
+surely() {
+	local left=3
+	until "$@"; do
+		[ $((left -= 1)) -gt 0 ] || return 1
+		echo "once more: $*"
+		clear_away "$2" >/dev/null 2>&1
 	done
 }
 

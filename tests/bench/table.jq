@@ -1,6 +1,7 @@
 # bench.json to a Markdown table with the budgets beside.
-def cell: if . == null then "-" else tostring end;
-
-"| what | unit | caisson | budget | runc | crun | QEMU + virtiofsd |",
-"|---|---|---|---|---|---|---|",
-(.[] | "| \(.name) | \(.unit) | \(.caisson | cell) | \(.budget | cell) | \(.peers.runc | cell) | \(.peers.crun | cell) | \(.peers.qemu | cell) |")
+def cell: if . == null then "" else tostring end;
+def budget: if .budget == null then "" else "\(.budget)\(if .verdict == null then "" else ", \(.verdict)" end)" end;
+["runc", "crun", "krun", "krunfw", "qemu"] as $peers
+| "| what | unit | caisson | budget | runc | crun | libkrun | libkrun, its kernel | QEMU + virtiofsd |",
+"|---|---|---|---|---|---|---|---|---|",
+(.[] | . as $row | "| \(.name) | \(.unit) | **\(.caisson | cell)** | \(budget) | \($peers | map($row.peers[.] | cell) | join(" | ")) |")

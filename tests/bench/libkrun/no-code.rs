@@ -1,0 +1,1 @@
+//! Empty: a package that names a dependency needs a target.
