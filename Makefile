@@ -48,7 +48,7 @@ kernel: deps ## Build caisson's own guest kernel (15 to 30 CPU-minutes, once)
 	install -m 0644 $$vmlinux $(DIST)/share/caisson/vmlinux
 
 .PHONY: stock-kernel
-stock-kernel: deps programs ## Fetch the distribution's kernel (seconds; machine tcg only)
+stock-kernel: deps programs ## Fetch the distribution's kernel (seconds, no build)
 	stock=$$(kernel-config/stock.sh | tail -n 1); \
 	install -m 0644 $$stock/vmlinux $(DIST)/share/caisson/vmlinux-stock; \
 	kernel-config/initramfs.sh $(BUILD)/caisson-agent $(DIST)/share/caisson/initramfs-stock.cpio $$stock/modules
@@ -88,7 +88,7 @@ test-tcg: dist stock-kernel ## Whole containers in emulated machines, on this ho
 	tests/run.sh tcg $(DIST)
 
 .PHONY: test-kvm
-test-kvm: dist ## The same tests on real KVM, in the test host
+test-kvm: dist stock-kernel ## The same tests on real KVM, in the test host
 	tests/run.sh kvm $(DIST)
 
 .PHONY: test

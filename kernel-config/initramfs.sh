@@ -1,7 +1,9 @@
 #!/bin/sh
 # initramfs.sh AGENT OUT [MODULES]: makes the guest's initramfs, an uncompressed newc archive
 # with AGENT as /init and, for the stock kernel, the folder MODULES (stock.sh) as /modules.
-# /dev/console is not in it: a kernel without a built-in initramfs makes it by itself.
+# /dev/console is not in it: a kernel without a built-in initramfs makes it by itself. But it
+# can't be opened while the console's driver is a module, and a Rust program that starts
+# without descriptors needs /dev/null to go on.
 # The same input gives the same bytes.
 set -eu
 program=initramfs.sh
@@ -25,6 +27,19 @@ find "$work/root" -type f -exec chmod 644 {} +
 chmod 755 "$work/root/init"
 find "$work/root" -exec touch -h -d @0 {} +
 
-(cd "$work/root" && find . | LC_ALL=C sort |
-    cpio --quiet --create --format=newc --owner=+0:+0 --reproducible) >"$2.new.$$"
+# newc_entry NAME MODE MAJOR MINOR: a header without contents, so that nodes need no root here.
+newc_entry() {
+    printf '070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x' \
+        1 "$2" 0 0 1 0 0 0 0 "$3" "$4" $((${#1} + 1)) 0
+    printf '%s\0' "$1"
+    pad=$(((4 - (110 + ${#1} + 1) % 4) % 4))
+    head -c $pad /dev/zero
+}
+
+{
+    newc_entry dev/null $((020666)) 1 3
+    newc_entry 'TRAILER!!!' 0 0 0
+    cd "$work/root" && find . | LC_ALL=C sort |
+        cpio --quiet --create --format=newc --owner=+0:+0 --reproducible
+} >"$2.new.$$"
 mv "$2.new.$$" "$2"

@@ -3,9 +3,9 @@
 #
 # usage: run.sh tcg|kvm DIST [FILTER or other words for the suite]
 #
-# tcg: here, and a short selection again with a newer QEMU and with the
-# distribution's kernel. kvm: in a restored test host (outer-vm). CAISSON_SOAK=1
-# makes every count whole. Owns no build of DIST: `make test-tcg` and
+# tcg: here, and a short selection again with a newer QEMU. kvm: in a restored test
+# host (outer-vm). Both: the short selection again with the distribution's kernel.
+# CAISSON_SOAK=1 makes every count whole. Owns no build of DIST: `make test-tcg` and
 # `make test-kvm` do that first.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
@@ -43,9 +43,22 @@ run_tcg() {
 	suite_here 'machine tcg' "$suite" "$@" || status=$?
 	newer=$("$here/outer-vm/qemu.sh" --suite sid)/qemu-system-x86_64
 	suite_here 'machine tcg, QEMU of sid' CAISSON_SMOKE=1 CAISSON_QEMU="$newer" "$suite" "$@" || status=$?
-	need "$dist/share/caisson/vmlinux-stock" 'make stock-kernel'
 	suite_here "machine tcg, the distribution's kernel" CAISSON_SMOKE=1 CAISSON_KERNEL=stock "$suite" "$@" || status=$?
 	return $status
+}
+
+# A selection in the test host: title, variables, --, words for the suite.
+suite_there() {
+	local variables=()
+	echo "tests: $1"
+	shift
+	while [ "$1" != -- ]; do
+		variables+=(--env "$1")
+		shift
+	done
+	"$outer" exec "$host" --follow-output --timeout-ms 5400000 \
+		--env CAISSON_DIST=/opt/caisson --env CAISSON_MACHINE=kvm "${variables[@]}" \
+		-- /opt/caisson-suite "${@:2}"
 }
 
 run_kvm() {
@@ -57,15 +70,15 @@ run_kvm() {
 	trap '"$outer" stop "$host"' EXIT
 	"$outer" put "$host" "$dist" /opt/caisson
 	"$outer" put "$host" "$suite" /opt/caisson-suite
-	"$outer" exec "$host" --follow-output --timeout-ms 5400000 \
-		--env CAISSON_DIST=/opt/caisson --env CAISSON_MACHINE=kvm --env "CAISSON_SOAK=${CAISSON_SOAK:-}" \
-		-- /opt/caisson-suite "$@" || status=$?
+	suite_there 'machine kvm' CAISSON_SOAK="${CAISSON_SOAK:-}" -- "$@" || status=$?
+	suite_there "machine kvm, the distribution's kernel" CAISSON_SMOKE=1 CAISSON_KERNEL=stock -- "$@" || status=$?
 	"$outer" check "$host"
 	return $status
 }
 
 need "$dist/bin/caisson" 'make programs'
 need "$dist/share/caisson/vmlinux" 'make kernel'
+need "$dist/share/caisson/vmlinux-stock" 'make stock-kernel'
 need /bin/busybox 'apt-get install busybox-static'
 target_dir=${CARGO_TARGET_DIR:-$here/../target}
 suite=$(build_suite)

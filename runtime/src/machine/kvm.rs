@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use caisson_protocol::{GUEST_CID, SHARE_TAG};
 use caisson_vmm::control::{Exit, MAX_PACKET_LEN, Report};
-use caisson_vmm::spec::{ConsoleSpec, Devices, FsSpec, MachineSpec, VsockSpec};
+use caisson_vmm::spec::{ConsoleSpec, Description, Devices, FsSpec, MachineSpec, VsockSpec};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socketpair};
 
 use super::{Parts, kernel};
@@ -32,9 +32,6 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn start(installation: &Installation, parts: Parts) -> Result<Self, Error> {
-        if parts.image.kind == KernelKind::Stock {
-            return Err(super::Error::StockOnKvm.into());
-        }
         let kernel = kernel::open(&parts.image)?;
         let step = |name| move |source| Error::Step(name, source);
         let initramfs =
@@ -48,6 +45,10 @@ impl Machine {
         let (control, far) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
             .map_err(|errno| step("make a socket pair")(errno.into()))?;
 
+        let description = match parts.image.kind {
+            KernelKind::Stock => Description::Acpi,
+            KernelKind::Built => Description::MpTable,
+        };
         let mut program = Program::new(installation.helper("caisson-vmm")?);
         let spec = MachineSpec {
             vcpus: parts.vcpus,
@@ -57,6 +58,7 @@ impl Machine {
             kernel_fd: program.pass(kernel),
             initramfs_fd: program.pass(initramfs),
             cmdline: CMDLINE.to_owned(),
+            description,
             control_fd: program.pass(far),
             devices: Devices {
                 fs: Some(FsSpec {

@@ -31,11 +31,6 @@ pub enum Error {
         "qemu-system-x86_64 not found on PATH: install it (Debian: qemu-system-x86), or name it with `qemu` in the configuration"
     )]
     NoQemu,
-    /// The distribution's kernel has no way to find devices without ACPI.
-    #[error(
-        "the distribution's kernel needs ACPI, which machine kvm does not have: build caisson's own with `make kernel`, or choose machine tcg"
-    )]
-    StockOnKvm,
     /// A kernel that is not one.
     #[error("guest kernel {path}: {reason}")]
     Kernel {

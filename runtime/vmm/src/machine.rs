@@ -13,7 +13,7 @@ use linux_loader::configurator::Error as ConfiguratorError;
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap};
 
 use crate::assembly::{self, Assembly};
-use crate::boot::{cpuid, kernel, mp_table, registers, start_info};
+use crate::boot::{acpi, cpuid, kernel, mp_table, registers, start_info};
 use crate::control::Exit;
 use crate::event_loop::{EventLoop, chain};
 use crate::mailbox::{Inbox, mailbox};
@@ -21,7 +21,7 @@ use crate::memory::{self, KVM_TSS};
 use crate::owner::{self, Owner};
 use crate::seccomp;
 use crate::slots::Slots;
-use crate::spec::{DescriptorNumber, MachineSpec};
+use crate::spec::{Description, DescriptorNumber, MachineSpec};
 use crate::sys::{self, Inherited, TakeError};
 use crate::vcpu::Vcpu;
 use crate::virtio::mmio::RegisterWindow;
@@ -195,12 +195,28 @@ fn load_guest(
     let mut kernel = take_file(inherited, spec.kernel_fd)?;
     let mut initramfs = take_file(inherited, spec.initramfs_fd)?;
     let images = kernel::load(mem, &mut kernel, &mut initramfs)?;
-    let slots = spec.devices.slots();
-    kernel::write_cmdline(mem, &kernel::cmdline(&spec.cmdline, slots))?;
-    start_info::write(mem, spec.mem_mib, &images)?;
-    let slots = u8::try_from(slots).unwrap_or(u8::MAX);
-    mp_table::write(mem, spec.vcpus, slots).map_err(kernel::Error::from)?;
+    let acpi_root = describe(spec, mem)?;
+    start_info::write(mem, spec.mem_mib, &images, acpi_root)?;
     Ok(images.entry)
+}
+
+/// Tells the guest of its CPUs, lines and slots; returns where ACPI's root pointer is,
+/// 0 for nowhere.
+fn describe(spec: &MachineSpec, mem: &GuestMemoryMmap) -> Result<u64, kernel::Error> {
+    let slots = spec.devices.slots();
+    let count = u8::try_from(slots).unwrap_or(u8::MAX);
+    match spec.description {
+        Description::MpTable => {
+            kernel::write_cmdline(mem, &kernel::cmdline(&spec.cmdline, slots))?;
+            mp_table::write(mem, spec.vcpus, count)?;
+            Ok(0)
+        }
+        Description::Acpi => {
+            kernel::write_cmdline(mem, &spec.cmdline)?;
+            acpi::write(mem, spec.vcpus, count)?;
+            Ok(acpi::ROOT_POINTER_ADDRESS)
+        }
+    }
 }
 
 fn take_file(inherited: &mut Inherited, number: DescriptorNumber) -> Result<File, TakeError> {

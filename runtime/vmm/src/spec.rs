@@ -50,10 +50,23 @@ pub struct MachineSpec {
     pub initramfs_fd: DescriptorNumber,
     /// Kernel command line, without the words that announce devices.
     pub cmdline: String,
+    /// How the guest learns of its CPUs, interrupt lines and slots.
+    pub description: Description,
     /// Control socket towards the owner (`control`).
     pub control_fd: DescriptorNumber,
     /// The machine's devices.
     pub devices: Devices,
+}
+
+/// How a guest learns of what it can't probe for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Description {
+    /// An MP table, and command line words for the slots: caisson's kernel.
+    #[default]
+    MpTable,
+    /// ACPI tables: kernels of distributions.
+    Acpi,
 }
 
 /// Devices, in slot order: fs, vsock, console, rng, balloon, blocks, placeholders.
@@ -144,6 +157,8 @@ struct Unchecked {
     kernel_fd: DescriptorNumber,
     initramfs_fd: DescriptorNumber,
     cmdline: String,
+    #[serde(default)]
+    description: Description,
     control_fd: DescriptorNumber,
     devices: Devices,
 }
@@ -190,6 +205,7 @@ impl TryFrom<Unchecked> for MachineSpec {
             kernel_fd: raw.kernel_fd,
             initramfs_fd: raw.initramfs_fd,
             cmdline: raw.cmdline,
+            description: raw.description,
             control_fd: raw.control_fd,
             devices: raw.devices,
         })

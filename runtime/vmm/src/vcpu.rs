@@ -22,9 +22,14 @@ const RESET_COMMAND: u8 = 0xfe;
 /// As an absent controller, but ready for a command: Linux waits for that before it
 /// writes the reset command.
 const RESET_PORT_STATUS: u8 = 0xfd;
-/// Where the agent switches the machine off.
-const POWER_PORT: u16 = 0x600;
+/// Where the machine is switched off: by the agent with [`POWER_OFF`], or as ACPI's sleep
+/// control register with [`SOFT_OFF`].
+pub(crate) const POWER_PORT: u16 = 0x600;
 const POWER_OFF: u8 = 0x5a;
+/// Sleep type of ACPI's state S5, as the tables tell it.
+pub(crate) const SOFT_OFF_TYPE: u8 = 5;
+/// That type in its place, and the bit that enters it (ACPI 6.5, 4.8.3.7.1).
+const SOFT_OFF: u8 = SOFT_OFF_TYPE << 2 | 1 << 5;
 /// BIOS "warm boot" flag: where Linux leaves its reboot mode before the reset.
 const REBOOT_MODE_ADDRESS: GuestAddress = GuestAddress(0x472);
 /// `reboot=warm` there; the command line asks for that after a panic only.
@@ -53,7 +58,7 @@ impl Vcpu {
                     write_register(&self.bus, &self.mailbox, address, bytes);
                 }
                 Ok(VcpuExit::IoOut(RESET_PORT, [RESET_COMMAND])) => return self.reset_cause(),
-                Ok(VcpuExit::IoOut(POWER_PORT, [POWER_OFF])) => return Exit::PowerOff,
+                Ok(VcpuExit::IoOut(POWER_PORT, [POWER_OFF | SOFT_OFF])) => return Exit::PowerOff,
                 Ok(VcpuExit::IoOut(..)) => {}
                 Ok(VcpuExit::IoIn(RESET_PORT, bytes)) => bytes.fill(RESET_PORT_STATUS),
                 Ok(VcpuExit::IoIn(_, bytes) | VcpuExit::MmioRead(_, bytes)) => bytes.fill(0xff),

@@ -3,9 +3,10 @@
 //!
 //! `kernel` loads the images (`image` copies them,
 //! `extent` finds the kernel's place), `start_info` describes the machine to the kernel (PVH
-//! protocol), `mp_table` the CPUs and interrupt lines, `cpuid` and `registers` are
-//! the state of each vCPU.
+//! protocol), `mp_table` or `acpi` the CPUs and interrupt lines, `cpuid` and `registers`
+//! are the state of each vCPU.
 
+pub(crate) mod acpi;
 pub(crate) mod cpuid;
 mod extent;
 mod image;

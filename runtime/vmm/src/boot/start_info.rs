@@ -42,11 +42,13 @@ fn ram(addr: u64, size: u64) -> hvm_memmap_table_entry {
     }
 }
 
-/// Writes the start information for `images` in a machine of `mem_mib` MiB.
+/// Writes the start information for `images` in a machine of `mem_mib` MiB whose ACPI
+/// root pointer is at `acpi_root`, 0 for none.
 pub(crate) fn write(
     mem: &GuestMemoryMmap,
     mem_mib: u32,
     images: &Images,
+    acpi_root: u64,
 ) -> Result<(), ConfiguratorError> {
     let memory_map = memory_map(mem_mib);
     let info = hvm_start_info {
@@ -55,6 +57,7 @@ pub(crate) fn write(
         nr_modules: 1,
         modlist_paddr: MODULES_ADDRESS,
         cmdline_paddr: CMDLINE_ADDRESS,
+        rsdp_paddr: acpi_root,
         memmap_paddr: MEMORY_MAP_ADDRESS,
         memmap_entries: u32::try_from(memory_map.len()).unwrap_or(0),
         ..Default::default()

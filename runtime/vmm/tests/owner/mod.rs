@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 use caisson_vmm::control::{MAX_PACKET_LEN, Report, Request};
-use caisson_vmm::spec::{BlockSpec, ConsoleSpec, Devices, FsSpec, MachineSpec, VsockSpec};
+use caisson_vmm::spec::{
+    BlockSpec, ConsoleSpec, Description, Devices, FsSpec, MachineSpec, VsockSpec,
+};
 use command_fds::{CommandFdExt, FdMapping};
 use nix::fcntl::OFlag;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -110,6 +112,7 @@ pub(crate) fn start(wish: &Wish) -> Result<Machine, Failure> {
         kernel_fd: passed.add(File::open(&wish.kernel)?),
         initramfs_fd: passed.add(File::open(&wish.initramfs)?),
         cmdline: wish.cmdline.clone(),
+        description: Description::MpTable,
         control_fd: passed.add(for_vmm),
         devices,
     };
