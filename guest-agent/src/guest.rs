@@ -13,13 +13,13 @@ use caisson_protocol::server::agent::{
     CreateContainerRequest, ExecRequest, Exited, Oom, Process as ListedProcess, SignalRequest,
     Stdio, event::Kind,
 };
-use nix::{sched::CloneFlags, unistd::Pid};
+use nix::unistd::Pid;
 
 use crate::{
     cgroup::Cgroup,
     container::{
+        habitat::Habitat,
         launch::{Gate, Waiting, launch},
-        namespaces,
         setup::{Birth, Place},
         spec,
     },
@@ -58,7 +58,7 @@ struct Owner {
 #[derive(Debug)]
 struct Container {
     cgroup: Arc<Cgroup>,
-    namespaces: CloneFlags,
+    habitat: Arc<Habitat>,
     /// Present until the container is started.
     gate: Option<Gate>,
     init: Process,
@@ -104,7 +104,7 @@ impl Guest {
         request: &CreateContainerRequest,
     ) -> Result<Pid, Failure> {
         let spec = spec::parse(&request.oci_spec)?;
-        let namespaces = namespaces::wanted(&spec)?;
+        let habitat = Habitat::of(&spec)?;
         let Some(process) = spec.process() else {
             return Err(Failure::Refused("process is missing".to_owned()));
         };
@@ -119,9 +119,9 @@ impl Guest {
         let birth = Birth {
             place: Place::New {
                 spec: &spec,
-                namespaces,
                 cgroup: cgroup.path(),
             },
+            habitat: &habitat,
             process,
             stdio: &child_ends,
             terminal: request.stdio.terminal,
@@ -132,7 +132,7 @@ impl Guest {
         let pid = init.pid;
         let container = Container {
             cgroup: Arc::clone(cgroup),
-            namespaces,
+            habitat: Arc::new(habitat),
             gate: Some(gate),
             init,
             execs: HashMap::new(),
@@ -164,13 +164,11 @@ impl Guest {
     /// Why it couldn't be run.
     pub(crate) async fn exec(&self, request: &ExecRequest) -> Result<Pid, Failure> {
         let process = spec::parse_process(&request.oci_process)?;
-        let (init, cgroup, namespaces) = self.table().place_of(&request.container_id)?;
+        let (init, cgroup, habitat) = self.table().place_of(&request.container_id)?;
         let (plumbing, child_ends) = Plumbing::open(&self.transport, &request.stdio).await?;
         let birth = Birth {
-            place: Place::Existing {
-                init: &init,
-                namespaces,
-            },
+            place: Place::Existing { init: &init },
+            habitat: &habitat,
             process: &process,
             stdio: &child_ends,
             terminal: request.stdio.terminal,
@@ -383,14 +381,14 @@ impl Table {
     }
 
     /// What an exec needs to enter a container.
-    fn place_of(&mut self, id: &str) -> Result<(OwnedFd, OwnedFd, CloneFlags), Failure> {
+    fn place_of(&mut self, id: &str) -> Result<(OwnedFd, OwnedFd, Arc<Habitat>), Failure> {
         let container = self.container(id)?;
         if matches!(container.init.state, ProcessState::Exited(_)) {
             return Err(Failure::Missing("container not running".to_owned()));
         }
         let init = container.init.pidfd.try_clone().doing("refer to init")?;
         let cgroup = container.cgroup.open_beside(container.init.pid)?;
-        Ok((init, cgroup, container.namespaces))
+        Ok((init, cgroup, Arc::clone(&container.habitat)))
     }
 }
 

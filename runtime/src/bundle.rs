@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
+use crate::spelling::respell_process;
+
 /// What can be wrong with a bundle. The texts follow runc's.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -96,8 +98,14 @@ impl Bundle {
             path: config.clone(),
             source,
         };
-        let raw: serde_json::Value = serde_json::from_slice(&text).map_err(parse)?;
-        let spec: Spec = serde_json::from_slice(&text).map_err(parse)?;
+        let mut raw: serde_json::Value = serde_json::from_slice(&text).map_err(parse)?;
+        let respelled = raw.get_mut("process").is_some_and(respell_process);
+        // Errors of the text as it is written say the line.
+        let spec: Spec = if respelled {
+            serde_json::from_value(raw.clone()).map_err(parse)?
+        } else {
+            serde_json::from_slice(&text).map_err(parse)?
+        };
         check_version(spec.version())?;
         require(spec.process().is_some(), "process")?;
         let args = spec

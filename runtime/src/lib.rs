@@ -17,6 +17,7 @@ pub mod plan;
 pub mod sandbox;
 pub mod session;
 pub mod signals;
+mod spelling;
 pub mod stdio;
 pub mod store;
 mod sys;

@@ -22,6 +22,7 @@ mod lifecycle;
 mod limits;
 mod many;
 mod probe;
+mod process_attributes;
 mod signals;
 mod streams;
 mod sudden_death;
@@ -40,6 +41,7 @@ const SUBJECTS: &[&[Story]] = &[
     streams::STORIES,
     terminal::STORIES,
     limits::STORIES,
+    process_attributes::STORIES,
     sudden_death::STORIES,
     files::STORIES,
     bad_input::STORIES,

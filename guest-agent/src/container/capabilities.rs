@@ -20,20 +20,26 @@ pub(crate) struct CapabilitySets {
 }
 
 impl CapabilitySets {
-    /// Converts the configured sets; capabilities that this kernel lacks are left
-    /// out, as the runtime specification asks.
+    /// Converts the configured sets; capabilities that this kernel lacks, and
+    /// ambient ones that it wouldn't raise, are left out, as the runtime
+    /// specification asks: they can't be granted.
     #[must_use]
     pub(crate) fn new(configured: Option<&LinuxCapabilities>, supported: &CapsHashSet) -> Self {
         let Some(sets) = configured else {
             return Self::default();
         };
         let convert = |set: &Option<Capabilities>| convert(set.as_ref(), supported);
+        let (permitted, inheritable) = (convert(sets.permitted()), convert(sets.inheritable()));
+        let mut ambient = convert(sets.ambient());
+        ambient.retain(|capability| {
+            permitted.contains(capability) && inheritable.contains(capability)
+        });
         Self {
             bounding: convert(sets.bounding()),
             effective: convert(sets.effective()),
-            inheritable: convert(sets.inheritable()),
-            permitted: convert(sets.permitted()),
-            ambient: convert(sets.ambient()),
+            inheritable,
+            permitted,
+            ambient,
         }
     }
 
@@ -97,6 +103,11 @@ mod tests {
         assert_eq!(sets.bounding, every);
         assert_eq!(sets.effective, [Capability::CAP_CHOWN].into());
         assert!(sets.ambient.is_empty());
+        let json = r#"{"permitted":["CAP_KILL","CAP_CHOWN"],"inheritable":["CAP_CHOWN"],
+                       "ambient":["CAP_KILL","CAP_CHOWN"]}"#;
+        let configured: LinuxCapabilities = serde_json::from_str(json).unwrap();
+        let sets = CapabilitySets::new(Some(&configured), &every);
+        assert_eq!(sets.ambient, [Capability::CAP_CHOWN].into());
     }
 
     #[test]

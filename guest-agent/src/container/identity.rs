@@ -24,7 +24,6 @@ use crate::failure::{Attempt, Failure};
 /// The first step that is refused.
 pub(crate) fn assume(process: &Process) -> Result<(), Failure> {
     let user = process.user();
-    give_stdio_to(user)?;
     if process.no_new_privileges().unwrap_or(false) {
         set_no_new_privs(true).doing("set no_new_privs")?;
     }
@@ -71,14 +70,26 @@ fn switch_user(user: &User) -> Result<(), Failure> {
     let groups: Vec<Gid> = groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
     // Also when there are none: those of the agent must not stay.
     setgroups(&groups).doing("set additional groups")?;
-    setgid(Gid::from_raw(user.gid())).doing("set group")?;
-    setuid(Uid::from_raw(user.uid())).doing("set user")
+    setgid(Gid::from_raw(user.gid())).map_err(|errno| unmapped(errno, "gid", user.gid()))?;
+    setuid(Uid::from_raw(user.uid())).map_err(|errno| unmapped(errno, "uid", user.uid()))
 }
 
-/// The process may open /dev/stdout again only if its pipe is its own. What is
-/// shared with others, as /dev/null, stays as it is.
-fn give_stdio_to(user: &User) -> Result<(), Failure> {
-    let owner = Some(rustix::fs::Uid::from_raw(user.uid()));
+/// Inside a user namespace, an id that isn't in its map is no valid argument.
+fn unmapped(errno: Errno, kind: &str, id: u32) -> Failure {
+    let reason = crate::failure::Errno(errno);
+    Failure::Refused(match errno {
+        Errno::EINVAL => format!("cannot set{kind} to unmapped {kind} {id} in user namespace"),
+        _ => format!("set{kind} {id}: {reason}"),
+    })
+}
+
+/// The process may open /dev/stdout again only if its pipe is its own, so `uid`
+/// becomes the owner. What is shared with others, as /dev/null, stays as it is.
+///
+/// # Errors
+/// The kernel's refusal, but not that of a file system without owners.
+pub(crate) fn give_stdio_to(uid: u32) -> Result<(), Failure> {
+    let owner = Some(rustix::fs::Uid::from_raw(uid));
     let null = rustix::fs::stat("/dev/null").map(|stat| stat.st_rdev);
     for stream in [
         std::io::stdin().as_fd(),
@@ -86,7 +97,7 @@ fn give_stdio_to(user: &User) -> Result<(), Failure> {
         std::io::stderr().as_fd(),
     ] {
         let stat = fstat(stream).doing("inspect standard streams")?;
-        if stat.st_uid == user.uid() || null == Ok(stat.st_rdev) {
+        if stat.st_uid == uid || null == Ok(stat.st_rdev) {
             continue;
         }
         match fchown(stream, owner, None) {

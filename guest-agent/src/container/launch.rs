@@ -9,16 +9,16 @@ use std::{
 };
 
 use nix::unistd::Pid;
-use oci_spec::runtime::{LinuxIdMapping, Spec};
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::{
+    habitat::Habitat,
     handshake::{self, AgentEnd, Report},
     rlimits,
-    setup::{self, Birth, Place},
+    setup::{self, Birth},
 };
 use crate::{
-    failure::{Attempt, Failure},
+    failure::{Attempt, Errno, Failure},
     sys::clone_process,
 };
 
@@ -76,9 +76,7 @@ pub(crate) async fn launch(birth: &Birth<'_>, cgroup: BorrowedFd<'_>) -> Result<
         }
         match gate.next().await.doing("follow the set-up")? {
             Some(Report::NeedsIdMaps) => {
-                if let Place::New { spec, .. } = birth.place {
-                    write_id_maps(first, spec)?;
-                }
+                write_id_maps(first, birth.habitat)?;
                 gate.go().doing("follow the set-up")?;
             }
             Some(Report::Continues(sibling)) => number = Some(sibling),
@@ -104,25 +102,18 @@ fn open_pidfd(pid: Pid) -> Result<OwnedFd, Failure> {
     pidfd_open(pid, PidfdFlags::empty()).doing("open the process")
 }
 
-fn write_id_maps(pid: Pid, spec: &Spec) -> Result<(), Failure> {
-    let Some(linux) = spec.linux() else {
-        return Ok(());
-    };
-    for (file, mappings) in [
-        ("uid_map", linux.uid_mappings()),
-        ("gid_map", linux.gid_mappings()),
+fn write_id_maps(pid: Pid, habitat: &Habitat) -> Result<(), Failure> {
+    for (file, member, map) in [
+        ("uid_map", "uidMappings", &habitat.uids),
+        ("gid_map", "gidMappings", &habitat.gids),
     ] {
-        let path = format!("/proc/{pid}/{file}");
         // The kernel takes a map in one write only.
-        let map: String = mappings.iter().flatten().map(map_line).collect();
-        fs::write(&path, map).at("write", &path)?;
+        fs::write(format!("/proc/{pid}/{file}"), map.text()).map_err(|error| {
+            let reason = Errno::from(error);
+            Failure::Refused(format!("linux.{member}: write {file}: {reason}"))
+        })?;
     }
     Ok(())
-}
-
-fn map_line(mapping: &LinuxIdMapping) -> String {
-    let (inside, outside) = (mapping.container_id(), mapping.host_id());
-    format!("{inside} {outside} {}\n", mapping.size())
 }
 
 fn ended_early() -> Failure {

@@ -9,8 +9,10 @@ pub(crate) mod spec;
 pub(crate) mod launch;
 pub(crate) mod setup;
 
+pub(crate) mod habitat;
 mod handshake;
-pub(crate) mod namespaces;
+mod id_map;
+mod namespaces;
 
 mod copy_up;
 mod mount_options;
@@ -23,5 +25,7 @@ mod paths;
 mod capabilities;
 mod identity;
 mod rlimits;
+mod scheduling;
 
 mod program;
+mod terminal;

@@ -22,6 +22,21 @@ pub(crate) fn wanted(spec: &Spec) -> Result<CloneFlags, Failure> {
     for namespace in listed.unwrap_or_default() {
         flags |= flag(namespace)?;
     }
+    check(spec, flags)?;
+    Ok(flags)
+}
+
+/// What each namespace needs, and what needs it.
+fn check(spec: &Spec, flags: CloneFlags) -> Result<(), Failure> {
+    let linux = spec.linux().as_ref();
+    let has_offsets = linux.is_some_and(|linux| {
+        let offsets = linux.time_offsets().as_ref();
+        offsets.is_some_and(|offsets| !offsets.is_empty())
+    });
+    let mapped = linux.map_or([false; 2], |linux| {
+        [linux.uid_mappings(), linux.gid_mappings()]
+            .map(|map| map.as_ref().is_some_and(|map| !map.is_empty()))
+    });
     let needed = [
         (
             true,
@@ -38,13 +53,27 @@ pub(crate) fn wanted(spec: &Spec) -> Result<CloneFlags, Failure> {
             CloneFlags::CLONE_NEWUTS,
             "unable to set domainname without a private UTS namespace",
         ),
+        (
+            has_offsets,
+            TIME,
+            "time namespace offsets specified, but time namespace isn't enabled in the config",
+        ),
+        (
+            mapped.contains(&true),
+            CloneFlags::CLONE_NEWUSER,
+            "user namespace mappings specified, but user namespace isn't enabled in the config",
+        ),
     ];
     for (asked, flag, complaint) in needed {
         if asked && !flags.contains(flag) {
             return Err(Failure::Refused(format!("linux.namespaces: {complaint}")));
         }
     }
-    Ok(flags)
+    if flags.contains(CloneFlags::CLONE_NEWUSER) && mapped.contains(&false) {
+        let complaint = "user namespaces enabled, but no mappings of uids and gids specified";
+        return Err(Failure::Refused(format!("linux.namespaces: {complaint}")));
+    }
+    Ok(())
 }
 
 fn flag(namespace: &LinuxNamespace) -> Result<CloneFlags, Failure> {
@@ -98,6 +127,19 @@ mod tests {
             (
                 r#"{"ociVersion":"1.3.0","linux":{"namespaces":[{"type":"pid","path":"/proc/1/ns/pid"}]}}"#,
                 "/proc/1/ns/pid",
+            ),
+            (
+                r#"{"ociVersion":"1.3.0","linux":{"namespaces":[{"type":"mount"}],"timeOffsets":{"boottime":{"secs":1}}}}"#,
+                "time namespace isn't enabled",
+            ),
+            (
+                r#"{"ociVersion":"1.3.0","linux":{"namespaces":[{"type":"mount"}],
+                    "uidMappings":[{"containerID":0,"hostID":1,"size":1}]}}"#,
+                "user namespace isn't enabled",
+            ),
+            (
+                r#"{"ociVersion":"1.3.0","linux":{"namespaces":[{"type":"mount"},{"type":"user"}]}}"#,
+                "no mappings",
             ),
         ] {
             let line = wanted(&spec(json)).unwrap_err().line();

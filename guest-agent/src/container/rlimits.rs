@@ -7,20 +7,31 @@ use nix::unistd::Pid;
 use oci_spec::runtime::{PosixRlimit, PosixRlimitType};
 use rustix::process::{Resource, Rlimit, prlimit};
 
-use crate::failure::{Attempt, Failure};
+use crate::failure::{Errno, Failure};
 
 /// Sets the limits of another process.
 ///
 /// # Errors
-/// [`Failure::Refused`] for a kind Linux doesn't have; else the kernel's.
+/// [`Failure::Refused`] for a kind that is given twice (runtime-spec config.md,
+/// "rlimits") or that the kernel refuses.
 pub(crate) fn set(pid: Pid, limits: &[PosixRlimit]) -> Result<(), Failure> {
     let pid = rustix::process::Pid::from_raw(pid.as_raw());
-    for limit in limits {
+    for (number, limit) in limits.iter().enumerate() {
+        let kind = limit.typ();
+        let mut earlier = limits.iter().take(number);
+        if earlier.any(|earlier| earlier.typ() == kind) {
+            return Err(Failure::Refused(format!(
+                "process.rlimits: {kind} is given twice"
+            )));
+        }
         let value = Rlimit {
             current: finite(limit.soft()),
             maximum: finite(limit.hard()),
         };
-        prlimit(pid, resource(limit.typ())?, value).doing("set resource limits")?;
+        prlimit(pid, resource(kind), value).map_err(|errno| {
+            let reason = Errno::from(errno);
+            Failure::Refused(format!("error setting rlimit type {kind}: {reason}"))
+        })?;
     }
     Ok(())
 }
@@ -32,8 +43,8 @@ const fn finite(limit: u64) -> Option<u64> {
     }
 }
 
-fn resource(kind: PosixRlimitType) -> Result<Resource, Failure> {
-    Ok(match kind {
+const fn resource(kind: PosixRlimitType) -> Resource {
+    match kind {
         PosixRlimitType::RlimitCpu => Resource::Cpu,
         PosixRlimitType::RlimitFsize => Resource::Fsize,
         PosixRlimitType::RlimitData => Resource::Data,
@@ -50,5 +61,5 @@ fn resource(kind: PosixRlimitType) -> Result<Resource, Failure> {
         PosixRlimitType::RlimitNice => Resource::Nice,
         PosixRlimitType::RlimitRtprio => Resource::Rtprio,
         PosixRlimitType::RlimitRttime => Resource::Rttime,
-    })
+    }
 }

@@ -20,16 +20,15 @@ use oci_spec::runtime::{LinuxPersonalityDomain, Process, Spec};
 use rustix::{
     fs::{Mode, OFlags, open},
     mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount},
-    process::{fchdir, ioctl_tiocsctty, pivot_root, setsid},
-    pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt},
+    process::{fchdir, pivot_root, setsid},
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
     system::{setdomainname, sethostname},
-    termios::{Winsize, tcsetwinsize},
     thread::{Gid, Uid, set_thread_res_gid, set_thread_res_uid},
 };
 
 use super::{
     devices,
+    habitat::Habitat,
     handshake::{ChildEnd, Report},
     identity,
     mount_options::Bind,
@@ -37,6 +36,7 @@ use super::{
     namespaces, paths,
     program::{self, Program},
     rootfs::{PointKind, Rootfs},
+    scheduling, terminal,
 };
 use crate::{
     boot::ROOTFS_POINT,
@@ -52,8 +52,6 @@ pub(crate) enum Place<'a> {
     New {
         /// Its configuration.
         spec: &'a Spec,
-        /// The namespaces to make.
-        namespaces: CloneFlags,
         /// Its cgroup's folder.
         cgroup: &'a Path,
     },
@@ -61,8 +59,6 @@ pub(crate) enum Place<'a> {
     Existing {
         /// Its init.
         init: &'a OwnedFd,
-        /// The namespaces it has of its own.
-        namespaces: CloneFlags,
     },
 }
 
@@ -71,6 +67,8 @@ pub(crate) enum Place<'a> {
 pub(crate) struct Birth<'a> {
     /// Where it runs.
     pub(crate) place: Place<'a>,
+    /// What it has in common with all processes of that container.
+    pub(crate) habitat: &'a Habitat,
     /// What it is.
     pub(crate) process: &'a Process,
     /// Its standard streams, unless it makes a terminal.
@@ -99,31 +97,40 @@ fn first_process(birth: &Birth<'_>, gate: &ChildEnd) -> Result<Infallible, Failu
     dup2_stdin(stdin).doing("set standard input")?;
     dup2_stdout(stdout).doing("set standard output")?;
     dup2_stderr(stderr).doing("set standard error")?;
-    match &birth.place {
-        Place::New {
-            spec,
-            namespaces,
-            cgroup,
-        } => {
+    // Lowering it takes rights that a user namespace doesn't have.
+    set_oom_score(birth.process)?;
+    let uid = birth.process.user().uid();
+    // One that isn't mapped is refused when the user is set.
+    identity::give_stdio_to(birth.habitat.uids.outside(uid).unwrap_or(uid))?;
+    match birth.place {
+        Place::New { spec, cgroup } => {
             close_all_except(&[gate.as_raw_fd()]);
-            set_oom_score(birth.process)?;
-            let prepared = Prepared::open(spec, *namespaces, cgroup)?;
-            make_namespaces(spec, *namespaces, gate)?;
-            continue_as_sibling(*namespaces, gate, || {
+            let prepared = Prepared::open(spec, birth.habitat, cgroup)?;
+            make_namespaces(spec, birth.habitat, gate)?;
+            continue_as_sibling(birth.habitat.namespaces, gate, || {
                 become_init(birth, spec, prepared, gate)
             })
         }
-        Place::Existing { init, namespaces } => {
+        Place::Existing { init } => {
             close_all_except(&[gate.as_raw_fd(), init.as_raw_fd()]);
-            set_oom_score(birth.process)?;
-            setns(init, *namespaces).doing("enter the namespaces of the container")?;
+            run_on_first_cpus(birth.process)?;
+            setns(init, birth.habitat.namespaces).doing("enter the namespaces of the container")?;
+            if birth.habitat.has_own_users() {
+                become_root()?;
+            }
             let none = CloneFlags::empty();
             continue_as_sibling(none, gate, || become_program(birth, None, gate))
         }
     }
 }
 
-/// Lowering it takes rights that a user namespace doesn't have.
+/// Container processes are born into the cgroup, so `initial` is where the
+/// process runs until `final` counts.
+fn run_on_first_cpus(process: &Process) -> Result<(), Failure> {
+    let affinity = process.exec_cpu_affinity().as_ref();
+    scheduling::run_on(affinity.and_then(|affinity| affinity.initial().as_deref()))
+}
+
 fn set_oom_score(process: &Process) -> Result<(), Failure> {
     let Some(score) = process.oom_score_adj() else {
         return Ok(());
@@ -140,13 +147,13 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn open(spec: &Spec, namespaces: CloneFlags, cgroup: &Path) -> Result<Self, Failure> {
+    fn open(spec: &Spec, habitat: &Habitat, cgroup: &Path) -> Result<Self, Failure> {
         let Some(root) = spec.root() else {
             return Err(Failure::Refused("root is missing".to_owned()));
         };
         let around = Surroundings {
             cgroup,
-            own_cgroup_namespace: namespaces.contains(CloneFlags::CLONE_NEWCGROUP),
+            own_cgroup_namespace: habitat.namespaces.contains(CloneFlags::CLONE_NEWCGROUP),
         };
         Ok(Self {
             root: mounts::clone_tree(root.path(), Bind::Tree)?,
@@ -157,22 +164,28 @@ impl Prepared {
 
 /// The user namespace comes first, so that it owns the others; the pid namespace
 /// is made with the process that begins it.
-fn make_namespaces(spec: &Spec, wanted: CloneFlags, gate: &ChildEnd) -> Result<(), Failure> {
+fn make_namespaces(spec: &Spec, habitat: &Habitat, gate: &ChildEnd) -> Result<(), Failure> {
+    let wanted = habitat.namespaces;
     if wanted.contains(namespaces::TIME) {
         unshare(namespaces::TIME).doing("make a time namespace")?;
         set_clock_offsets(spec)?;
     }
-    if wanted.contains(CloneFlags::CLONE_NEWUSER) {
+    if habitat.has_own_users() {
         unshare(CloneFlags::CLONE_NEWUSER).doing("make a user namespace")?;
         gate.report(&Report::NeedsIdMaps).doing("ask for id maps")?;
         if !gate.wait() {
             return Err(Failure::Refused("the agent gave up".to_owned()));
         }
-        set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).doing("become the group root")?;
-        set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).doing("become root")?;
+        become_root()?;
     }
     let rest = wanted - namespaces::TIME - CloneFlags::CLONE_NEWUSER - CloneFlags::CLONE_NEWPID;
     unshare(rest).doing("make namespaces")
+}
+
+/// In a user namespace that was just entered, the guest's root is nobody.
+fn become_root() -> Result<(), Failure> {
+    set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).doing("become the group root")?;
+    set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).doing("become root")
 }
 
 fn set_clock_offsets(spec: &Spec) -> Result<(), Failure> {
@@ -181,9 +194,12 @@ fn set_clock_offsets(spec: &Spec) -> Result<(), Failure> {
         .as_ref()
         .and_then(|linux| linux.time_offsets().as_ref());
     for (clock, offset) in offsets.into_iter().flatten() {
-        let path = "/proc/self/timens_offsets";
         let (seconds, nanoseconds) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
-        fs::write(path, format!("{clock} {seconds} {nanoseconds}")).at("write", path)?;
+        let text = format!("{clock} {seconds} {nanoseconds}");
+        fs::write("/proc/self/timens_offsets", &text).map_err(|error| {
+            let reason = crate::failure::Errno::from(error);
+            Failure::Refused(format!("linux.timeOffsets: {text:?}: {reason}"))
+        })?;
     }
     Ok(())
 }
@@ -306,26 +322,25 @@ fn become_program(
     setsid().doing("begin a session")?;
     if birth.terminal {
         match &new {
-            Some((_, rootfs)) => {
-                let slave = make_terminal(rootfs, birth.process, gate)?;
-                devices::bind_console(rootfs, &slave)?;
-            }
-            None => {
-                let flags = mounts::POINT | OFlags::CLOEXEC;
-                let root = open("/", flags, Mode::empty()).at("open", "/")?;
-                drop(make_terminal(&Rootfs::new(root), birth.process, gate)?);
-            }
+            Some((_, rootfs)) => terminal::make_console(rootfs, birth.process, gate)?,
+            None => terminal::make(birth.process, gate)?,
         }
     }
     if let Some((spec, rootfs)) = &new {
         enter_root(spec, rootfs)?;
-        set_personality(spec)?;
     }
     drop(new);
     let process = birth.process;
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let configured = process.env().as_deref().unwrap_or_default();
     let environment = program::environment(configured, process.user().uid(), &passwd);
+    scheduling::apply(process)?;
+    set_personality(birth.habitat.personality)?;
+    if let Place::Existing { .. } = birth.place {
+        let affinity = process.exec_cpu_affinity().as_ref();
+        let last = affinity.and_then(|affinity| affinity.cpu_affinity_final().as_deref());
+        scheduling::run_on(last)?;
+    }
     identity::assume(process)?;
     let program = Program::find(process, &environment)?;
     gate.report(&Report::Ready).doing("report readiness")?;
@@ -336,47 +351,12 @@ fn become_program(
     program.execute()
 }
 
-/// Makes a terminal in the container's own devpts, makes it the controlling one
-/// and the standard streams, and hands its master to the agent.
-fn make_terminal(rootfs: &Rootfs, process: &Process, gate: &ChildEnd) -> Result<OwnedFd, Failure> {
-    let ptmx = Path::new("/dev/ptmx");
-    let master = rootfs
-        .open(ptmx, OFlags::RDWR | OFlags::NOCTTY)
-        .at("open", ptmx)?;
-    unlockpt(&master).doing("unlock the terminal")?;
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let slave = ioctl_tiocgptpeer(&master, flags).doing("open the terminal")?;
-    if let Some(size) = process.console_size() {
-        let cells = |count: u64| u16::try_from(count).unwrap_or(u16::MAX);
-        let size = Winsize {
-            ws_row: cells(size.height()),
-            ws_col: cells(size.width()),
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        tcsetwinsize(&master, size).doing("set the size of the terminal")?;
-    }
-    ioctl_tiocsctty(&slave).doing("take the terminal")?;
-    dup2_stdin(&slave).doing("set standard input")?;
-    dup2_stdout(&slave).doing("set standard output")?;
-    dup2_stderr(&slave).doing("set standard error")?;
-    gate.report(&Report::Terminal(master))
-        .doing("hand the terminal over")?;
-    Ok(slave)
-}
-
-fn set_personality(spec: &Spec) -> Result<(), Failure> {
+fn set_personality(wanted: Option<LinuxPersonalityDomain>) -> Result<(), Failure> {
     use nix::sys::personality::{Persona, set};
-    let Some(wanted) = spec
-        .linux()
-        .as_ref()
-        .and_then(|linux| linux.personality().as_ref())
-    else {
-        return Ok(());
-    };
-    let persona = match wanted.domain() {
-        LinuxPersonalityDomain::PerLinux => Persona::empty(),
-        LinuxPersonalityDomain::PerLinux32 => Persona::from_bits_retain(PER_LINUX32),
+    let persona = match wanted {
+        None => return Ok(()),
+        Some(LinuxPersonalityDomain::PerLinux) => Persona::empty(),
+        Some(LinuxPersonalityDomain::PerLinux32) => Persona::from_bits_retain(PER_LINUX32),
     };
     set(persona).doing("set personality")?;
     Ok(())

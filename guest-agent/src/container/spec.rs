@@ -64,13 +64,6 @@ const PROCESS: &[Field<Process>] = &[
     ("process.selinuxLabel", |process| {
         process.selinux_label().is_some()
     }),
-    ("process.ioPriority", |process| {
-        process.io_priority().is_some()
-    }),
-    ("process.scheduler", |process| process.scheduler().is_some()),
-    ("process.execCPUAffinity", |process| {
-        process.exec_cpu_affinity().is_some()
-    }),
     ("process.commandLine", |process| {
         process.command_line().is_some()
     }),

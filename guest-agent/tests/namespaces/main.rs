@@ -10,6 +10,7 @@
     reason = "a test, of which clippy knows nothing without libtest"
 )]
 
+mod attributes;
 mod host;
 
 use std::{fs, path::Path, time::Instant};
@@ -96,7 +97,23 @@ const CASES: &[Case] = &[
         "rights_are_those_of_the_configuration",
         rights_are_those_of_the_configuration,
     ),
-    ("a_user_namespace_maps_ids", a_user_namespace_maps_ids),
+    (
+        "a_process_is_scheduled_as_configured",
+        attributes::a_process_is_scheduled_as_configured,
+    ),
+    (
+        "a_time_namespace_has_its_own_clocks",
+        attributes::a_time_namespace_has_its_own_clocks,
+    ),
+    (
+        "a_user_namespace_maps_ids",
+        attributes::a_user_namespace_maps_ids,
+    ),
+    ("limits_are_given_once", attributes::limits_are_given_once),
+    (
+        "ambient_capabilities_outlive_a_change_of_user",
+        attributes::ambient_capabilities_outlive_a_change_of_user,
+    ),
     (
         "a_paused_container_stands_still",
         a_paused_container_stands_still,
@@ -316,23 +333,6 @@ fn rights_are_those_of_the_configuration(host: &Host) {
     let expected = "33\n44 55\n0077\n/made/here\nSigIgn: 0000000000000000\n\
                     CapEff: 0000000000000000\nCapBnd: 00000000000004e1\nNoNewPrivs: 1\n77\nagain\n";
     assert_eq!(output, expected);
-}
-
-fn a_user_namespace_maps_ids(host: &Host) {
-    let mut spec = host.spec(&["sh", "-c", "id -u; cat /proc/self/uid_map; echo > /dev/null; ls /sys/kernel | head -1; stat -c %u /dev/shm"]);
-    let linux = &mut spec["linux"];
-    linux["namespaces"]
-        .as_array_mut()
-        .unwrap()
-        .push(json!({"type": "user"}));
-    for map in ["uidMappings", "gidMappings"] {
-        linux[map] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-    }
-    let output = String::from_utf8(host.run("user", &spec, b"").stdout()).unwrap();
-    let words: Vec<&str> = output.split_whitespace().collect();
-    assert_eq!(words[..4], ["0", "0", "100000", "65536"], "{output}");
-    assert_eq!(words.last(), Some(&"0"), "{output}");
-    assert_eq!(host.exit("user", "").status, 0);
 }
 
 fn a_paused_container_stands_still(host: &Host) {

@@ -14,6 +14,7 @@ use crate::owner::Connection;
 use crate::sandbox::Outcome as Told;
 use crate::session::{Session, Terminal, release_standard_streams};
 use crate::signals::HeldBack;
+use crate::spelling::respell_process;
 use crate::terminal::RawMode;
 use crate::{fields, sys};
 
@@ -147,7 +148,10 @@ impl Exec {
         if let Some(path) = &self.process {
             let name = path.display();
             let text = std::fs::read(path).map_err(failed(format!("read {name}")))?;
-            return Ok(serde_json::from_slice(&text).map_err(failed(format!("parse {name}")))?);
+            let mut process =
+                serde_json::from_slice(&text).map_err(failed(format!("parse {name}")))?;
+            inherit(&mut process, own);
+            return Ok(process);
         }
         if self.command.is_empty() {
             return Err("process args cannot be empty".into());
@@ -163,16 +167,8 @@ impl Exec {
             process["noNewPrivileges"] = json!(true);
         }
         extend(&mut process["env"], &self.env);
-        for set in [
-            "bounding",
-            "effective",
-            "inheritable",
-            "permitted",
-            "ambient",
-        ] {
-            if !self.cap.is_empty() {
-                extend(&mut process["capabilities"][set], &self.cap);
-            }
+        if !self.cap.is_empty() {
+            add_capabilities(&mut process["capabilities"], &self.cap);
         }
         Ok(process)
     }
@@ -193,6 +189,37 @@ impl Exec {
             process["user"]["additionalGids"] = json!(self.additional_gids);
         }
         Ok(())
+    }
+}
+
+/// What a process file leaves out is as for the container's own process.
+fn inherit(process: &mut Value, own: &Value) {
+    respell_process(process);
+    for member in [
+        "capabilities",
+        "rlimits",
+        "noNewPrivileges",
+        "scheduler",
+        "ioPriority",
+        "execCPUAffinity",
+    ] {
+        if process[member].is_null() && !own[member].is_null() {
+            process[member] = own[member].clone();
+        }
+    }
+    if process["user"]["umask"].is_null() && !own["user"]["umask"].is_null() {
+        process["user"]["umask"] = own["user"]["umask"].clone();
+    }
+}
+
+/// Ambient ones have to be inheritable, and what can be inherited is decided by
+/// the container's configuration alone.
+fn add_capabilities(sets: &mut Value, more: &[String]) {
+    for set in ["bounding", "effective", "permitted"] {
+        extend(&mut sets[set], more);
+    }
+    if sets["inheritable"].is_array() {
+        extend(&mut sets["ambient"], more);
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) const FIELDS: &[Field] = &[
     applied("process.oomScoreAdj", GUEST, "among the processes of the guest"),
     refused("process.apparmorProfile", "the guest kernel has no AppArmor; the machine is the boundary"),
     refused("process.selinuxLabel", NOT_YET),
-    refused("process.scheduler", NOT_YET),
-    refused("process.ioPriority", NOT_YET),
-    refused("process.execCPUAffinity", NOT_YET),
+    applied("process.scheduler", GUEST, "on the machine's processors"),
+    applied("process.ioPriority", GUEST, ""),
+    applied("process.execCPUAffinity", GUEST, "numbers of the machine's processors; for exec only"),
 ];

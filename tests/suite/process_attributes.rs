@@ -1,0 +1,209 @@
+//! What config.json says of a process is what the process sees of itself.
+
+use caisson_tests::{Bundle, Scene, stories};
+use serde_json::{Value, json};
+
+stories![
+    a_scheduler_an_io_priority_and_a_personality_are_set,
+    a_deadline_is_given_with_its_times,
+    an_execd_process_runs_on_its_cpus,
+    exec_with_other_capabilities_and_another_user,
+    ambient_capabilities_outlive_a_change_of_user,
+    a_process_file_inherits_what_it_leaves_out,
+    what_a_process_cannot_have_is_one_clear_line,
+];
+
+const SETS: [&str; 5] = [
+    "bounding",
+    "effective",
+    "permitted",
+    "inheritable",
+    "ambient",
+];
+
+fn with_process(bundle: &Bundle, member: &str, value: Value) {
+    bundle.edit(|config| config["process"][member] = value);
+}
+
+fn a_scheduler_an_io_priority_and_a_personality_are_set(scene: &Scene) {
+    let script = "ionice -p $$; cut -d' ' -f40,41 /proc/self/stat; uname -m; umask; \
+                  cat /proc/self/oom_score_adj; pwd; hostname; cat /proc/sys/kernel/domainname";
+    let bundle = scene.shell(script);
+    with_process(
+        &bundle,
+        "scheduler",
+        json!({"policy": "SCHED_RR", "priority": 5}),
+    );
+    let priority = json!({"class": "IOPRIO_CLASS_IDLE", "priority": 0});
+    with_process(&bundle, "ioPriority", priority);
+    with_process(&bundle, "oomScoreAdj", json!(123));
+    with_process(&bundle, "cwd", json!("/made/for/it"));
+    bundle.edit(|config| {
+        config["process"]["user"]["umask"] = json!(0o27);
+        config["linux"]["personality"] = json!({"domain": "LINUX32"});
+        config["hostname"] = json!("host");
+        config["domainname"] = json!("domain");
+    });
+    // Priority and policy, as numbers of sched.h.
+    let expected = "idle\n5 2\ni686\n0027\n123\n/made/for/it\nhost\ndomain\n";
+    assert_eq!(scene.run(&bundle).ok(), expected);
+}
+
+fn a_deadline_is_given_with_its_times(scene: &Scene) {
+    let bundle = scene.bundle(&["cut", "-d", " ", "-f41", "/proc/self/stat"]);
+    let mut scheduler = json!({
+        "policy": "SCHED_DEADLINE", "flags": ["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_DL_OVERRUN"],
+        "runtime": 5_000_000, "deadline": 10_000_000, "period": 10_000_000,
+    });
+    with_process(&bundle, "scheduler", scheduler.clone());
+    assert_eq!(scene.run(&bundle).ok(), "6\n");
+    // Less time in all than is to be given in it.
+    scheduler["period"] = json!(1);
+    with_process(&bundle, "scheduler", scheduler);
+    let output = scene.run(&bundle);
+    assert_eq!(
+        output.error_line(1),
+        "error setting scheduler: invalid argument"
+    );
+}
+
+fn an_execd_process_runs_on_its_cpus(scene: &Scene) {
+    let bundle = scene.bundle(&["sleep", "1000"]);
+    with_process(
+        &bundle,
+        "execCPUAffinity",
+        json!({"initial": "0", "final": ""}),
+    );
+    let container = scene.started(&bundle);
+    let show = ["grep", "Cpus_allowed_list", "/proc/self/status"];
+    let output = container.exec(&show).ok();
+    assert_eq!(output, "Cpus_allowed_list:\t0\n");
+    let init = container.exec(&["grep", "Cpus_allowed_list", "/proc/1/status"]);
+    assert!(init.ok() != output || scene.settings.machine == caisson_tests::Machine::Kvm);
+    container.remove();
+}
+
+fn exec_with_other_capabilities_and_another_user(scene: &Scene) {
+    let bundle = scene.bundle(&["sleep", "1000"]);
+    bundle.edit(|config| {
+        for set in SETS {
+            config["process"]["capabilities"][set] = json!(["CAP_KILL"]);
+        }
+        config["process"]["noNewPrivileges"] = json!(false);
+    });
+    let container = scene.started(&bundle);
+    let show = [
+        "sh",
+        "-c",
+        "id -u; id -G; grep -E '^Cap(Bnd|Eff|Amb)' /proc/self/status",
+    ];
+    let caps = |bits: &str| format!("CapEff:\t{bits}\nCapBnd:\t{bits}\nCapAmb:\t");
+    let kill = "0000000000000020";
+    let output = container.exec(&show).ok();
+    assert_eq!(output, format!("0\n0\n{}{kill}\n", caps(kill)));
+    let more = ["--cap", "CAP_NET_RAW", "--user", "0:7"];
+    let output = exec_with(scene, &container.id, &more, &show);
+    assert_eq!(
+        output,
+        format!("0\n7\n{}{kill}\n", caps("0000000000002020"))
+    );
+    let process = json!({
+        "args": show, "env": ["PATH=/bin"], "cwd": "/",
+        "user": {"uid": 33, "gid": 44, "additionalGids": [55]},
+        "capabilities": {"bounding": ["CAP_CHOWN"], "permitted": ["CAP_CHOWN"],
+            "inheritable": ["CAP_CHOWN"], "effective": ["CAP_CHOWN"], "ambient": ["CAP_CHOWN"]},
+    });
+    let output = exec_file(scene, &container.id, &process);
+    let chown = "0000000000000001";
+    assert_eq!(output, format!("33\n44 55\n{}{chown}\n", caps(chown)));
+    container.remove();
+}
+
+fn exec_with(scene: &Scene, id: &str, flags: &[&str], arguments: &[&str]) -> String {
+    let words = [&["exec"], flags, &[id], arguments].concat();
+    scene.caisson(words).ok()
+}
+
+fn exec_file(scene: &Scene, id: &str, process: &Value) -> String {
+    let file = scene.path("process.json");
+    std::fs::write(&file, process.to_string()).unwrap();
+    exec_with(scene, id, &["--process", file.to_str().unwrap()], &[])
+}
+
+fn ambient_capabilities_outlive_a_change_of_user(scene: &Scene) {
+    let bundle = scene.bundle(&["grep", "-E", "^Cap(Prm|Eff|Amb)", "/proc/self/status"]);
+    bundle.edit(|config| {
+        config["process"]["user"] = json!({"uid": 33, "gid": 44});
+        for set in SETS {
+            let own = json!(["CAP_NET_BIND_SERVICE", "CAP_OF_TOMORROW"]);
+            config["process"]["capabilities"][set] = own;
+        }
+    });
+    let output = scene.run(&bundle).ok();
+    assert_eq!(output.matches("0000000000000400").count(), 3, "{output}");
+}
+
+fn a_process_file_inherits_what_it_leaves_out(scene: &Scene) {
+    let bundle = scene.bundle(&["sleep", "1000"]);
+    bundle.edit(|config| config["process"]["user"]["umask"] = json!(0o77));
+    with_process(&bundle, "scheduler", json!({"policy": "SCHED_BATCH"}));
+    let container = scene.started(&bundle);
+    let script = "umask; cut -d' ' -f41 /proc/self/stat; ulimit -n; \
+                  grep -E '^CapEff' /proc/self/status";
+    let process = json!({
+        "args": ["sh", "-c", script], "env": ["PATH=/bin"], "cwd": "/",
+        "user": {"uid": 0, "gid": 0},
+    });
+    let own = container.exec(&["sh", "-c", script]).ok();
+    assert!(own.starts_with("0077\n3\n1024\n"), "{own}");
+    assert_eq!(exec_file(scene, &container.id, &process), own);
+    container.remove();
+}
+
+fn what_a_process_cannot_have_is_one_clear_line(scene: &Scene) {
+    for (member, value, text) in [
+        (
+            "scheduler",
+            json!({"policy": "SCHED_NEVER"}),
+            "unknown variant `SCHED_NEVER`",
+        ),
+        (
+            "scheduler",
+            json!({"policy": "SCHED_OTHER", "nice": 20}),
+            "invalid scheduler.nice: 20 when scheduler.policy is SCHED_OTHER",
+        ),
+        (
+            "ioPriority",
+            json!({"class": "IOPRIO_CLASS_RT", "priority": 8}),
+            "invalid ioPriority.Priority: 8",
+        ),
+        (
+            "rlimits",
+            json!([{"type": "RLIMIT_ALL", "soft": 1, "hard": 1}]),
+            "unknown variant `RLIMIT_ALL`",
+        ),
+        (
+            "rlimits",
+            json!([{"type": "RLIMIT_CORE", "soft": 2, "hard": 1}]),
+            "error setting rlimit type RLIMIT_CORE: invalid argument",
+        ),
+        (
+            "execCPUAffinity",
+            json!({"initial": "a-b"}),
+            "Invalid execCPUAffinity format: a-b",
+        ),
+    ] {
+        let bundle = scene.bundle(&["true"]);
+        with_process(&bundle, member, value);
+        let output = scene.run(&bundle);
+        let line = output.error_line(1);
+        assert!(line.contains(text), "{line}");
+    }
+    let bundle = scene.bundle(&["true"]);
+    bundle.edit(|config| {
+        config["linux"]["personality"] = json!({"domain": "LINUX", "flags": ["ADDR_NO_RANDOMIZE"]});
+    });
+    let output = scene.run(&bundle);
+    let line = output.error_line(1);
+    assert!(line.contains("linux.personality.flags"), "{line}");
+}
