@@ -14,7 +14,7 @@ mod mount_attributes;
 mod process;
 mod scheduling;
 
-pub(crate) use descriptors::{close_all_except, watch};
+pub(crate) use descriptors::{close_all_except, set_vsock_connect_timeout, watch};
 pub(crate) use device_filter::attach_device_filter;
 pub(crate) use loopback::bring_loopback_up;
 pub(crate) use mount_attributes::{MountAttributes, set_mount_attributes};
