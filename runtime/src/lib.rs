@@ -15,6 +15,7 @@ pub mod machine;
 pub mod owner;
 pub mod plan;
 pub mod sandbox;
+pub mod seccomp;
 pub mod session;
 pub mod signals;
 mod spelling;

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::bundle::Bundle;
 use crate::fields;
 use crate::installation::MachineChoice;
+use crate::seccomp;
 
 /// Memory that kernel, agent and page tables need beside the container's limit, in MiB.
 pub const GUEST_OVERHEAD_MIB: u32 = 64;
@@ -42,6 +43,9 @@ pub enum Error {
         /// Where it should appear.
         destination: PathBuf,
     },
+    /// A profile that can't be compiled.
+    #[error(transparent)]
+    Seccomp(#[from] seccomp::Error),
     /// The planned configuration can't be written as JSON.
     #[error("write the guest's configuration")]
     Encode(#[source] serde_json::Error),
@@ -78,6 +82,8 @@ pub struct Plan {
     pub mount_points: Vec<MountPoint>,
     /// config.json as the agent gets it.
     pub guest_spec: serde_json::Value,
+    /// What decides about system calls of the container's processes.
+    pub seccomp: Option<seccomp::Filter>,
     /// The process has a terminal.
     pub terminal: bool,
     /// What the log says of fields that change nothing, a line each.
@@ -134,6 +140,12 @@ pub struct MountPoint {
 /// When the configuration asks for what caisson can't apply.
 pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error> {
     let ignored = fields::check(&bundle.raw)?;
+    let profile = bundle
+        .spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.seccomp().as_ref());
+    let seccomp = profile.map(seccomp::compile).transpose()?;
     let mut spec = bundle.spec.clone();
     let mut shares = vec![share_rootfs(id, bundle)];
     share_binds(id, &bundle.path, &mut spec, &mut shares)?;
@@ -150,6 +162,7 @@ pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error>
         network,
         shares,
         mount_points: mount_points(bundle),
+        seccomp,
         terminal: spec
             .process()
             .as_ref()

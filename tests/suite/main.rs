@@ -23,6 +23,7 @@ mod limits;
 mod many;
 mod probe;
 mod process_attributes;
+mod seccomp;
 mod signals;
 mod streams;
 mod sudden_death;
@@ -42,6 +43,7 @@ const SUBJECTS: &[&[Story]] = &[
     terminal::STORIES,
     limits::STORIES,
     process_attributes::STORIES,
+    seccomp::STORIES,
     sudden_death::STORIES,
     files::STORIES,
     bad_input::STORIES,
