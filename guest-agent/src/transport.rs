@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, OwnedFd},
     path::PathBuf,
 };
 
@@ -16,10 +16,7 @@ use nix::{
     },
 };
 
-use crate::{stream::Stream, sys::set_vsock_connect_timeout};
-
-/// A host under load may be slow to accept; one that is dead takes the machine along.
-const CONNECT_TIMEOUT_S: i64 = 30;
+use crate::stream::Stream;
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -52,9 +49,6 @@ impl Transport {
 async fn dial(family: AddressFamily, address: &impl SockaddrLike) -> io::Result<Stream> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket: OwnedFd = socket(family, SockType::Stream, flags, None)?;
-    if family == AddressFamily::Vsock {
-        set_vsock_connect_timeout(socket.as_fd(), CONNECT_TIMEOUT_S)?;
-    }
     let answer = connect(socket.as_raw_fd(), address);
     let stream = Stream::new(socket)?;
     match answer {

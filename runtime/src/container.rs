@@ -1,29 +1,26 @@
-//! A container's life as other programs see it: create, start, kill, delete, state.
+//! A container's life as other programs see it: start, kill, delete, state.
+//! It begins in `creation`.
 //!
 //! Owns the legal moves and what is left on disk between them. The work is done
 //! by the container's owner, a process of its own; this is the only way to it
 //! for the command line and any other door.
 
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use command_fds::{CommandFdExt, FdMapping};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Serialize;
 
-use crate::bundle::{self, Bundle};
-use crate::installation::Installation;
-use crate::owner::{self, Connection, ProcessEntry, Reply, Request, Status};
-use crate::plan::{self, HostFacts};
-use crate::sandbox::{Order, Outcome};
+use crate::bundle;
+use crate::cgroup;
+use crate::creation::tell_poststop;
+use crate::errand;
+use crate::hooks::{self, HookKind};
+use crate::log::Log;
+use crate::owner::{self, ProcessEntry, Reply, Request, Status};
+use crate::pidfd::Pidfd;
+use crate::plan;
 use crate::store::{self, Entry, Record, Store};
 
-/// Descriptor on which an owner reads its order.
-pub const ORDER_DESCRIPTOR: i32 = 3;
 /// A killed container is gone by then, or is ended from outside.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
@@ -45,6 +42,15 @@ pub enum Error {
     /// The owner could not be started.
     #[error("start the container's owner")]
     Spawn(#[source] std::io::Error),
+    /// The container's cgroup on the host.
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::Error),
+    /// Something to be done for the owner failed.
+    #[error(transparent)]
+    Errand(#[from] errand::Error),
+    /// A hook failed.
+    #[error(transparent)]
+    Hook(#[from] hooks::Error),
     /// The owner failed or refused; the text is its own.
     #[error("{0}")]
     Refused(String),
@@ -71,25 +77,6 @@ pub enum Error {
     /// The owner would not end.
     #[error("container {0} did not end within {limit} s", limit = END_LIMIT.as_secs())]
     StillThere(String),
-}
-
-/// What a caller wants to be created.
-#[derive(Debug, Clone)]
-pub struct Creation {
-    /// Name.
-    pub id: String,
-    /// Folder of the bundle.
-    pub bundle: PathBuf,
-    /// Where the terminal's master goes.
-    pub console_socket: Option<PathBuf>,
-    /// The caller stays, and its terminal is the container's.
-    pub foreground: bool,
-    /// Where the owner writes log lines.
-    pub log: Option<PathBuf>,
-    /// Log lines are JSON.
-    pub log_json: bool,
-    /// Tell decisions.
-    pub debug: bool,
 }
 
 /// State of a container (runtime-spec, runtime.md#state, plus what runc adds).
@@ -124,140 +111,11 @@ pub struct Container {
     record: Record,
 }
 
-/// The owner of a container just created: a child of this process.
-#[derive(Debug)]
-pub struct OwnerChild {
-    child: Child,
-}
-
-impl OwnerChild {
-    /// Its pid, which is the container's for callers.
-    #[must_use]
-    pub fn pid(&self) -> i32 {
-        i32::try_from(self.child.id()).unwrap_or_default()
-    }
-
-    /// Waits for its end, which is the container's.
-    ///
-    /// # Errors
-    /// When it is not a child any more.
-    pub fn wait(mut self) -> std::io::Result<ExitStatus> {
-        self.child.wait()
-    }
-}
-
-/// Creates a container: checks, plans, and starts its owner.
-///
-/// # Errors
-/// On any, nothing is left behind.
-pub fn create(store: &Store, creation: &Creation) -> Result<(Container, OwnerChild), Error> {
-    let entry = store.reserve(&creation.id)?;
-    let created = create_in(&entry, creation);
-    if created.is_err() {
-        entry.remove()?;
-    }
-    let (record, owner) = created?;
-    Ok((Container { entry, record }, owner))
-}
-
-fn create_in(entry: &Entry, creation: &Creation) -> Result<(Record, OwnerChild), Error> {
-    let _lock = entry.lock()?;
-    let bundle = Bundle::load(&creation.bundle)?;
-    let order = order(entry, &bundle, creation)?;
-    let (caller, far) = UnixStream::pair().map_err(Error::Spawn)?;
-    let mut owner = spawn_owner("monitor", far.into())?;
-    let caller = Connection::from(caller);
-    let outcome = caller
-        .send(&order, &[])
-        .and_then(|()| caller.receive::<Outcome>());
-    match outcome {
-        Ok((Outcome::Created, _)) => Ok((entry.read()?, owner)),
-        Ok((Outcome::Failed { message }, _)) => {
-            owner.child.wait().ok();
-            Err(Error::Refused(message))
-        }
-        Err(err) => {
-            owner.child.kill().and_then(|()| owner.child.wait()).ok();
-            Err(err.into())
-        }
-    }
-}
-
-fn order(entry: &Entry, bundle: &Bundle, creation: &Creation) -> Result<Order, Error> {
-    let installation = Installation::find()?;
-    let facts = HostFacts {
-        cpus: std::thread::available_parallelism()
-            .map_or(1, |cpus| u8::try_from(cpus.get()).unwrap_or(u8::MAX)),
-        default_mem_mib: installation.config.default_mem_mib,
-        default_vcpus: installation.config.default_vcpus,
-        machine: installation.config.machine,
-    };
-    let plan = plan::plan(&creation.id, bundle, &facts)?;
-    match (
-        plan.terminal,
-        creation.console_socket.is_some(),
-        creation.foreground,
-    ) {
-        (true, false, false) => {
-            return Err(Error::Terminal(
-                "cannot allocate tty if caisson will detach without setting console socket",
-            ));
-        }
-        (false, true, _) => {
-            return Err(Error::Terminal(
-                "cannot use console socket if the process has no terminal",
-            ));
-        }
-        _ => {}
-    }
-    let record = Record {
-        oci_version: bundle.spec.version().clone(),
-        bundle: bundle.path.clone(),
-        rootfs: bundle.rootfs.clone(),
-        annotations: bundle.spec.annotations().clone().unwrap_or_default(),
-        process: bundle.raw.get("process").cloned().unwrap_or_default(),
-        ..Record::new(&creation.id)
-    };
-    let root = entry
-        .dir()
-        .parent()
-        .unwrap_or_else(|| Path::new("/"))
-        .to_owned();
-    Ok(Order {
-        id: creation.id.clone(),
-        root,
-        plan,
-        record,
-        console_socket: creation.console_socket.clone(),
-        log: creation.log.clone(),
-        log_json: creation.log_json,
-        debug: creation.debug,
-    })
-}
-
-/// Starts this program again as the process that stands for one in the guest.
-/// It is forked, not exec'd in place, so that the caller's death signal and
-/// wait belong to the short-lived command.
-///
-/// # Errors
-/// When no process can be started.
-pub fn spawn_owner(verb: &str, order: OwnedFd) -> Result<OwnerChild, Error> {
-    let exe = std::env::current_exe().map_err(Error::Spawn)?;
-    let mut command = Command::new(exe);
-    command.arg(verb);
-    let mapping = FdMapping {
-        parent_fd: order,
-        child_fd: ORDER_DESCRIPTOR,
-    };
-    command
-        .fd_mappings(vec![mapping])
-        .map_err(|err| Error::Spawn(std::io::Error::other(err)))?;
-    Ok(OwnerChild {
-        child: command.spawn().map_err(Error::Spawn)?,
-    })
-}
-
 impl Container {
+    pub(crate) const fn new(entry: Entry, record: Record) -> Self {
+        Self { entry, record }
+    }
+
     /// Finds the container `id`.
     ///
     /// # Errors
@@ -314,15 +172,23 @@ impl Container {
         }
     }
 
-    /// Runs the program of a created container.
+    /// Runs the program of a created container, then its poststart hooks.
     ///
     /// # Errors
-    /// When it is not in state created, or can't be executed.
+    /// When it is not in state created, or can't be executed. When a hook
+    /// fails, the container has been stopped.
     pub fn start(&self) -> Result<(), Error> {
-        match self.request(&Request::Start) {
-            Err(Error::NotRunning) => Err(Error::StartStopped),
+        self.request(&Request::Start).map_err(|err| match err {
+            Error::NotRunning => Error::StartStopped,
             other => other,
+        })?;
+        let hooked = hooks::run(HookKind::Poststart, &self.record, self.record.pid);
+        if hooked.is_err() {
+            // Where it has ended meanwhile, or its guest is out of reach, waiting does it.
+            self.kill(nix::libc::SIGKILL, true).ok();
+            self.await_end()?;
         }
+        Ok(hooked?)
     }
 
     /// Sends a signal to its init, or to all of its processes.
@@ -348,11 +214,12 @@ impl Container {
         }
     }
 
-    /// Removes it; with `force` also if it still runs.
+    /// Removes it, with `force` also if it still runs, and runs its poststop
+    /// hooks; those that fail are told in `log`.
     ///
     /// # Errors
     /// [`Error::NotStopped`] when it runs and `force` is not given.
-    pub fn delete(&self, force: bool) -> Result<(), Error> {
+    pub fn delete(&self, force: bool, log: &Log) -> Result<(), Error> {
         let _lock = self.entry.lock()?;
         match self.status() {
             Status::Stopped => {}
@@ -370,7 +237,12 @@ impl Container {
             },
         }
         self.await_end()?;
-        Ok(self.entry.remove()?)
+        if let Some(group) = &self.record.cgroup {
+            group.remove()?;
+        }
+        self.entry.remove()?;
+        tell_poststop(&self.record, log);
+        Ok(())
     }
 
     /// The owner ends by itself after its guest; one that does not is killed,
@@ -379,24 +251,14 @@ impl Container {
         if !self.record.owner_lives() {
             return Ok(());
         }
-        let Some(pidfd) = Pid::from_raw(self.record.pid)
-            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
-        else {
+        let Ok(owner) = Pidfd::of(self.record.pid) else {
             return Ok(());
         };
-        let ended = |limit: Duration| {
-            let mut polled = [PollFd::new(&pidfd, PollFlags::IN)];
-            let limit = rustix::event::Timespec {
-                tv_sec: limit.as_secs().try_into().unwrap_or(i64::MAX),
-                tv_nsec: 0,
-            };
-            matches!(poll(&mut polled, Some(&limit)), Ok(1))
-        };
-        if ended(END_LIMIT) {
+        if owner.ends_within(END_LIMIT) {
             return Ok(());
         }
-        pidfd_send_signal(&pidfd, Signal::KILL).ok();
-        if ended(END_LIMIT) {
+        owner.kill();
+        if owner.ends_within(END_LIMIT) {
             Ok(())
         } else {
             Err(Error::StillThere(self.record.id.clone()))

@@ -6,16 +6,22 @@
 //! reach that process. `cli` is one door; a containerd shim is another.
 
 pub mod bundle;
+pub mod cgroup;
 pub mod cli;
 pub mod container;
+pub mod creation;
+mod errand;
 pub mod fields;
+pub mod hooks;
+pub mod identity;
 pub mod installation;
 pub mod log;
 pub mod machine;
+mod memory_file;
 pub mod owner;
+mod pidfd;
 pub mod plan;
 pub mod sandbox;
-pub mod seccomp;
 pub mod session;
 pub mod signals;
 mod spelling;

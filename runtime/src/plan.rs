@@ -12,9 +12,11 @@ use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::Bundle;
+use crate::cgroup::{self, Place};
 use crate::fields;
+use crate::hooks::{self, Hooks};
+use crate::identity::{self, Identities, User};
 use crate::installation::MachineChoice;
-use crate::seccomp;
 
 /// Memory that kernel, agent and page tables need beside the container's limit, in MiB.
 pub const GUEST_OVERHEAD_MIB: u32 = 64;
@@ -43,16 +45,22 @@ pub enum Error {
         /// Where it should appear.
         destination: PathBuf,
     },
-    /// A profile that can't be compiled.
+    /// A cgroup that can't be one.
     #[error(transparent)]
-    Seccomp(#[from] seccomp::Error),
+    Cgroup(#[from] cgroup::Malformed),
+    /// Ids that this user can't give to a container.
+    #[error(transparent)]
+    Identity(#[from] identity::Refused),
+    /// A hook that can't be run.
+    #[error(transparent)]
+    Hook(#[from] hooks::Malformed),
     /// The planned configuration can't be written as JSON.
     #[error("write the guest's configuration")]
     Encode(#[source] serde_json::Error),
 }
 
 /// What a plan depends on, beside the bundle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostFacts {
     /// CPUs this process may run on.
     pub cpus: u8,
@@ -62,6 +70,10 @@ pub struct HostFacts {
     pub default_vcpus: Option<u8>,
     /// The administrator's choice of machine.
     pub machine: MachineChoice,
+    /// Who makes cgroups.
+    pub cgroup_driver: cgroup::Driver,
+    /// The user, unless it is root.
+    pub user: Option<User>,
 }
 
 /// Every decision about one container.
@@ -82,12 +94,18 @@ pub struct Plan {
     pub mount_points: Vec<MountPoint>,
     /// config.json as the agent gets it.
     pub guest_spec: serde_json::Value,
-    /// What decides about system calls of the container's processes.
-    pub seccomp: Option<seccomp::Filter>,
     /// The process has a terminal.
     pub terminal: bool,
     /// What the log says of fields that change nothing, a line each.
     pub warnings: Vec<String>,
+    /// Where the owner and its helpers live on the host.
+    pub cgroup: Place,
+    /// Limits, for that place too.
+    pub resources: LinuxResources,
+    /// Ids of the owner's user namespace, where it needs one of its own.
+    pub identities: Option<Identities>,
+    /// Programs that the host runs at turns of the container's life.
+    pub hooks: Hooks,
 }
 
 /// Serializable mirror of [`MachineChoice`].
@@ -140,16 +158,11 @@ pub struct MountPoint {
 /// When the configuration asks for what caisson can't apply.
 pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error> {
     let ignored = fields::check(&bundle.raw)?;
-    let profile = bundle
-        .spec
-        .linux()
-        .as_ref()
-        .and_then(|linux| linux.seccomp().as_ref());
-    let seccomp = profile.map(seccomp::compile).transpose()?;
     let mut spec = bundle.spec.clone();
     let mut shares = vec![share_rootfs(id, bundle)];
     share_binds(id, &bundle.path, &mut spec, &mut shares)?;
     let network = take_network(&mut spec);
+    let identities = take_identities(&mut spec, facts)?;
     rewrite_for_guest(id, &mut spec);
     let resources = spec
         .linux()
@@ -162,12 +175,15 @@ pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error>
         network,
         shares,
         mount_points: mount_points(bundle),
-        seccomp,
         terminal: spec
             .process()
             .as_ref()
             .and_then(|process| process.terminal())
             .unwrap_or(false),
+        cgroup: place(id, &bundle.spec, facts.cgroup_driver)?,
+        resources: resources.cloned().unwrap_or_default(),
+        identities,
+        hooks: Hooks::planned(spec.hooks().as_ref())?,
         guest_spec: fields::for_guest(serde_json::to_value(&spec).map_err(Error::Encode)?),
         warnings: ignored.iter().map(ToString::to_string).collect(),
     })
@@ -191,12 +207,19 @@ fn choose_machine(spec: &Spec, facts: &HostFacts) -> Result<PlannedMachine, Erro
     })
 }
 
-/// One vCPU for each begun CPU of the quota, but no more than the host has:
-/// threads beyond that only wait for each other.
+/// One vCPU for each begun CPU of the quota, but no more than the host, or the
+/// set of CPUs the container is pinned to, has: threads beyond that only wait
+/// for each other.
 fn vcpus(resources: Option<&LinuxResources>, facts: &HostFacts) -> u8 {
-    let host = facts.cpus.clamp(1, MAX_VCPUS);
-    let default = facts.default_vcpus.unwrap_or(DEFAULT_VCPUS).clamp(1, host);
     let cpu = resources.and_then(|resources| resources.cpu().as_ref());
+    let pinned = cpu
+        .and_then(|cpu| cpu.cpus().as_deref())
+        .and_then(count_of_set);
+    let host = facts
+        .cpus
+        .min(pinned.unwrap_or(u8::MAX))
+        .clamp(1, MAX_VCPUS);
+    let default = facts.default_vcpus.unwrap_or(DEFAULT_VCPUS).clamp(1, host);
     let Some((quota, period)) =
         cpu.and_then(|cpu| Some((cpu.quota()?, cpu.period().unwrap_or(100_000))))
     else {
@@ -208,6 +231,22 @@ fn vcpus(resources: Option<&LinuxResources>, facts: &HostFacts) -> u8 {
             .clamp(1, host),
         _ => default,
     }
+}
+
+/// How many CPUs a set such as `0-3,7` names; none for what is no set, which the
+/// host's cgroup refuses.
+fn count_of_set(set: &str) -> Option<u8> {
+    let mut count = 0_u32;
+    for part in set
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+    {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        count = count.saturating_add(last.checked_sub(first)?.saturating_add(1));
+    }
+    u8::try_from(count).ok().filter(|count| *count > 0)
 }
 
 /// The limit plus what the guest itself needs; the exact limit is the guest cgroup's.
@@ -325,6 +364,34 @@ fn take_network(spec: &mut Spec) -> Network {
     }
     spec.set_linux(Some(linux));
     network
+}
+
+/// An ordinary user's container has its user namespace on the host.
+fn take_identities(spec: &mut Spec, facts: &HostFacts) -> Result<Option<Identities>, Error> {
+    let Some(user) = &facts.user else {
+        return Ok(None);
+    };
+    let mut linux = spec.linux().clone().unwrap_or_default();
+    let [uids, gids] = [linux.uid_mappings(), linux.gid_mappings()];
+    let identities = user.identities(uids.as_deref(), gids.as_deref())?;
+    if let Some(process) = spec.process() {
+        let wanted = process.user();
+        let more = wanted.additional_gids().as_deref().unwrap_or(&[]);
+        identities.check(wanted.uid(), wanted.gid(), more)?;
+    }
+    let mut namespaces = linux.namespaces().clone().unwrap_or_default();
+    namespaces.retain(|namespace| namespace.typ() != LinuxNamespaceType::User);
+    linux.set_namespaces(Some(namespaces));
+    linux.set_uid_mappings(None);
+    linux.set_gid_mappings(None);
+    spec.set_linux(Some(linux));
+    Ok(Some(identities))
+}
+
+fn place(id: &str, spec: &Spec, driver: cgroup::Driver) -> Result<Place, cgroup::Malformed> {
+    let linux = spec.linux().as_ref();
+    let wish = linux.and_then(|linux| linux.cgroups_path().as_deref());
+    Place::of(id, wish.and_then(Path::to_str), driver)
 }
 
 fn rewrite_for_guest(id: &str, spec: &mut Spec) {

@@ -9,6 +9,8 @@ const FACTS: HostFacts = HostFacts {
     default_mem_mib: None,
     default_vcpus: None,
     machine: MachineChoice::Auto,
+    cgroup_driver: cgroup::Driver::Cgroupfs,
+    user: None,
 };
 
 fn bundle(change: impl FnOnce(&mut serde_json::Value)) -> Bundle {
@@ -55,6 +57,39 @@ fn a_quota_rounds_up_to_vcpus_and_stops_at_the_hosts() {
     assert_eq!(with_quota(150_000), 2);
     assert_eq!(with_quota(1_000_000), 4);
     assert_eq!(with_quota(-1), DEFAULT_VCPUS);
+}
+
+#[test]
+fn a_set_of_cpus_has_no_more_vcpus_than_members() {
+    let with_set = |set: &str| {
+        let resources = json!({"cpu": {"cpus": set, "quota": 1_000_000, "period": 100_000}});
+        planned(|raw| raw["linux"]["resources"] = resources).vcpus
+    };
+    assert_eq!(with_set("0"), 1);
+    assert_eq!(with_set("0-1,7"), 3);
+    assert_eq!(with_set("0-900"), 4);
+    assert_eq!(with_set("none"), 4);
+}
+
+#[test]
+fn an_ordinary_users_container_has_its_user_namespace_on_the_host() {
+    let user = User {
+        uid: 1000,
+        gid: 1000,
+        sub_uids: vec![(100_000, 65_536)],
+        sub_gids: Vec::new(),
+    };
+    let facts = HostFacts {
+        user: Some(user),
+        ..FACTS
+    };
+    let bundle = bundle(|raw| {
+        raw["linux"]["namespaces"] = json!([{"type": "user"}, {"type": "network"}]);
+    });
+    let plan = plan("web1", &bundle, &facts).unwrap();
+    assert_eq!(plan.identities.unwrap().uids.len(), 2);
+    assert_eq!(plan.guest_spec["linux"]["namespaces"], json!([]));
+    assert!(planned(|_| {}).identities.is_none());
 }
 
 #[test]

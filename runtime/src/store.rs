@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Group;
+use crate::hooks::Hooks;
+
 /// Version of [`Record`]'s form; another is not read.
 const RECORD_VERSION: u32 = 1;
 const RECORD: &str = "state.json";
@@ -79,6 +82,10 @@ pub struct Record {
     pub owner_uid: u32,
     /// `process` of config.json: what `exec` starts from.
     pub process: serde_json::Value,
+    /// The cgroup on the host, where it has one.
+    pub cgroup: Option<Group>,
+    /// What the host runs at turns of its life.
+    pub hooks: Hooks,
 }
 
 impl Record {
@@ -97,6 +104,8 @@ impl Record {
             annotations: HashMap::new(),
             owner_uid: nix::unistd::geteuid().as_raw(),
             process: serde_json::Value::Null,
+            cgroup: None,
+            hooks: Hooks::default(),
         }
     }
 

@@ -17,13 +17,15 @@ mod confinement;
 mod exec;
 mod exit_codes;
 mod files;
+mod hooks;
+mod host_cgroup;
 mod hotplug;
 mod lifecycle;
 mod limits;
 mod many;
 mod probe;
 mod process_attributes;
-mod seccomp;
+mod rootless;
 mod signals;
 mod streams;
 mod sudden_death;
@@ -43,7 +45,6 @@ const SUBJECTS: &[&[Story]] = &[
     terminal::STORIES,
     limits::STORIES,
     process_attributes::STORIES,
-    seccomp::STORIES,
     sudden_death::STORIES,
     files::STORIES,
     bad_input::STORIES,
@@ -51,6 +52,9 @@ const SUBJECTS: &[&[Story]] = &[
     many::STORIES,
     confinement::STORIES,
     hotplug::STORIES,
+    hooks::STORIES,
+    host_cgroup::STORIES,
+    rootless::STORIES,
 ];
 
 fn main() -> ExitCode {

@@ -26,7 +26,6 @@ mod capabilities;
 mod identity;
 mod rlimits;
 mod scheduling;
-pub(crate) mod seccomp;
 
 mod program;
 mod terminal;

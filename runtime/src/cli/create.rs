@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::{Caller, Outcome, failed};
-use crate::container::{self, Creation};
+use crate::creation::{self, Creation};
 
 /// Flags that `create` and `run` have in common.
 #[derive(Debug, clap::Args)]
@@ -51,6 +51,8 @@ impl Common {
                 .map(std::path::absolute)
                 .transpose()?,
             foreground,
+            cgroup_driver: caller.cgroup_driver,
+            rootless: caller.rootless,
             log: caller.log_path.clone(),
             log_json: caller.log_json,
             debug: caller.debug,
@@ -68,11 +70,11 @@ pub(super) struct Create {
 impl Create {
     pub(super) fn run(self, caller: &Caller) -> Outcome {
         let creation = self.common.creation(caller, false)?;
-        let (container, owner) = container::create(&caller.store, &creation)?;
+        let (container, owner) = creation::create(&caller.store, &creation)?;
         if let Some(path) = &self.common.pid_file
             && let Err(err) = write_pid_file(path, owner.pid())
         {
-            container.delete(true)?;
+            container.delete(true, &caller.log)?;
             return Err(err);
         }
         Ok(0)

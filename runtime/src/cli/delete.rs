@@ -18,7 +18,7 @@ pub(super) struct Delete {
 impl Delete {
     pub(super) fn run(self, caller: &Caller) -> Outcome {
         let deleted = Container::find(&caller.store, &self.id)
-            .and_then(|container| container.delete(self.force));
+            .and_then(|container| container.delete(self.force, &caller.log));
         let Err(Error::Store(store::Error::NotExist(id))) = deleted else {
             deleted?;
             return Ok(0);

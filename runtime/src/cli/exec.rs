@@ -1,6 +1,5 @@
 //! `exec`: runs one more process in a container.
 
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -8,15 +7,15 @@ use serde_json::{Value, json};
 
 use super::create::write_pid_file;
 use super::{Caller, Outcome, chain, failed};
-use crate::container::{self, Container, ORDER_DESCRIPTOR};
+use crate::container::Container;
+use crate::fields;
 use crate::log::Level;
-use crate::owner::Connection;
+use crate::owner::OwnerChild;
 use crate::sandbox::Outcome as Told;
 use crate::session::{Session, Terminal, release_standard_streams};
 use crate::signals::HeldBack;
 use crate::spelling::respell_process;
 use crate::terminal::RawMode;
-use crate::{fields, sys};
 
 /// Run one more process in a container
 #[derive(Debug, clap::Args)]
@@ -234,9 +233,8 @@ fn extend(list: &mut Value, with: &[String]) {
 
 /// Leaves a process behind that stands for the one in the guest.
 fn detach(order: &DetachedExec, pid_file: Option<&Path>) -> Outcome {
-    let (near, far) = UnixStream::pair()?;
-    let owner = container::spawn_owner("exec-owner", far.into())?;
-    let near = Connection::from(near);
+    let (owner, near) =
+        OwnerChild::spawn("exec-owner").map_err(failed("start the exec's owner"))?;
     near.send(order, &[])?;
     match near.receive::<Told>()? {
         (Told::Created, _) => {}
@@ -250,7 +248,7 @@ fn detach(order: &DetachedExec, pid_file: Option<&Path>) -> Outcome {
 
 /// The process that stands for a detached exec.
 pub(super) fn owner() -> Outcome {
-    let caller = Connection::from(UnixStream::from(sys::adopt(ORDER_DESCRIPTOR)));
+    let caller = crate::owner::caller();
     let (order, _) = caller.receive::<DetachedExec>()?;
     nix::unistd::setsid()?;
     let terminal = match &order.console_socket {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Outcome, failed};
+use crate::cgroup::Driver;
 use crate::log::{Format, Log};
 use crate::store::Store;
 
@@ -27,9 +28,9 @@ pub(crate) struct Global {
     /// Whether to run without root's rights: true, false or auto
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     rootless: String,
-    /// Who makes cgroups: cgroupfs, systemd or disabled
-    #[arg(long, value_name = "NAME")]
-    cgroup_manager: Option<String>,
+    /// Who makes cgroups
+    #[arg(long, value_name = "NAME", value_enum)]
+    cgroup_manager: Option<Driver>,
     /// Print the version
     #[arg(long, short)]
     version: bool,
@@ -43,18 +44,26 @@ pub(crate) struct Caller {
     pub(crate) log_path: Option<PathBuf>,
     pub(crate) log_json: bool,
     pub(crate) debug: bool,
+    pub(crate) cgroup_driver: Driver,
+    pub(crate) rootless: Option<bool>,
     pub(crate) wants_version: bool,
 }
 
 impl Caller {
     pub(crate) fn new(global: Global) -> Result<Self, Box<dyn std::error::Error>> {
-        if !matches!(global.rootless.as_str(), "true" | "false" | "auto") {
-            return Err(format!(
-                "--rootless is true, false or auto, not {:?}",
-                global.rootless
-            )
-            .into());
-        }
+        let rootless = match global.rootless.as_str() {
+            "true" => Some(true),
+            "false" => Some(false),
+            "auto" => None,
+            other => {
+                return Err(format!("--rootless is true, false or auto, not {other:?}").into());
+            }
+        };
+        let named_driver = if global.systemd_cgroup {
+            Driver::Systemd
+        } else {
+            Driver::Cgroupfs
+        };
         let log_path = global.log.map(std::path::absolute).transpose()?;
         let name = log_path
             .as_deref()
@@ -68,6 +77,8 @@ impl Caller {
             log_path,
             log_json: global.log_format == Format::Json,
             debug: global.debug,
+            cgroup_driver: global.cgroup_manager.unwrap_or(named_driver),
+            rootless,
             wants_version: global.version,
         })
     }

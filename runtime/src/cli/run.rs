@@ -5,7 +5,9 @@ use nix::unistd::Pid;
 
 use super::create::{Common, write_pid_file};
 use super::{Caller, Outcome};
-use crate::container::{self, Container, OwnerChild};
+use crate::container::Container;
+use crate::creation;
+use crate::owner::OwnerChild;
 use crate::signals::HeldBack;
 use crate::terminal::RawMode;
 
@@ -29,13 +31,13 @@ impl Run {
     pub(super) fn run(self, caller: &Caller) -> Outcome {
         let foreground = !self.detach;
         let creation = self.common.creation(caller, foreground)?;
-        let (container, owner) = container::create(&caller.store, &creation)?;
+        let (container, owner) = creation::create(&caller.store, &creation)?;
         // Until here a signal ends this command, and its container with it.
         let signals = foreground.then(HeldBack::begin).transpose()?;
         let started = self.start(&container, &owner);
         match (started, signals) {
             (Err(err), _) => {
-                container.delete(true)?;
+                container.delete(true, &caller.log)?;
                 Err(err)
             }
             (Ok(()), None) => Ok(0),
@@ -44,7 +46,7 @@ impl Run {
                 let terminal = process["terminal"].as_bool().unwrap_or(false);
                 let status = stay(owner, signals, terminal);
                 if !self.keep {
-                    container.delete(true)?;
+                    container.delete(true, &caller.log)?;
                 }
                 status
             }

@@ -20,12 +20,12 @@ pub(super) const FIELDS: &[Field] = &[
     refused("mounts[].uidMappings", NOT_YET),
     refused("mounts[].gidMappings", NOT_YET),
 
-    refused("hooks.prestart", NOT_YET),
-    refused("hooks.createRuntime", NOT_YET),
-    refused("hooks.createContainer", NOT_YET),
+    applied("hooks.prestart", HOST, "before the machine starts"),
+    applied("hooks.createRuntime", HOST, "after prestart"),
+    applied("hooks.createContainer", HOST, "after createRuntime, in the namespaces of the container's owner"),
     refused("hooks.startContainer", NOT_YET),
-    refused("hooks.poststart", NOT_YET),
-    refused("hooks.poststop", NOT_YET),
+    applied("hooks.poststart", HOST, ""),
+    applied("hooks.poststop", HOST, ""),
 
     refused("vm", NOT_YET),
     refused("windows", OTHER_SYSTEM),

@@ -2,14 +2,12 @@
 
 use super::*;
 
-const LISTENER: &str = "a listener on the host can't be notified by the guest's kernel";
-
 #[rustfmt::skip] // One line for each field, so that the table can be read as one.
 pub(super) const FIELDS: &[Field] = &[
     applied("linux.namespaces[].type", HOST_AND_GUEST, "network: on the host; the machine is the container's own"),
     applied("linux.namespaces[].path", HOST, "network only; others can't reach into a machine and are refused"),
-    applied("linux.uidMappings", GUEST, "user namespace inside the guest"),
-    applied("linux.gidMappings", GUEST, "user namespace inside the guest"),
+    applied("linux.uidMappings", HOST_AND_GUEST, "user namespace inside the guest; for an ordinary user, on the host"),
+    applied("linux.gidMappings", HOST_AND_GUEST, "user namespace inside the guest; for an ordinary user, on the host"),
     applied("linux.timeOffsets.boottime", GUEST, ""),
     applied("linux.timeOffsets.monotonic", GUEST, ""),
 
@@ -22,7 +20,7 @@ pub(super) const FIELDS: &[Field] = &[
     applied("linux.devices[].gid", GUEST, ""),
     refused("linux.netDevices", NOT_YET),
 
-    ignored("linux.cgroupsPath", "the machine stays in its caller's cgroup; the guest's is named after the container"),
+    applied("linux.cgroupsPath", HOST, "for the owner, the machine and the file server; the guest's is named after the container"),
     applied("linux.rootfsPropagation", GUEST, "inside the guest: nothing reaches the host"),
     applied("linux.maskedPaths", GUEST, ""),
     applied("linux.readonlyPaths", GUEST, ""),
@@ -30,16 +28,7 @@ pub(super) const FIELDS: &[Field] = &[
     refused("linux.mountLabel", NOT_YET),
     applied("linux.personality", GUEST, ""),
     refused("linux.personality.flags", "the specification defines none"),
-    applied("linux.seccomp.defaultAction", HOST, "compiled on the host, installed in the guest, in exec'd processes too"),
-    applied("linux.seccomp.defaultErrnoRet", HOST, "only with an action that returns it"),
-    applied("linux.seccomp.architectures", HOST, "those of little-endian byte order"),
-    applied("linux.seccomp.flags", HOST, "`SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV` needs a listener"),
-    refused("linux.seccomp.listenerPath", LISTENER),
-    refused("linux.seccomp.listenerMetadata", LISTENER),
-    applied("linux.seccomp.syscalls[].names", HOST, "names that libseccomp doesn't know are ignored"),
-    applied("linux.seccomp.syscalls[].action", HOST, "all but `SCMP_ACT_NOTIFY`, which needs a listener"),
-    applied("linux.seccomp.syscalls[].errnoRet", HOST, "only with an action that returns it"),
-    applied("linux.seccomp.syscalls[].args", HOST, ""),
+    refused("linux.seccomp", NOT_YET),
     refused("linux.intelRdt", NOT_YET),
     refused("linux.memoryPolicy", NOT_YET),
 ];

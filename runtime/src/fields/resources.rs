@@ -3,6 +3,7 @@
 use super::*;
 
 const VERSION_1: &str = "it belongs to cgroup version 1; the guest has version 2";
+const LEAF: &str = "no Linux since 5.0 has leaf weights";
 const REALTIME: &str = "cgroup version 2 has no realtime budget";
 
 #[rustfmt::skip] // One line for each field, so that the table can be read as one.
@@ -13,7 +14,7 @@ pub(super) const FIELDS: &[Field] = &[
     applied("linux.resources.devices[].major", GUEST, ""),
     applied("linux.resources.devices[].minor", GUEST, ""),
     applied("linux.resources.devices[].access", GUEST, ""),
-    applied("linux.resources.pids.limit", GUEST, ""),
+    applied("linux.resources.pids.limit", HOST_AND_GUEST, "the host's is larger by the threads of the machine"),
 
     applied("linux.resources.memory.limit", MACHINE_AND_GUEST, "the machine gets it plus what the guest itself needs"),
     applied("linux.resources.memory.reservation", GUEST, ""),
@@ -25,17 +26,26 @@ pub(super) const FIELDS: &[Field] = &[
     ignored("linux.resources.memory.useHierarchy", VERSION_1),
     ignored("linux.resources.memory.checkBeforeUpdate", "a new container uses nothing yet"),
 
-    applied("linux.resources.cpu.shares", GUEST, ""),
+    applied("linux.resources.cpu.shares", HOST_AND_GUEST, ""),
     applied("linux.resources.cpu.quota", MACHINE_AND_GUEST, "the machine gets a processor for each begun CPU of it"),
     applied("linux.resources.cpu.period", MACHINE_AND_GUEST, ""),
-    applied("linux.resources.cpu.burst", GUEST, ""),
-    applied("linux.resources.cpu.idle", GUEST, ""),
-    applied("linux.resources.cpu.cpus", GUEST, "numbers of the guest's processors"),
-    applied("linux.resources.cpu.mems", GUEST, "numbers of the guest's memory nodes"),
+    applied("linux.resources.cpu.burst", HOST_AND_GUEST, ""),
+    applied("linux.resources.cpu.idle", HOST_AND_GUEST, ""),
+    applied("linux.resources.cpu.cpus", HOST, "the machine is pinned to them; the guest numbers its own"),
+    applied("linux.resources.cpu.mems", HOST, "the machine is pinned to them; the guest numbers its own"),
     refused("linux.resources.cpu.realtimeRuntime", REALTIME),
     refused("linux.resources.cpu.realtimePeriod", REALTIME),
 
-    refused("linux.resources.blockIO", NOT_YET),
+    applied("linux.resources.blockIO.weight", HOST, "the file server does the container's I/O"),
+    applied("linux.resources.blockIO.weightDevice[].major", HOST, "the host's numbers"),
+    applied("linux.resources.blockIO.weightDevice[].minor", HOST, ""),
+    applied("linux.resources.blockIO.weightDevice[].weight", HOST, ""),
+    ignored("linux.resources.blockIO.weightDevice[].leafWeight", LEAF),
+    ignored("linux.resources.blockIO.leafWeight", LEAF),
+    applied("linux.resources.blockIO.throttleReadBpsDevice", HOST, "the host's device numbers"),
+    applied("linux.resources.blockIO.throttleWriteBpsDevice", HOST, ""),
+    applied("linux.resources.blockIO.throttleReadIOPSDevice", HOST, ""),
+    applied("linux.resources.blockIO.throttleWriteIOPSDevice", HOST, ""),
     refused("linux.resources.hugepageLimits", NOT_YET),
     refused("linux.resources.network", NOT_YET),
     refused("linux.resources.rdma", NOT_YET),

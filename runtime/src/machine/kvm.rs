@@ -89,7 +89,7 @@ impl Machine {
     }
 
     /// Reads reports until the last; a process that dies without one has failed.
-    pub(crate) fn wait(mut self) -> Exit {
+    pub(crate) fn wait(self) -> Exit {
         let mut packet = vec![0; MAX_PACKET_LEN];
         let reported = loop {
             let length = match recv(self.control.as_raw_fd(), &mut packet, MsgFlags::empty()) {

@@ -81,9 +81,9 @@ impl Machine {
 
     /// QEMU ends when the guest powers off (through the debug-exit port) or
     /// resets (`-no-reboot`); the guest's memory outlives it and tells which.
-    pub(crate) fn wait(mut self) -> Exit {
+    pub(crate) fn wait(self) -> Exit {
         // A guest without its streams is of no use: the back end takes QEMU along.
-        let mut vsock = self.vsock;
+        let vsock = self.vsock;
         let qemu_killer = self.qemu.killer();
         let vsock = std::thread::spawn(move || {
             let ending = vsock.wait();

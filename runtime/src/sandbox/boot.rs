@@ -12,6 +12,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::agent::Agent;
 use super::error::{Error, step};
+use super::limits::Limits;
 use super::monitor::Event;
 use super::program::Killer;
 use super::streams::Streams;
@@ -62,6 +63,8 @@ pub(crate) fn boot(
     let installation = Installation::find()?;
     let choice = machine::choose(order.plan.machine, &installation)?;
     log.debug(&choice.reason);
+    let limits = Limits::of(order, &choice);
+    limits.set(log)?;
     let image = installation.guest_image()?;
     let folder = order.root.join(&order.id);
 
@@ -69,10 +72,7 @@ pub(crate) fn boot(
     let file_server = installation.helper("caisson-fs")?;
     let (server, front_end) = share::serve(file_server, &folder, &order.plan.shares)?;
     let mut killers = Killers(vec![server.killer()?]);
-    watch(tell, move || {
-        let mut server = server;
-        Event::FileServerEnded(server.wait())
-    })?;
+    watch(tell, move || Event::FileServerEnded(server.wait()))?;
 
     let (channel, device_end) = channel()?;
     let (console, console_end) = std::io::pipe().map_err(step("make a pipe"))?;
@@ -104,6 +104,7 @@ pub(crate) fn boot(
     let control = await_agent(events, limit).map_err(|failed| failed.after(&console))?;
     let hang_up = control.try_clone().map_err(step("share a connection"))?;
     let agent = Agent::connect(control).map_err(Error::Agent)?;
+    limits.hold_to_quota(log)?;
     Ok(Sandbox {
         hang_up,
         agent,

@@ -18,6 +18,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The command that should do something for the owner has hung up.
+    #[error("the command that creates the container has given up")]
+    Errand(#[source] crate::owner::Error),
+    /// A hook failed.
+    #[error(transparent)]
+    Hook(#[from] crate::hooks::Error),
+    /// The container's cgroup on the host.
+    #[error(transparent)]
+    Cgroup(#[from] crate::cgroup::Error),
     /// A host path can't be shared with the guest.
     #[error("share {}", path.display())]
     Share {

@@ -9,10 +9,11 @@
 mod agent;
 mod boot;
 mod error;
+mod limits;
 mod memory;
 mod monitor;
 mod mount_point;
-mod network;
+mod namespaces;
 mod order;
 pub(crate) mod program;
 mod requests;
@@ -24,4 +25,4 @@ mod thread;
 
 pub use error::Error;
 pub use monitor::run;
-pub use order::{Order, Outcome};
+pub use order::{Order, Outcome, Word};

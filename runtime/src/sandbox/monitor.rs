@@ -23,7 +23,9 @@ use super::boot::{Sandbox, boot, said};
 use super::error::{Error, step};
 use super::requests::{Desk, Ports};
 use super::thread;
-use super::{Order, Outcome, network};
+use super::{Order, Outcome, Word, namespaces};
+use crate::errand::{self, Errand};
+use crate::hooks::{self, HookKind};
 use crate::log::{Format, Level, Log};
 use crate::owner::{self, Connection};
 use crate::session::release_standard_streams;
@@ -67,14 +69,18 @@ pub fn run(order: &Order, caller: Connection) -> u8 {
             for warning in &order.plan.warnings {
                 log.write_if_file(Level::Warning, warning);
             }
-            caller.send(&Outcome::Created, &[]).ok();
+            caller.send(&Word::Outcome(Outcome::Created), &[]).ok();
             drop(caller);
             monitor.live(&log)
         }
         Err(err) => {
             let message = crate::cli::chain(&err);
-            if caller.send(&Outcome::Failed { message }, &[]).is_err() {
-                // Who is told removes what was begun on disk; no one was.
+            let failed = Word::Outcome(Outcome::Failed { message });
+            if caller.send(&failed, &[]).is_err() {
+                // Who is told removes what was begun; no one was.
+                if let Some(group) = &order.record.cgroup {
+                    group.abandon();
+                }
                 std::fs::remove_dir_all(order.root.join(&order.id)).ok();
             }
             1
@@ -96,7 +102,8 @@ impl Monitor {
         let own_session = nix::unistd::setsid();
         own_session.map_err(|errno| step("make a session")(errno.into()))?;
         let signals = HeldBack::begin().map_err(step("hold signals back"))?;
-        network::enter(&order.plan.network)?;
+        namespaces::enter(&order.plan, caller)?;
+        run_hooks(order, caller)?;
         let (sender, events) = mpsc::channel();
         let signal_events = sender.clone();
         signals
@@ -114,20 +121,12 @@ impl Monitor {
             stdio::has_input(&host.stdin),
         );
         let spec = serde_json::to_vec(&order.plan.guest_spec).unwrap_or_default();
-        let created =
-            sandbox
-                .agent
-                .create(&order.id, spec, ports.stdio(), order.plan.seccomp.as_ref());
+        let created = sandbox.agent.create(&order.id, spec, ports.stdio());
         let streams = created.and_then(|()| ports.take()).map_err(Error::Agent)?;
         let output = stdio::copy(streams, host).map_err(step("copy standard streams"))?;
 
         let entry = Store::new(&order.root)?.entry(&order.id)?;
-        let desk = Desk::new(
-            &order.id,
-            sandbox.agent.clone(),
-            sandbox.streams.clone(),
-            order.plan.seccomp.clone(),
-        );
+        let desk = Desk::new(&order.id, sandbox.agent.clone(), sandbox.streams.clone());
         let listener = owner::listen(&entry.socket()).map_err(step("listen for commands"))?;
         desk.open(listener)?;
         entry.write(&order.record.owned_by_this_process())?;
@@ -233,6 +232,15 @@ impl Monitor {
         };
         self.sandbox.agent.resize(&self.init, rows, columns).ok();
     }
+}
+
+/// What hooks mount or put into the namespaces is there before the machine is.
+fn run_hooks(order: &Order, caller: &Connection) -> Result<(), Error> {
+    if order.record.hooks.has_runtime_hooks() {
+        errand::ask(caller, Errand::RunHooks).map_err(Error::Errand)?;
+    }
+    let pid = nix::unistd::getpid().as_raw();
+    Ok(hooks::run(HookKind::CreateContainer, &order.record, pid)?)
 }
 
 /// The agent's events, from a thread of their own.

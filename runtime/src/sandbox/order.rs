@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::errand::Errand;
 use crate::plan::Plan;
 use crate::store::Record;
 
@@ -28,7 +29,17 @@ pub struct Order {
     pub debug: bool,
 }
 
-/// The owner's only message to the command that started it.
+/// What the owner tells the command that started it: any errands, then one outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Word {
+    /// The command shall do this, and say so.
+    Errand(Errand),
+    /// How the creation has ended.
+    Outcome(Outcome),
+}
+
+/// How the start of an owner has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {

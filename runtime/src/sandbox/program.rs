@@ -4,23 +4,27 @@
 //! rest as passed) and the pid namespace. What the helper gives up itself is
 //! its own affair (`caisson-jail`).
 
-use std::fs::File;
-use std::io::{self, Seek, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
-use nix::sched::{CloneFlags, setns, unshare};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use nix::sched::{CloneFlags, unshare};
 use serde::Serialize;
 
 use super::error::{Error, step};
 use super::tail::Tail;
+use super::thread;
+use crate::memory_file::memory_file;
+use crate::pidfd::Pidfd;
 use crate::sys;
 
 const SPEC_NUMBER: i32 = 3;
+/// A killed helper has let go of everything by then.
+const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// A helper program about to be started.
 #[derive(Debug)]
@@ -58,7 +62,7 @@ impl Program {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let spec = memory_file(&serde_json::to_vec(spec).unwrap_or_default())
+        let spec = memory_file(c"spec", &serde_json::to_vec(spec).unwrap_or_default())
             .map_err(step("write a helper's spec"))?;
         let (log, log_end) = io::pipe().map_err(step("make a pipe"))?;
         let mut mappings = vec![FdMapping {
@@ -85,16 +89,44 @@ impl Program {
         })?;
         // QEMU does not notice by itself that its owner is gone.
         sys::die_with_parent(&mut command);
-        let child = in_own_pid_namespace(|| command.spawn()).map_err(|source| Error::Spawn {
+        let words = Tail::follow(log.into(), &name)?;
+        let (process, end) = start(&name, command)?.map_err(|source| Error::Spawn {
             program: self.path.clone(),
             source,
         })?;
         Ok(Running {
-            words: Tail::follow(log.into(), &name)?,
             name,
-            child,
+            words,
+            process,
+            end,
         })
     }
+}
+
+type Started = (Pidfd, Receiver<io::Result<ExitStatus>>);
+
+/// Starts `command` in a pid namespace of its own, from a thread that waits for
+/// its end: the namespace of children is a thread's own affair, and only root
+/// could leave it again; and the child dies with the thread that started it.
+fn start(name: &str, mut command: Command) -> Result<io::Result<Started>, Error> {
+    let (started, start) = mpsc::sync_channel(1);
+    let (ended, end) = mpsc::sync_channel(1);
+    thread::spawn(name, 64, move || {
+        let spawned = enter_pid_namespace().and_then(|()| command.spawn());
+        // It holds the descriptors that are the helper's alone.
+        drop(command);
+        let child = spawned.and_then(|child| Ok((Pidfd::of_child(&child)?, child)));
+        match child {
+            Ok((process, mut child)) => {
+                started.send(Ok(process)).ok();
+                ended.send(child.wait()).ok();
+            }
+            Err(err) => drop(started.send(Err(err))),
+        }
+    })?;
+    let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+    let process = start.recv().map_err(gone).flatten();
+    Ok(process.map(|process| (process, end)))
 }
 
 /// A helper process that runs, or has ended and was not waited for yet.
@@ -104,26 +136,23 @@ pub(crate) struct Running {
     pub(crate) name: String,
     /// What it wrote to its log.
     pub(crate) words: Tail,
-    child: Child,
+    process: Pidfd,
+    end: Receiver<io::Result<ExitStatus>>,
 }
 
 impl Running {
     /// A handle that ends the process, and never another one with its number.
     pub(crate) fn killer(&self) -> Result<Killer, Error> {
-        let pid = i32::try_from(self.child.id())
-            .ok()
-            .and_then(rustix::process::Pid::from_raw);
-        let pid = pid.ok_or_else(|| step("find a helper's pid")(io::ErrorKind::NotFound.into()))?;
-        let pidfd = pidfd_open(pid, PidfdFlags::empty())
-            .map_err(|errno| step("open a helper's pidfd")(errno.into()))?;
-        Ok(Killer(pidfd))
+        let process = self.process.try_clone();
+        Ok(Killer(process.map_err(step("share a helper's pidfd"))?))
     }
 
     /// Waits for its end; the answer says how it ended, with its last words.
-    pub(crate) fn wait(&mut self) -> String {
-        let status = match self.child.wait() {
-            Ok(status) => status.to_string(),
-            Err(err) => err.to_string(),
+    pub(crate) fn wait(&self) -> String {
+        let status = match self.end.recv() {
+            Ok(Ok(status)) => status.to_string(),
+            Ok(Err(err)) => err.to_string(),
+            Err(_) => "its end was told before".to_owned(),
         };
         let words = self.words.last(3);
         let separator = if words.is_empty() { "" } else { ": " };
@@ -133,43 +162,25 @@ impl Running {
 
 /// Ends one helper process.
 #[derive(Debug)]
-pub(crate) struct Killer(OwnedFd);
+pub(crate) struct Killer(Pidfd);
 
 impl Killer {
     /// Waits until the process has ended and let go of all it held.
     pub(crate) fn await_end(&self) {
-        let limit = Timespec {
-            tv_sec: 5,
-            tv_nsec: 0,
-        };
-        poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&limit)).ok();
+        self.0.ends_within(END_LIMIT);
     }
 
     /// Sends SIGKILL; a process that has ended is left alone.
     pub(crate) fn kill(&self) {
-        pidfd_send_signal(&self.0, Signal::KILL).ok();
+        self.0.kill();
     }
 }
 
-/// An unnamed file that holds `content`, read from its beginning.
-fn memory_file(content: &[u8]) -> io::Result<File> {
-    let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
-    let mut file = File::from(nix::sys::memfd::memfd_create(c"spec", flags)?);
-    file.write_all(content)?;
-    file.rewind()?;
-    Ok(file)
-}
-
-/// Children of `spawn` see no process but their own. Without the right to do
-/// so (an ordinary user), they stay in this pid namespace.
-fn in_own_pid_namespace<T>(spawn: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    let own = File::open(Path::new("/proc/self/ns/pid"))?;
+/// Children of this thread see no process but their own. Without the right to
+/// do so (an ordinary user outside of a user namespace), they stay in this one.
+fn enter_pid_namespace() -> io::Result<()> {
     match unshare(CloneFlags::CLONE_NEWPID) {
-        Ok(()) => {}
-        Err(nix::errno::Errno::EPERM) => return spawn(),
-        Err(errno) => return Err(errno.into()),
+        Ok(()) | Err(nix::errno::Errno::EPERM) => Ok(()),
+        Err(errno) => Err(errno.into()),
     }
-    let spawned = spawn();
-    setns(own.as_fd(), CloneFlags::CLONE_NEWPID)?;
-    spawned
 }

@@ -18,7 +18,6 @@ use super::streams::{Expected, Streams};
 use super::thread;
 use crate::fields::process_for_guest;
 use crate::owner::{Connection, ExecRequest, Reply, Request, Status};
-use crate::seccomp::Filter;
 use crate::stdio::GuestStreams;
 
 /// The agent connects streams before it answers, so they are there or lost.
@@ -29,8 +28,6 @@ pub(crate) struct Desk {
     id: String,
     agent: Agent,
     streams: Streams,
-    /// Holds for every process of the container.
-    seccomp: Option<Filter>,
     status: Mutex<Status>,
     execs: Mutex<HashMap<String, Exec>>,
     exec_count: AtomicU64,
@@ -92,17 +89,11 @@ impl Ports {
 }
 
 impl Desk {
-    pub(crate) fn new(
-        id: &str,
-        agent: Agent,
-        streams: Streams,
-        seccomp: Option<Filter>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(id: &str, agent: Agent, streams: Streams) -> Arc<Self> {
         Arc::new(Self {
             id: id.to_owned(),
             agent,
             streams,
-            seccomp,
             status: Mutex::new(Status::Created),
             execs: Mutex::default(),
             exec_count: AtomicU64::new(0),
@@ -270,7 +261,7 @@ impl Desk {
             .insert(name.exec_id.clone(), Exec::Starting { ended: None });
         let begun = self
             .agent
-            .exec(&name, process, ports.stdio(), self.seccomp.as_ref())
+            .exec(&name, process, ports.stdio())
             .and_then(|()| ports.take())
             .and_then(|streams| self.announce(&name, connection, &streams));
         if begun.is_err() {

@@ -1,0 +1,17 @@
+//! The control group of the host in which a container's processes live: its
+//! owner, the machine and the file server.
+//!
+//! `place` decides where it is, as runc would; `hierarchy` knows what the host
+//! has; `group` makes, fills and removes it; `settings` turns the container's
+//! limits into the host's, which leave room for the machine itself. The exact
+//! limits are those of the guest's own cgroup, which the agent makes.
+
+mod group;
+mod hierarchy;
+mod place;
+mod settings;
+
+pub use group::{Error, Established, Group};
+pub use hierarchy::Version;
+pub use place::{Driver, Malformed, Place};
+pub use settings::{Allowance, Setting, quota, settings};

@@ -1,0 +1,171 @@
+//! Where a container's cgroup shall be: `linux.cgroupsPath`, read as runc reads it.
+
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Who makes cgroups.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Driver {
+    /// This program, as folders.
+    #[default]
+    Cgroupfs,
+    /// systemd, as scopes; paths have the form `slice:prefix:name`.
+    Systemd,
+    /// Nobody: the container stays in its caller's cgroup.
+    Disabled,
+}
+
+/// Where the cgroup shall be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// In the caller's own.
+    Inherited,
+    /// A folder.
+    Folder {
+        /// Absolute: below each hierarchy's root. Relative: from the caller's own
+        /// cgroup (version 1) or from the one above it (version 2).
+        path: PathBuf,
+        /// config.json names it; else it may be done without.
+        wanted: bool,
+    },
+    /// A scope of systemd.
+    Scope {
+        /// Unit that it is below; none for the default one.
+        slice: Option<String>,
+        /// Name of the scope's unit.
+        unit: String,
+    },
+}
+
+/// A path that can't be one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// The text is runc's.
+    #[error(
+        "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got {0:?} instead"
+    )]
+    Systemd(String),
+    /// Limits can't be set on the root.
+    #[error("linux.cgroupsPath {0:?} is the root cgroup; name one of its own")]
+    Root(String),
+}
+
+impl Place {
+    /// Decides for the container `id`, whose config.json says `wish`.
+    ///
+    /// # Errors
+    /// When the wish doesn't fit the driver.
+    pub fn of(id: &str, wish: Option<&str>, driver: Driver) -> Result<Self, Malformed> {
+        let wish = wish.filter(|wish| !wish.is_empty());
+        match (driver, wish) {
+            (Driver::Disabled, _) => Ok(Self::Inherited),
+            (Driver::Cgroupfs, None) => Ok(Self::Folder {
+                path: id.into(),
+                wanted: false,
+            }),
+            (Driver::Cgroupfs, Some(wish)) => {
+                let path = cleaned(Path::new(wish));
+                if path.file_name().is_none() {
+                    return Err(Malformed::Root(wish.to_owned()));
+                }
+                Ok(Self::Folder { path, wanted: true })
+            }
+            (Driver::Systemd, None) => Ok(Self::Scope {
+                slice: None,
+                unit: format!("caisson-{id}.scope"),
+            }),
+            (Driver::Systemd, Some(wish)) => scope(wish),
+        }
+    }
+}
+
+fn scope(wish: &str) -> Result<Place, Malformed> {
+    let malformed = || Malformed::Systemd(wish.to_owned());
+    let parts: Vec<&str> = wish.split(':').collect();
+    let [slice, prefix, name] = parts[..] else {
+        return Err(malformed());
+    };
+    if name.is_empty() || wish.contains('/') {
+        return Err(malformed());
+    }
+    let unit = match (prefix, name) {
+        (_, name) if name.ends_with(".slice") => name.to_owned(),
+        ("", name) => format!("{name}.scope"),
+        (prefix, name) => format!("{prefix}-{name}.scope"),
+    };
+    Ok(Place::Scope {
+        slice: Some(slice.to_owned()).filter(|slice| !slice.is_empty()),
+        unit,
+    })
+}
+
+/// Without `.` and `..`, and never above where it begins.
+fn cleaned(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::RootDir => clean.push("/"),
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir if clean.file_name().is_some() => {
+                clean.pop();
+            }
+            _ => {}
+        }
+    }
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(wish: Option<&str>) -> (PathBuf, bool) {
+        match Place::of("web1", wish, Driver::Cgroupfs).unwrap() {
+            Place::Folder { path, wanted } => (path, wanted),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn unit(wish: Option<&str>) -> (Option<String>, String) {
+        match Place::of("web1", wish, Driver::Systemd).unwrap() {
+            Place::Scope { slice, unit } => (slice, unit),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_path_is_taken_as_written_and_the_name_is_the_default() {
+        assert_eq!(folder(None), ("web1".into(), false));
+        assert_eq!(folder(Some("")), ("web1".into(), false));
+        assert_eq!(folder(Some("/pods/a")), ("/pods/a".into(), true));
+        assert_eq!(folder(Some("a/./b/../c")), ("a/c".into(), true));
+        assert_eq!(folder(Some("../../etc")), ("etc".into(), true));
+        assert_eq!(folder(Some("/../x")), ("/x".into(), true));
+        for root in ["/", "/..", ".."] {
+            Place::of("web1", Some(root), Driver::Cgroupfs).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn three_parts_make_a_scope() {
+        assert_eq!(unit(None), (None, "caisson-web1.scope".into()));
+        let slice = Some("user.slice".to_owned());
+        assert_eq!(
+            unit(Some("user.slice:libpod:1a")),
+            (slice, "libpod-1a.scope".into())
+        );
+        assert_eq!(unit(Some("::1a")), (None, "1a.scope".into()));
+        for wrong in ["/a/b", "a:b", "a:b:c:d", "a:b:", "a:b:../c"] {
+            Place::of("web1", Some(wrong), Driver::Systemd).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_disabled_driver_moves_nobody() {
+        let place = Place::of("web1", Some("/a"), Driver::Disabled);
+        assert_eq!(place, Ok(Place::Inherited));
+    }
+}

@@ -1,0 +1,295 @@
+//! From `linux.resources` to the files of the host's cgroup.
+//!
+//! The host's limits are wider than the container's by what its machine needs:
+//! they hold if the guest's own, exact limits should ever not. Only what the
+//! guest can't do, CPU sets and block I/O, is exact here. Writes nothing.
+
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxResources};
+
+use super::hierarchy::Version;
+
+/// Threads of the owner, the machine, the file server and those who stand for
+/// execs, beside the container's own processes, which the host doesn't see.
+const EXTRA_PIDS: i64 = 1024;
+const DEFAULT_PERIOD_US: u64 = 100_000;
+
+/// What a machine and its helpers may use of the host's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// The guest's memory, in MiB.
+    pub mem_mib: u32,
+    /// QEMU emulates: translated code is kept in memory.
+    pub emulated: bool,
+}
+
+impl Allowance {
+    /// Owner, monitor and file server with their threads and sockets; page
+    /// tables grow with the guest.
+    fn bytes(self) -> u64 {
+        const HELPERS_MIB: u64 = 64;
+        const TRANSLATIONS_MIB: u64 = 1280;
+        let guest = u64::from(self.mem_mib);
+        let emulator = if self.emulated { TRANSLATIONS_MIB } else { 0 };
+        (guest + guest / 64 + HELPERS_MIB + emulator) << 20
+    }
+}
+
+/// One value for one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Controller that has the file.
+    pub(super) controller: &'static str,
+    /// Name inside the cgroup's folder.
+    pub(super) file: &'static str,
+    /// What to write.
+    pub(super) value: String,
+    /// Whether the guest applies the exact value.
+    pub(super) need: Need,
+}
+
+/// What it means if a setting can't be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Only a second line is missing: the guest's limit holds.
+    Wider,
+    /// Nobody else applies it.
+    Only,
+}
+
+/// Every setting but the CPU quota.
+#[must_use]
+pub fn settings(
+    resources: &LinuxResources,
+    allowance: Allowance,
+    version: Version,
+) -> Vec<Setting> {
+    let mut list = List {
+        version,
+        settings: Vec::new(),
+    };
+    let limit = resources
+        .memory()
+        .as_ref()
+        .and_then(|memory| memory.limit());
+    match limit.unwrap_or(0) {
+        0 => {}
+        limit => {
+            let value = if limit < 0 {
+                list.unlimited()
+            } else {
+                allowance.bytes().to_string()
+            };
+            list.wider("memory", ["memory.limit_in_bytes", "memory.max"], value);
+        }
+    }
+    if let Some(cpu) = resources.cpu() {
+        list.add_cpu(cpu);
+    }
+    match resources.pids().as_ref().map_or(0, |pids| pids.limit()) {
+        0 => {}
+        limit if limit < 0 => list.wider("pids", ["pids.max"; 2], "max".into()),
+        limit => {
+            let value = limit.saturating_add(EXTRA_PIDS).to_string();
+            list.wider("pids", ["pids.max"; 2], value);
+        }
+    }
+    if let Some(io) = resources.block_io() {
+        list.add_block_io(io);
+    }
+    list.settings
+}
+
+/// The CPU quota, apart: a machine boots at full speed, and is held to it from
+/// then on. It is wider than the container's by a quarter, and by a tenth of a
+/// CPU at least, which is for the devices.
+#[must_use]
+pub fn quota(resources: &LinuxResources, version: Version) -> Vec<Setting> {
+    let mut list = List {
+        version,
+        settings: Vec::new(),
+    };
+    if let Some(cpu) = resources.cpu() {
+        list.add_quota(cpu);
+    }
+    list.settings
+}
+
+struct List {
+    version: Version,
+    settings: Vec<Setting>,
+}
+
+impl List {
+    fn add(
+        &mut self,
+        controller: &'static str,
+        [one, two]: [&'static str; 2],
+        value: String,
+        need: Need,
+    ) {
+        let file = match self.version {
+            Version::V1 => one,
+            Version::V2 => two,
+        };
+        self.settings.push(Setting {
+            controller,
+            file,
+            value,
+            need,
+        });
+    }
+
+    fn wider(&mut self, controller: &'static str, files: [&'static str; 2], value: String) {
+        self.add(controller, files, value, Need::Wider);
+    }
+
+    fn only(&mut self, controller: &'static str, files: [&'static str; 2], value: String) {
+        self.add(controller, files, value, Need::Only);
+    }
+
+    fn unlimited(&self) -> String {
+        match self.version {
+            Version::V1 => "-1".into(),
+            Version::V2 => "max".into(),
+        }
+    }
+
+    fn add_cpu(&mut self, cpu: &LinuxCpu) {
+        if let Some(idle) = cpu.idle() {
+            self.wider("cpu", ["cpu.idle"; 2], idle.to_string());
+        }
+        // An idle group has no weight.
+        let shares = cpu.shares().filter(|_| cpu.idle() != Some(1)).unwrap_or(0);
+        if shares != 0 {
+            let value = match self.version {
+                Version::V1 => shares,
+                Version::V2 => weight(shares),
+            };
+            self.wider("cpu", ["cpu.shares", "cpu.weight"], value.to_string());
+        }
+        for (files, list) in [
+            (["cpuset.cpus"; 2], cpu.cpus()),
+            (["cpuset.mems"; 2], cpu.mems()),
+        ] {
+            if let Some(list) = list.as_deref().filter(|list| !list.is_empty()) {
+                self.only("cpuset", files, list.to_owned());
+            }
+        }
+    }
+
+    fn add_quota(&mut self, cpu: &LinuxCpu) {
+        let (quota, period) = (cpu.quota().unwrap_or(0), cpu.period().unwrap_or(0));
+        if quota == 0 && period == 0 {
+            return;
+        }
+        let period = if period == 0 {
+            DEFAULT_PERIOD_US
+        } else {
+            period
+        };
+        let quota = u64::try_from(quota).ok().filter(|quota| *quota > 0);
+        let wider = quota.map(|quota| quota.saturating_add((quota / 4).max(period / 10)));
+        match self.version {
+            Version::V1 => {
+                // Without a quota any period is legal, whatever stood there before.
+                let none = self.unlimited();
+                self.wider("cpu", ["cpu.cfs_quota_us"; 2], none);
+                self.wider("cpu", ["cpu.cfs_period_us"; 2], period.to_string());
+                if let Some(quota) = wider {
+                    self.wider("cpu", ["cpu.cfs_quota_us"; 2], quota.to_string());
+                }
+            }
+            Version::V2 => {
+                let quota = wider.map_or_else(|| self.unlimited(), |quota| quota.to_string());
+                self.wider("cpu", ["cpu.max"; 2], format!("{quota} {period}"));
+            }
+        }
+        if let Some(burst) = cpu.burst() {
+            let files = ["cpu.cfs_burst_us", "cpu.max.burst"];
+            self.wider("cpu", files, burst.to_string());
+        }
+    }
+
+    /// What the container reads and writes goes through the file server, whose
+    /// devices are the host's.
+    fn add_block_io(&mut self, io: &LinuxBlockIo) {
+        const CONTROLLERS: [&str; 2] = ["blkio", "io"];
+        let controller = CONTROLLERS[usize::from(self.version == Version::V2)];
+        if let Some(weight) = io.weight().filter(|weight| *weight != 0) {
+            let value = match self.version {
+                Version::V1 => weight.to_string(),
+                Version::V2 => format!("default {}", io_weight(weight)),
+            };
+            self.only(controller, ["blkio.weight", "io.weight"], value);
+        }
+        for device in io.weight_device().iter().flatten() {
+            let (major, minor) = (device.major(), device.minor());
+            let Some(weight) = device.weight().filter(|weight| *weight != 0) else {
+                continue;
+            };
+            let value = match self.version {
+                Version::V1 => format!("{major}:{minor} {weight}"),
+                Version::V2 => format!("{major}:{minor} {}", io_weight(weight)),
+            };
+            self.only(controller, ["blkio.weight_device", "io.weight"], value);
+        }
+        let throttles = [
+            (
+                io.throttle_read_bps_device(),
+                "blkio.throttle.read_bps_device",
+                "rbps",
+            ),
+            (
+                io.throttle_write_bps_device(),
+                "blkio.throttle.write_bps_device",
+                "wbps",
+            ),
+            (
+                io.throttle_read_iops_device(),
+                "blkio.throttle.read_iops_device",
+                "riops",
+            ),
+            (
+                io.throttle_write_iops_device(),
+                "blkio.throttle.write_iops_device",
+                "wiops",
+            ),
+        ];
+        for (devices, file, key) in throttles {
+            for device in devices.iter().flatten() {
+                let (major, minor, rate) = (device.major(), device.minor(), device.rate());
+                let value = match (self.version, rate) {
+                    (Version::V1, rate) => format!("{major}:{minor} {rate}"),
+                    (Version::V2, 0) => format!("{major}:{minor} {key}=max"),
+                    (Version::V2, rate) => format!("{major}:{minor} {key}={rate}"),
+                };
+                self.only(controller, [file, "io.max"], value);
+            }
+        }
+    }
+}
+
+/// From shares (2 to 262144, default 1024) to weight (1 to 10000, default 100):
+/// a power of two of shares becomes a power of ten of weight, by runc's curve.
+fn weight(shares: u64) -> u64 {
+    #[expect(clippy::cast_precision_loss, reason = "at most 262144")]
+    let log = (shares.clamp(2, 262_144) as f64).log2();
+    let exponent = log.mul_add(log, 125.0 * log) / 612.0 - 7.0 / 34.0;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between 1 and 10000"
+    )]
+    let weight = 10_f64.powf(exponent).round() as u64;
+    weight.clamp(1, 10_000)
+}
+
+/// From the weight of version 1 (10 to 1000) to that of version 2 (1 to 10000).
+fn io_weight(weight: u16) -> u64 {
+    let weight = u64::from(weight.clamp(10, 1000));
+    1 + (weight - 10) * 9_999 / 990
+}
+
+#[cfg(test)]
+#[path = "settings_test.rs"]
+mod tests;

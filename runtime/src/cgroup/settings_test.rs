@@ -1,0 +1,116 @@
+//! Conversions as plain data.
+
+use serde_json::json;
+
+use super::*;
+
+const ALLOWANCE: Allowance = Allowance {
+    mem_mib: 128,
+    emulated: false,
+};
+
+fn resources(value: serde_json::Value) -> LinuxResources {
+    serde_json::from_value(value).unwrap()
+}
+
+fn lines(settings: Vec<Setting>) -> Vec<String> {
+    let line = |setting: Setting| format!("{}={}", setting.file, setting.value);
+    settings.into_iter().map(line).collect()
+}
+
+#[test]
+fn limits_leave_room_for_the_machine() {
+    let limits = resources(json!({
+        "memory": {"limit": 67_108_864}, "pids": {"limit": 10}, "cpu": {"shares": 1024},
+    }));
+    assert_eq!(
+        lines(settings(&limits, ALLOWANCE, Version::V2)),
+        [
+            format!("memory.max={}", (128 + 2 + 64) << 20),
+            "cpu.weight=100".into(),
+            "pids.max=1034".into(),
+        ]
+    );
+    assert_eq!(
+        lines(settings(&limits, ALLOWANCE, Version::V1)),
+        [
+            format!("memory.limit_in_bytes={}", (128 + 2 + 64) << 20),
+            "cpu.shares=1024".into(),
+            "pids.max=1034".into(),
+        ]
+    );
+    let emulated = Allowance {
+        emulated: true,
+        ..ALLOWANCE
+    };
+    assert!(emulated.bytes() > ALLOWANCE.bytes() + (1 << 30));
+}
+
+#[test]
+fn without_limits_nothing_is_written_and_minus_one_lifts_them() {
+    let none = resources(json!({"memory": {"swap": -1}, "cpu": {}, "pids": {"limit": 0}}));
+    assert_eq!(settings(&none, ALLOWANCE, Version::V2), []);
+    assert_eq!(quota(&none, Version::V1), []);
+    let lifted = resources(json!({"memory": {"limit": -1}, "pids": {"limit": -1}}));
+    assert_eq!(
+        lines(settings(&lifted, ALLOWANCE, Version::V2)),
+        ["memory.max=max", "pids.max=max"]
+    );
+    assert_eq!(
+        lines(settings(&lifted, ALLOWANCE, Version::V1)),
+        ["memory.limit_in_bytes=-1", "pids.max=max"]
+    );
+}
+
+#[test]
+fn a_quota_is_wider_by_a_quarter_or_a_tenth_of_a_cpu() {
+    let of = |quota: i64| resources(json!({"cpu": {"quota": quota, "period": 100_000}}));
+    let two = |limit: i64| lines(quota(&of(limit), Version::V2));
+    assert_eq!(two(200_000), ["cpu.max=250000 100000"]);
+    assert_eq!(two(20_000), ["cpu.max=30000 100000"]);
+    assert_eq!(two(-1), ["cpu.max=max 100000"]);
+    assert_eq!(
+        lines(quota(&of(200_000), Version::V1)),
+        [
+            "cpu.cfs_quota_us=-1",
+            "cpu.cfs_period_us=100000",
+            "cpu.cfs_quota_us=250000"
+        ]
+    );
+}
+
+#[test]
+fn sets_of_cpus_and_block_io_are_exact_and_the_hosts_alone() {
+    let limits = resources(json!({
+        "cpu": {"cpus": "0-1", "mems": "0"},
+        "blockIO": {"weight": 505, "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 1000}],
+            "throttleWriteIOPSDevice": [{"major": 8, "minor": 16, "rate": 0}]},
+    }));
+    let two = settings(&limits, ALLOWANCE, Version::V2);
+    assert!(two.iter().all(|setting| setting.need == Need::Only));
+    assert_eq!(
+        lines(two),
+        [
+            "cpuset.cpus=0-1",
+            "cpuset.mems=0",
+            "io.weight=default 5000",
+            "io.max=8:0 rbps=1000",
+            "io.max=8:16 wiops=max",
+        ]
+    );
+    let one = settings(&limits, ALLOWANCE, Version::V1);
+    assert_eq!(
+        lines(one)[2..],
+        [
+            "blkio.weight=505",
+            "blkio.throttle.read_bps_device=8:0 1000",
+            "blkio.throttle.write_iops_device=8:16 0",
+        ]
+    );
+}
+
+#[test]
+fn shares_become_weights_with_equal_defaults_and_ends() {
+    let weights = [2, 1024, 262_144].map(weight);
+    assert_eq!(weights, [1, 100, 10_000]);
+}

@@ -1,0 +1,186 @@
+//! The creation of a container: checks, plan, cgroup, owner, hooks.
+//!
+//! Owns the order of these steps and the way back: when one fails, nothing is
+//! left. What a created container can do is `container`'s.
+
+use std::path::{Path, PathBuf};
+
+use crate::bundle::Bundle;
+use crate::cgroup::{self, Established, Group};
+use crate::container::{Container, Error};
+use crate::errand;
+use crate::hooks;
+use crate::identity::User;
+use crate::installation::Installation;
+use crate::log::{Format, Level, Log};
+use crate::owner::{Connection, OwnerChild};
+use crate::plan::{self, HostFacts};
+use crate::sandbox::{Order, Outcome};
+use crate::store::{Entry, Record, Store};
+
+/// What a caller wants to be created.
+#[derive(Debug, Clone)]
+pub struct Creation {
+    /// Name.
+    pub id: String,
+    /// Folder of the bundle.
+    pub bundle: PathBuf,
+    /// Where the terminal's master goes.
+    pub console_socket: Option<PathBuf>,
+    /// The caller stays, and its terminal is the container's.
+    pub foreground: bool,
+    /// Who makes cgroups.
+    pub cgroup_driver: cgroup::Driver,
+    /// A host that gives this user no cgroup is no failure; none: unless it is root.
+    pub rootless: Option<bool>,
+    /// Where the owner writes log lines.
+    pub log: Option<PathBuf>,
+    /// Log lines are JSON.
+    pub log_json: bool,
+    /// Tell decisions.
+    pub debug: bool,
+}
+
+/// Creates a container: checks, plans, and starts its owner.
+///
+/// # Errors
+/// On any, nothing is left behind.
+pub fn create(store: &Store, creation: &Creation) -> Result<(Container, OwnerChild), Error> {
+    let entry = store.reserve(&creation.id)?;
+    let created = create_in(&entry, creation);
+    if created.is_err() {
+        entry.remove()?;
+    }
+    let (record, owner) = created?;
+    Ok((Container::new(entry, record), owner))
+}
+
+fn create_in(entry: &Entry, creation: &Creation) -> Result<(Record, OwnerChild), Error> {
+    let _lock = entry.lock()?;
+    let bundle = Bundle::load(&creation.bundle)?;
+    let mut order = order(entry, &bundle, creation)?;
+    let log = log_of(creation);
+    let created = bring_up(&mut order, creation, &log);
+    match created {
+        Ok(owner) => Ok((entry.read()?, owner)),
+        Err(err) => {
+            tell_poststop(&order.record, &log);
+            Err(err)
+        }
+    }
+}
+
+/// Starts the owner, in its cgroup before it does anything, and runs its
+/// errands until the container is created.
+fn bring_up(order: &mut Order, creation: &Creation, log: &Log) -> Result<OwnerChild, Error> {
+    let (owner, connection) = OwnerChild::spawn("monitor").map_err(Error::Spawn)?;
+    let rootless = creation
+        .rootless
+        .unwrap_or_else(|| !nix::unistd::geteuid().is_root());
+    let created = Group::establish(&order.plan.cgroup, owner.pid(), rootless)
+        .map_err(Error::Cgroup)
+        .and_then(|established| {
+            order.record.cgroup = group_of(established, log);
+            converse(&connection, order, owner.pid())
+        });
+    drop(connection);
+    let Err(err) = created else {
+        return Ok(owner);
+    };
+    owner.end();
+    if let Some(group) = &order.record.cgroup {
+        group.remove()?;
+    }
+    Err(err)
+}
+
+fn group_of(established: Established, log: &Log) -> Option<Group> {
+    match established {
+        Established::Made(group) => Some(group),
+        Established::Without(reason) => {
+            log.debug(&format!("no cgroup on the host: {reason}"));
+            None
+        }
+    }
+}
+
+fn converse(owner: &Connection, order: &Order, pid: i32) -> Result<(), Error> {
+    owner.send(order, &[])?;
+    let outcome = errand::run_until_outcome(owner, order, pid)?;
+    match outcome {
+        Outcome::Created => Ok(()),
+        Outcome::Failed { message } => Err(Error::Refused(message)),
+    }
+}
+
+fn order(entry: &Entry, bundle: &Bundle, creation: &Creation) -> Result<Order, Error> {
+    let installation = Installation::find()?;
+    let facts = HostFacts {
+        cpus: std::thread::available_parallelism()
+            .map_or(1, |cpus| u8::try_from(cpus.get()).unwrap_or(u8::MAX)),
+        default_mem_mib: installation.config.default_mem_mib,
+        default_vcpus: installation.config.default_vcpus,
+        machine: installation.config.machine,
+        cgroup_driver: creation.cgroup_driver,
+        user: User::unprivileged(),
+    };
+    let plan = plan::plan(&creation.id, bundle, &facts)?;
+    check_terminal(plan.terminal, creation)?;
+    let record = Record {
+        oci_version: bundle.spec.version().clone(),
+        bundle: bundle.path.clone(),
+        rootfs: bundle.rootfs.clone(),
+        annotations: bundle.spec.annotations().clone().unwrap_or_default(),
+        process: bundle.raw.get("process").cloned().unwrap_or_default(),
+        hooks: plan.hooks.clone(),
+        ..Record::new(&creation.id)
+    };
+    let root = entry
+        .dir()
+        .parent()
+        .unwrap_or_else(|| Path::new("/"))
+        .to_owned();
+    Ok(Order {
+        id: creation.id.clone(),
+        root,
+        plan,
+        record,
+        console_socket: creation.console_socket.clone(),
+        log: creation.log.clone(),
+        log_json: creation.log_json,
+        debug: creation.debug,
+    })
+}
+
+fn check_terminal(terminal: bool, creation: &Creation) -> Result<(), Error> {
+    match (
+        terminal,
+        creation.console_socket.is_some(),
+        creation.foreground,
+    ) {
+        (true, false, false) => Err(Error::Terminal(
+            "cannot allocate tty if caisson will detach without setting console socket",
+        )),
+        (false, true, _) => Err(Error::Terminal(
+            "cannot use console socket if the process has no terminal",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Runs the poststop hooks; the specification has their failures logged only.
+pub(crate) fn tell_poststop(record: &Record, log: &Log) {
+    for err in hooks::run_poststop(record) {
+        log.write(Level::Warning, &crate::cli::chain(&err));
+    }
+}
+
+/// The caller's log, or standard error where it can't be opened.
+fn log_of(creation: &Creation) -> Log {
+    let format = if creation.log_json {
+        Format::Json
+    } else {
+        Format::Text
+    };
+    Log::open(creation.log.as_deref(), format, creation.debug).unwrap_or_default()
+}

@@ -1,0 +1,77 @@
+//! Starts the processes that stand for one in the guest, as children of the
+//! command that wants them.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, ExitStatus};
+use std::time::Duration;
+
+use command_fds::{CommandFdExt, FdMapping};
+
+use super::wire::Connection;
+use crate::pidfd::Pidfd;
+use crate::sys;
+
+/// Descriptor on which such a process reads its order.
+const ORDER_DESCRIPTOR: i32 = 3;
+/// One whose command has hung up has ended by then, or is killed.
+const END_LIMIT: Duration = Duration::from_secs(10);
+
+/// A process that stands for one in the guest: a child of this one.
+#[derive(Debug)]
+pub struct OwnerChild {
+    child: Child,
+}
+
+impl OwnerChild {
+    /// Starts this program again with the verb `verb`; the connection is to it.
+    /// It is forked, not exec'd in place, so that the caller's death signal and
+    /// wait belong to the short-lived command.
+    ///
+    /// # Errors
+    /// When no process can be started.
+    pub fn spawn(verb: &str) -> io::Result<(Self, Connection)> {
+        let (near, far) = UnixStream::pair()?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(verb);
+        let mapping = FdMapping {
+            parent_fd: far.into(),
+            child_fd: ORDER_DESCRIPTOR,
+        };
+        command
+            .fd_mappings(vec![mapping])
+            .map_err(io::Error::other)?;
+        let child = command.spawn()?;
+        Ok((Self { child }, near.into()))
+    }
+
+    /// Its pid, which is the container's or the exec's for callers.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap_or_default()
+    }
+
+    /// Waits for its end, which is that of what it stands for.
+    ///
+    /// # Errors
+    /// When it is not a child any more.
+    pub fn wait(mut self) -> io::Result<ExitStatus> {
+        self.child.wait()
+    }
+
+    /// Waits for the end of one that has been hung up on, and kills it if that
+    /// does not come.
+    pub(crate) fn end(mut self) {
+        let ended =
+            Pidfd::of_child(&self.child).is_ok_and(|process| process.ends_within(END_LIMIT));
+        if !ended {
+            self.child.kill().ok();
+        }
+        self.child.wait().ok();
+    }
+}
+
+/// In the process that was spawned: the connection to the command.
+pub(crate) fn caller() -> Connection {
+    UnixStream::from(sys::adopt(ORDER_DESCRIPTOR)).into()
+}

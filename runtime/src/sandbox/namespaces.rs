@@ -1,0 +1,54 @@
+//! The namespaces that a container's owner lives in on the host.
+//!
+//! Engines and hooks find them through the owner's pid: interfaces are put
+//! into its network namespace, and what a hook mounts below the root file
+//! system in its mount namespace, the container sees.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns, unshare};
+
+use super::error::{Error, step};
+use crate::errand::{self, Errand};
+use crate::owner::Connection;
+use crate::plan::{Network, Plan};
+
+/// Moves this process into the planned namespaces; helpers started later follow.
+/// Ids come from the command, which stays outside.
+pub(crate) fn enter(plan: &Plan, caller: &Connection) -> Result<(), Error> {
+    if plan.identities.is_some() {
+        unshare(CloneFlags::CLONE_NEWUSER)
+            .map_err(|errno| step("make a user namespace")(errno.into()))?;
+        errand::ask(caller, Errand::MapIdentities).map_err(Error::Errand)?;
+    }
+    // Only who owns a mount namespace may cut shares out of it.
+    if plan.identities.is_some() || plan.hooks.may_mount() {
+        enter_mounts()?;
+    }
+    enter_network(&plan.network)
+}
+
+fn enter_network(network: &Network) -> Result<(), Error> {
+    match network {
+        Network::Own => unshare(CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| step("make a network namespace")(errno.into())),
+        Network::Join(path) => {
+            let failed = |source| Error::Network {
+                path: path.clone(),
+                source,
+            };
+            let namespace = File::open(path).map_err(failed)?;
+            setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).map_err(|errno| failed(errno.into()))
+        }
+    }
+}
+
+/// The host's mounts and unmounts are followed; none made here reaches the host.
+fn enter_mounts() -> Result<(), Error> {
+    let none = None::<&str>;
+    unshare(CloneFlags::CLONE_NEWNS)
+        .and_then(|()| mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none))
+        .map_err(|errno| step("make a mount namespace")(errno.into()))
+}
