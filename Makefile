@@ -14,7 +14,7 @@ DIST ?= $(CURDIR)/target/dist
 PREFIX ?= /usr/local
 BUILD := target/$(TARGET)/$(PROFILE)
 PACKAGES := gcc make flex bison bc libelf-dev xz-utils zstd lz4 cpio busybox-static \
-            libcap-ng-dev qemu-system-x86 mmdebstrap e2fsprogs jq attr
+            libcap-ng-dev libseccomp-dev qemu-system-x86 mmdebstrap e2fsprogs jq attr
 
 # Static programs: they start fast and can be executed in an empty root.
 export CARGO_BUILD_TARGET := $(TARGET)

@@ -20,6 +20,7 @@ use crate::{
     container::{
         habitat::Habitat,
         launch::{Gate, Waiting, launch},
+        seccomp::Filter,
         setup::{Birth, Place},
         spec,
     },
@@ -115,6 +116,7 @@ impl Guest {
         }
         let rules = resources.and_then(|resources| resources.devices().as_deref());
         cgroup.limit_devices(rules.unwrap_or_default())?;
+        let seccomp = Filter::parse(request.seccomp.as_ref())?;
         let (plumbing, child_ends) = Plumbing::open(&self.transport, &request.stdio).await?;
         let birth = Birth {
             place: Place::New {
@@ -125,6 +127,7 @@ impl Guest {
             process,
             stdio: &child_ends,
             terminal: request.stdio.terminal,
+            seccomp: seccomp.as_ref(),
         };
         let waiting = launch(&birth, cgroup.open()?.as_fd()).await?;
         drop(child_ends);
@@ -164,6 +167,7 @@ impl Guest {
     /// Why it couldn't be run.
     pub(crate) async fn exec(&self, request: &ExecRequest) -> Result<Pid, Failure> {
         let process = spec::parse_process(&request.oci_process)?;
+        let seccomp = Filter::parse(request.seccomp.as_ref())?;
         let (init, cgroup, habitat) = self.table().place_of(&request.container_id)?;
         let (plumbing, child_ends) = Plumbing::open(&self.transport, &request.stdio).await?;
         let birth = Birth {
@@ -172,6 +176,7 @@ impl Guest {
             process: &process,
             stdio: &child_ends,
             terminal: request.stdio.terminal,
+            seccomp: seccomp.as_ref(),
         };
         let waiting = launch(&birth, cgroup.as_fd()).await?;
         drop((child_ends, cgroup));

@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::PathBuf,
 };
 
@@ -16,7 +16,10 @@ use nix::{
     },
 };
 
-use crate::stream::Stream;
+use crate::{stream::Stream, sys::set_vsock_connect_timeout};
+
+/// A host under load may be slow to accept; one that is dead takes the machine along.
+const CONNECT_TIMEOUT_S: i64 = 30;
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -49,6 +52,9 @@ impl Transport {
 async fn dial(family: AddressFamily, address: &impl SockaddrLike) -> io::Result<Stream> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket: OwnedFd = socket(family, SockType::Stream, flags, None)?;
+    if family == AddressFamily::Vsock {
+        set_vsock_connect_timeout(socket.as_fd(), CONNECT_TIMEOUT_S)?;
+    }
     let answer = connect(socket.as_raw_fd(), address);
     let stream = Stream::new(socket)?;
     match answer {

@@ -22,6 +22,7 @@ pub mod owner;
 mod pidfd;
 pub mod plan;
 pub mod sandbox;
+pub mod seccomp;
 pub mod session;
 pub mod signals;
 mod spelling;

@@ -17,6 +17,7 @@ use crate::fields;
 use crate::hooks::{self, Hooks};
 use crate::identity::{self, Identities, User};
 use crate::installation::MachineChoice;
+use crate::seccomp;
 
 /// Memory that kernel, agent and page tables need beside the container's limit, in MiB.
 pub const GUEST_OVERHEAD_MIB: u32 = 64;
@@ -54,6 +55,9 @@ pub enum Error {
     /// A hook that can't be run.
     #[error(transparent)]
     Hook(#[from] hooks::Malformed),
+    /// A profile that can't be compiled.
+    #[error(transparent)]
+    Seccomp(#[from] seccomp::Error),
     /// The planned configuration can't be written as JSON.
     #[error("write the guest's configuration")]
     Encode(#[source] serde_json::Error),
@@ -94,6 +98,8 @@ pub struct Plan {
     pub mount_points: Vec<MountPoint>,
     /// config.json as the agent gets it.
     pub guest_spec: serde_json::Value,
+    /// What decides about system calls of the container's processes.
+    pub seccomp: Option<seccomp::Filter>,
     /// The process has a terminal.
     pub terminal: bool,
     /// What the log says of fields that change nothing, a line each.
@@ -158,6 +164,12 @@ pub struct MountPoint {
 /// When the configuration asks for what caisson can't apply.
 pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error> {
     let ignored = fields::check(&bundle.raw)?;
+    let profile = bundle
+        .spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.seccomp().as_ref());
+    let seccomp = profile.map(seccomp::compile).transpose()?;
     let mut spec = bundle.spec.clone();
     let mut shares = vec![share_rootfs(id, bundle)];
     share_binds(id, &bundle.path, &mut spec, &mut shares)?;
@@ -175,6 +187,7 @@ pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error>
         network,
         shares,
         mount_points: mount_points(bundle),
+        seccomp,
         terminal: spec
             .process()
             .as_ref()

@@ -270,8 +270,8 @@ fn fields_that_cannot_be_applied_are_named(scene: &Scene) {
     let cases = [
         (
             "/linux/seccomp",
-            json!({"defaultAction": "SCMP_ACT_ALLOW"}),
-            "linux.seccomp",
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent"}),
+            "linux.seccomp.listenerPath",
         ),
         (
             "/process/apparmorProfile",

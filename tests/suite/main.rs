@@ -26,6 +26,7 @@ mod many;
 mod probe;
 mod process_attributes;
 mod rootless;
+mod seccomp;
 mod signals;
 mod streams;
 mod sudden_death;
@@ -45,6 +46,7 @@ const SUBJECTS: &[&[Story]] = &[
     terminal::STORIES,
     limits::STORIES,
     process_attributes::STORIES,
+    seccomp::STORIES,
     sudden_death::STORIES,
     files::STORIES,
     bad_input::STORIES,

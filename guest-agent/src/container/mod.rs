@@ -26,6 +26,7 @@ mod capabilities;
 mod identity;
 mod rlimits;
 mod scheduling;
+pub(crate) mod seccomp;
 
 mod program;
 mod terminal;

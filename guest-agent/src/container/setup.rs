@@ -36,7 +36,9 @@ use super::{
     namespaces, paths,
     program::{self, Program},
     rootfs::{PointKind, Rootfs},
-    scheduling, terminal,
+    scheduling,
+    seccomp::Filter,
+    terminal,
 };
 use crate::{
     boot::ROOTFS_POINT,
@@ -75,6 +77,8 @@ pub(crate) struct Birth<'a> {
     pub(crate) stdio: &'a ChildEnds,
     /// Whether it makes a terminal.
     pub(crate) terminal: bool,
+    /// Decides about its system calls.
+    pub(crate) seccomp: Option<&'a Filter>,
 }
 
 /// Body of the first process. Never returns.
@@ -341,6 +345,13 @@ fn become_program(
         let last = affinity.and_then(|affinity| affinity.cpu_affinity_final().as_deref());
         scheduling::run_on(last)?;
     }
+    let (early, late) = if process.no_new_privileges().unwrap_or(false) {
+        (None, birth.seccomp)
+    } else {
+        // It takes rights that are given up next.
+        (birth.seccomp, None)
+    };
+    early.map_or(Ok(()), Filter::install)?;
     identity::assume(process)?;
     let program = Program::find(process, &environment)?;
     gate.report(&Report::Ready).doing("report readiness")?;
@@ -348,6 +359,8 @@ fn become_program(
         exit_now(1);
     }
     restore_default_signals();
+    // The profile need not allow what happens before.
+    late.map_or(Ok(()), Filter::install)?;
     program.execute()
 }
 

@@ -13,10 +13,12 @@ mod loopback;
 mod mount_attributes;
 mod process;
 mod scheduling;
+mod seccomp;
 
-pub(crate) use descriptors::{close_all_except, watch};
+pub(crate) use descriptors::{close_all_except, set_vsock_connect_timeout, watch};
 pub(crate) use device_filter::attach_device_filter;
 pub(crate) use loopback::bring_loopback_up;
 pub(crate) use mount_attributes::{MountAttributes, set_mount_attributes};
 pub(crate) use process::{clone_process, exit_now, restore_default_signals, send_signal};
 pub(crate) use scheduling::{SchedulerAttributes, set_io_priority, set_scheduler};
+pub(crate) use seccomp::install_filter;

@@ -108,12 +108,11 @@ fn keep(value: &mut Value, path: &str) -> bool {
             members.retain(|name, member| keep(member, &join(path, name)));
             !members.is_empty()
         }
+        Value::Array(items) if items.is_empty() => has_guest_rows_below(path),
         Value::Array(items) => {
             let path = format!("{path}[]");
-            items.iter_mut().for_each(|item| {
-                keep(item, &path);
-            });
-            true
+            let keep_item = |any, item| keep(item, &path) || any;
+            items.iter_mut().fold(false, keep_item)
         }
         _ => true,
     }
@@ -188,6 +187,10 @@ mod tests {
                 "namespaces": [{"type": "pid", "path": "/x"}],
                 "resources": {"memory": {"kernel": 4096}, "pids": {"limit": 3}},
                 "sysctl": {"net.core.somaxconn": "9"},
+                "seccomp": {
+                    "defaultAction": "SCMP_ACT_ALLOW",
+                    "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW"}],
+                },
             },
         });
         let wanted = json!({

@@ -2,6 +2,8 @@
 
 use super::*;
 
+const LISTENER: &str = "a listener on the host can't be notified by the guest's kernel";
+
 #[rustfmt::skip] // One line for each field, so that the table can be read as one.
 pub(super) const FIELDS: &[Field] = &[
     applied("linux.namespaces[].type", HOST_AND_GUEST, "network: on the host; the machine is the container's own"),
@@ -28,7 +30,16 @@ pub(super) const FIELDS: &[Field] = &[
     refused("linux.mountLabel", NOT_YET),
     applied("linux.personality", GUEST, ""),
     refused("linux.personality.flags", "the specification defines none"),
-    refused("linux.seccomp", NOT_YET),
+    applied("linux.seccomp.defaultAction", HOST, "compiled on the host, installed in the guest, in exec'd processes too"),
+    applied("linux.seccomp.defaultErrnoRet", HOST, "only with an action that returns it"),
+    applied("linux.seccomp.architectures", HOST, "those of little-endian byte order"),
+    applied("linux.seccomp.flags", HOST, "`SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV` needs a listener"),
+    refused("linux.seccomp.listenerPath", LISTENER),
+    refused("linux.seccomp.listenerMetadata", LISTENER),
+    applied("linux.seccomp.syscalls[].names", HOST, "names that libseccomp doesn't know are ignored"),
+    applied("linux.seccomp.syscalls[].action", HOST, "all but `SCMP_ACT_NOTIFY`, which needs a listener"),
+    applied("linux.seccomp.syscalls[].errnoRet", HOST, "only with an action that returns it"),
+    applied("linux.seccomp.syscalls[].args", HOST, ""),
     refused("linux.intelRdt", NOT_YET),
     refused("linux.memoryPolicy", NOT_YET),
 ];

@@ -9,13 +9,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use caisson_protocol::client::agent::{
     ContainerRequest, CreateContainerRequest, Empty, Event, ExecRequest, HelloRequest,
-    NextEventRequest, ResizeRequest, SignalRequest, Stdio,
+    NextEventRequest, ResizeRequest, Seccomp, SignalRequest, Stdio,
 };
 use caisson_protocol::client::agent_ttrpc::AgentClient;
-use caisson_protocol::{PROTOCOL_MAJOR, PROTOCOL_MINOR, check_version};
+use caisson_protocol::{PROTOCOL_MAJOR, PROTOCOL_MINOR, SECCOMP_MINOR, check_version};
 use ttrpc::context;
 
 use crate::owner::ProcessEntry;
+use crate::seccomp::Filter;
 
 /// A call that changes something may wait for a slow guest, but not for ever.
 const CALL_LIMIT: Duration = Duration::from_secs(120);
@@ -31,20 +32,23 @@ pub(crate) struct ProcessName {
 #[derive(Clone)]
 pub(crate) struct Agent {
     client: AgentClient,
+    minor: u32,
 }
 
 impl Agent {
     /// Takes over the connection that the agent has opened.
     pub(crate) fn connect(control: UnixStream) -> Result<Self, String> {
         let client = ttrpc::Client::new(control.into_raw_fd()).map_err(text)?;
-        let agent = Self {
+        let mut agent = Self {
             client: AgentClient::new(client),
+            minor: 0,
         };
-        agent.hello()?;
+        agent.minor = agent.hello()?;
         Ok(agent)
     }
 
-    fn hello(&self) -> Result<(), String> {
+    /// Compares versions; the answer is the agent's minor one.
+    fn hello(&self) -> Result<u32, String> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -55,14 +59,37 @@ impl Agent {
             ..Default::default()
         };
         let answer = self.client.hello(limited(), &request).map_err(text)?;
-        check_version(answer.protocol_major).map_err(|err| err.to_string())
+        check_version(answer.protocol_major).map_err(|err| err.to_string())?;
+        Ok(answer.protocol_minor)
     }
 
-    pub(crate) fn create(&self, id: &str, spec: Vec<u8>, stdio: Stdio) -> Result<(), String> {
+    /// An older agent would leave the container without its filter and say nothing.
+    fn filter(&self, filter: Option<&Filter>) -> Result<Option<Seccomp>, String> {
+        let Some(filter) = filter else {
+            return Ok(None);
+        };
+        if self.minor < SECCOMP_MINOR {
+            return Err("the guest's agent is too old for linux.seccomp: install the initramfs that belongs to this caisson".into());
+        }
+        Ok(Some(Seccomp {
+            program: filter.program_bytes(),
+            flags: filter.flags,
+            ..Default::default()
+        }))
+    }
+
+    pub(crate) fn create(
+        &self,
+        id: &str,
+        spec: Vec<u8>,
+        stdio: Stdio,
+        seccomp: Option<&Filter>,
+    ) -> Result<(), String> {
         let request = CreateContainerRequest {
             container_id: id.to_owned(),
             oci_spec: spec,
             stdio: Some(stdio).into(),
+            seccomp: self.filter(seccomp)?.into(),
             ..Default::default()
         };
         self.client
@@ -83,12 +110,14 @@ impl Agent {
         name: &ProcessName,
         process: Vec<u8>,
         stdio: Stdio,
+        seccomp: Option<&Filter>,
     ) -> Result<(), String> {
         let request = ExecRequest {
             container_id: name.container_id.clone(),
             exec_id: name.exec_id.clone(),
             oci_process: process,
             stdio: Some(stdio).into(),
+            seccomp: self.filter(seccomp)?.into(),
             ..Default::default()
         };
         self.client

@@ -121,12 +121,20 @@ impl Monitor {
             stdio::has_input(&host.stdin),
         );
         let spec = serde_json::to_vec(&order.plan.guest_spec).unwrap_or_default();
-        let created = sandbox.agent.create(&order.id, spec, ports.stdio());
+        let created =
+            sandbox
+                .agent
+                .create(&order.id, spec, ports.stdio(), order.plan.seccomp.as_ref());
         let streams = created.and_then(|()| ports.take()).map_err(Error::Agent)?;
         let output = stdio::copy(streams, host).map_err(step("copy standard streams"))?;
 
         let entry = Store::new(&order.root)?.entry(&order.id)?;
-        let desk = Desk::new(&order.id, sandbox.agent.clone(), sandbox.streams.clone());
+        let desk = Desk::new(
+            &order.id,
+            sandbox.agent.clone(),
+            sandbox.streams.clone(),
+            order.plan.seccomp.clone(),
+        );
         let listener = owner::listen(&entry.socket()).map_err(step("listen for commands"))?;
         desk.open(listener)?;
         entry.write(&order.record.owned_by_this_process())?;

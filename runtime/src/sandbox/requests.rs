@@ -18,6 +18,7 @@ use super::streams::{Expected, Streams};
 use super::thread;
 use crate::fields::process_for_guest;
 use crate::owner::{Connection, ExecRequest, Reply, Request, Status};
+use crate::seccomp::Filter;
 use crate::stdio::GuestStreams;
 
 /// The agent connects streams before it answers, so they are there or lost.
@@ -28,6 +29,8 @@ pub(crate) struct Desk {
     id: String,
     agent: Agent,
     streams: Streams,
+    /// Holds for every process of the container.
+    seccomp: Option<Filter>,
     status: Mutex<Status>,
     execs: Mutex<HashMap<String, Exec>>,
     exec_count: AtomicU64,
@@ -89,11 +92,17 @@ impl Ports {
 }
 
 impl Desk {
-    pub(crate) fn new(id: &str, agent: Agent, streams: Streams) -> Arc<Self> {
+    pub(crate) fn new(
+        id: &str,
+        agent: Agent,
+        streams: Streams,
+        seccomp: Option<Filter>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             id: id.to_owned(),
             agent,
             streams,
+            seccomp,
             status: Mutex::new(Status::Created),
             execs: Mutex::default(),
             exec_count: AtomicU64::new(0),
@@ -261,7 +270,7 @@ impl Desk {
             .insert(name.exec_id.clone(), Exec::Starting { ended: None });
         let begun = self
             .agent
-            .exec(&name, process, ports.stdio())
+            .exec(&name, process, ports.stdio(), self.seccomp.as_ref())
             .and_then(|()| ports.take())
             .and_then(|streams| self.announce(&name, connection, &streams));
         if begun.is_err() {
