@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Configuration read when `CAISSON_CONFIG` names no other.
 pub const DEFAULT_CONFIG: &str = "/etc/caisson/config.toml";
@@ -84,6 +84,19 @@ pub enum KernelChoice {
     Stock,
 }
 
+/// What a guest remembers of the host's files: `caisson-fs` knows the same names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileCache {
+    /// Names and attributes for a second, contents until the next open.
+    #[default]
+    Auto,
+    /// Everything for a day: only where nobody else changes the files.
+    Always,
+    /// Nothing.
+    Never,
+}
+
 /// The configuration file. Every key is optional.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -96,6 +109,8 @@ pub struct Config {
     pub default_mem_mib: Option<u32>,
     /// Virtual CPUs of a container without a quota.
     pub default_vcpus: Option<u8>,
+    /// `auto` (default), `always` or `never`.
+    pub file_cache: FileCache,
     /// The QEMU program for `machine = "tcg"`; else the first on PATH.
     pub qemu: Option<PathBuf>,
     /// Folder with helper programs and guest images, in place of the one that

@@ -73,7 +73,7 @@ impl Session {
         })?;
         let pty = open(terminal).map_err(io_error("open a terminal"))?;
         let host = match &pty {
-            Some(pty) => HostStdio::terminal(pty.file()),
+            Some(pty) => pty.stdio(),
             None => HostStdio::inherited(),
         }
         .map_err(io_error("take over standard streams"))?;

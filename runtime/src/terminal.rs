@@ -4,7 +4,7 @@
 //! host's is raw: what the guest writes arrives as it was written.
 
 use std::fs::File;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IsTerminal};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -13,12 +13,16 @@ use nix::pty::{Winsize, openpty};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
+use crate::stdio::HostStdio;
 use crate::sys;
 
 /// The host's end of a container's terminal.
 #[derive(Debug)]
-pub struct Pty {
-    file: File,
+pub enum Pty {
+    /// Made for a console socket; this is its slave.
+    Made(File),
+    /// The caller's own, if it has one.
+    Own(Option<OwnedFd>),
 }
 
 impl Pty {
@@ -45,33 +49,50 @@ impl Pty {
             MsgFlags::MSG_NOSIGNAL,
             None,
         )?;
-        Ok(Self {
-            file: pair.slave.into(),
-        })
+        Ok(Self::Made(pair.slave.into()))
     }
 
-    /// The terminal on this process's standard input.
+    /// The terminal on one of this process's standard streams, if any.
     ///
     /// # Errors
     /// When descriptors have run out.
     pub fn inherited() -> io::Result<Self> {
-        Ok(Self {
-            file: io::stdin().as_fd().try_clone_to_owned()?.into(),
-        })
+        Ok(Self::Own(on_standard_streams()?))
     }
 
-    /// The terminal, for reading and writing.
-    #[must_use]
-    pub const fn file(&self) -> &File {
-        &self.file
+    /// What is read and written. The caller's own terminal is used through the
+    /// standard streams: one of them may be a pipe, which then gets the output.
+    ///
+    /// # Errors
+    /// When descriptors have run out.
+    pub fn stdio(&self) -> io::Result<HostStdio> {
+        match self {
+            Self::Made(slave) => HostStdio::terminal(slave),
+            Self::Own(_) => HostStdio::inherited(),
+        }
     }
 
-    /// Lines and columns; none if it is not a terminal.
+    /// Lines and columns; none if the caller has no terminal.
     #[must_use]
     pub fn size(&self) -> Option<(u16, u16)> {
-        let Winsize { ws_row, ws_col, .. } = sys::window_size(self.file.as_fd()).ok()?;
+        let terminal = match self {
+            Self::Made(slave) => slave.as_fd(),
+            Self::Own(terminal) => terminal.as_ref()?.as_fd(),
+        };
+        let Winsize { ws_row, ws_col, .. } = sys::window_size(terminal).ok()?;
         Some((ws_row, ws_col))
     }
+}
+
+/// The first of standard error, output and input that is a terminal: runc's
+/// order, by which a redirected output still leaves a terminal to set up.
+fn on_standard_streams() -> io::Result<Option<OwnedFd>> {
+    let (error, output, input) = (io::stderr(), io::stdout(), io::stdin());
+    let streams = [error.as_fd(), output.as_fd(), input.as_fd()];
+    let terminal = streams.iter().find(|stream| stream.is_terminal());
+    terminal
+        .map(|stream| stream.try_clone_to_owned())
+        .transpose()
 }
 
 fn make_raw(terminal: &OwnedFd) -> io::Result<()> {
@@ -88,10 +109,10 @@ pub struct RawMode {
 }
 
 impl RawMode {
-    /// Switches the terminal on standard input; none if it is not one.
+    /// Switches the terminal on the standard streams; none if there is none.
     #[must_use]
     pub fn enter() -> Option<Self> {
-        let terminal = io::stdin().as_fd().try_clone_to_owned().ok()?;
+        let terminal = on_standard_streams().ok()??;
         let before = tcgetattr(&terminal).ok()?;
         make_raw(&terminal).ok()?;
         Some(Self { terminal, before })

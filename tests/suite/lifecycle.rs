@@ -2,8 +2,9 @@
 //! runc's words.
 
 use std::fs;
+use std::process::Command;
 
-use caisson_tests::{Scene, stories, wait};
+use caisson_tests::{Container, Scene, stories, wait};
 use serde_json::Value;
 
 stories![
@@ -13,6 +14,7 @@ stories![
     delete_with_force_ends_a_running_container,
     the_pid_file_is_the_last_act_of_create,
     run_detached_leaves_a_container_behind,
+    what_the_caller_left_open_is_not_kept,
     a_container_that_failed_to_be_created_does_not_exist,
     list_shows_every_container_of_its_state_folder,
 ];
@@ -133,6 +135,40 @@ fn run_detached_leaves_a_container_behind(scene: &Scene) {
     let pid = fs::read_to_string(&pid_file).unwrap().parse().unwrap();
     assert_eq!(wait::exit_code_of(pid), 5);
     scene.caisson(["delete", &bundle.id]).ok();
+}
+
+fn what_the_caller_left_open_is_not_kept(scene: &Scene) {
+    let bundle = scene.bundle(&["sleep", "1000"]);
+    let left_open = scene.path("left-open");
+    fs::write(&left_open, "").unwrap();
+    let pid_file = bundle.path.join("pid");
+    let create = scene.command([
+        "create",
+        "--bundle",
+        bundle.path.to_str().unwrap(),
+        "--pid-file",
+        pid_file.to_str().unwrap(),
+        &bundle.id,
+    ]);
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "exec 9<\"$0\"; exec \"$@\""])
+        .arg(&left_open);
+    shell.arg(create.get_program()).args(create.get_args());
+    shell.envs(
+        create
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    scene.output_of(shell).ok();
+    let pid = fs::read_to_string(pid_file).unwrap().parse().unwrap();
+    for descriptor in fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
+        let target = fs::read_link(descriptor.unwrap().path()).unwrap_or_default();
+        assert_ne!(target, left_open);
+    }
+    let container = Container::known(scene, &bundle.id, pid);
+    container.verb("delete", &["--force"]).ok();
+    assert_eq!(container.wait(), 137);
 }
 
 fn a_container_that_failed_to_be_created_does_not_exist(scene: &Scene) {

@@ -13,6 +13,7 @@ stories![
     control_c_ends_the_foreground_job_and_not_the_shell,
     a_job_can_be_stopped_and_taken_to_the_foreground_again,
     run_in_a_terminal_uses_the_callers_own,
+    a_callers_pipe_gets_what_the_terminal_shows,
     exec_gets_a_terminal_of_its_own,
     a_terminal_and_its_socket_belong_together,
 ];
@@ -132,6 +133,16 @@ fn run_in_a_terminal_uses_the_callers_own(scene: &Scene) {
     terminal.send("typed\n");
     terminal.expect("line typed");
     assert_eq!(run.wait().unwrap().code(), Some(6));
+}
+
+fn a_callers_pipe_gets_what_the_terminal_shows(scene: &Scene) {
+    let bundle = scene.shell("tty; echo shown");
+    bundle.with_terminal();
+    assert_eq!(scene.run(&bundle).ok(), "/dev/pts/0\r\nshown\r\n");
+    let container = scene.started(&scene.bundle(&["sleep", "1000"]));
+    let output = container.exec(&["--tty", "echo", "shown"]);
+    assert_eq!(output.ok(), "shown\r\n");
+    container.remove();
 }
 
 fn exec_gets_a_terminal_of_its_own(scene: &Scene) {

@@ -32,6 +32,8 @@ impl OwnerChild {
     /// When no process can be started.
     pub fn spawn(verb: &str) -> io::Result<(Self, Connection)> {
         let (near, far) = UnixStream::pair()?;
+        // It outlives the caller, who may wait for the end of what it left open.
+        sys::close_the_rest_on_exec()?;
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(verb);
         let mapping = FdMapping {

@@ -281,7 +281,7 @@ fn watch_caller(caller: &Connection, events: Sender<Event>) -> Result<(), Error>
 }
 
 /// With a console socket the terminal is made here and its master given away;
-/// without, the caller's own terminal is used as it is.
+/// without, the caller's own streams and terminal are used as they are.
 fn open_terminal(order: &Order) -> Result<Option<Pty>, Error> {
     if !order.plan.terminal {
         return Ok(None);
@@ -298,7 +298,7 @@ fn open_terminal(order: &Order) -> Result<Option<Pty>, Error> {
 
 fn host_stdio(terminal: Option<&Pty>) -> Result<HostStdio, Error> {
     match terminal {
-        Some(pty) => HostStdio::terminal(pty.file()),
+        Some(pty) => pty.stdio(),
         None => HostStdio::inherited(),
     }
     .map_err(step("take over standard streams"))

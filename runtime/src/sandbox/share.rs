@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::error::Error;
 use super::program::{Program, Running};
 use super::socket;
+use crate::installation::FileCache;
 use crate::plan::Share;
 
 /// What `caisson-fs` reads from its descriptor 3.
@@ -19,7 +20,7 @@ use crate::plan::Share;
 struct ServerSpec {
     socket_fd: i32,
     shares: Vec<SharedTree>,
-    cache: &'static str,
+    cache: FileCache,
 }
 
 #[derive(Debug, Serialize)]
@@ -35,6 +36,7 @@ pub(crate) fn serve(
     program: std::path::PathBuf,
     folder: &Path,
     shares: &[Share],
+    cache: FileCache,
 ) -> Result<(Running, UnixStream), Error> {
     let (listener, front_end) = socket::pair(folder)?;
     let mut program = Program::new(program);
@@ -52,7 +54,7 @@ pub(crate) fn serve(
     let server = program.spawn(&ServerSpec {
         socket_fd,
         shares: trees,
-        cache: "auto",
+        cache,
     })?;
     Ok((server, front_end))
 }

@@ -40,6 +40,25 @@ pub(crate) fn die_with_parent(command: &mut Command) {
     unsafe { command.pre_exec(prepare) };
 }
 
+/// Keeps descriptors that a caller left open by accident from every program
+/// started from now on (close_range(2), CLOSE_RANGE_CLOEXEC).
+pub(crate) fn close_the_rest_on_exec() -> io::Result<()> {
+    const FIRST: libc::c_uint = 3;
+    // SAFETY: no descriptor is closed here, so none can be used afterwards.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            FIRST,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// The size of a terminal (tty_ioctl(4), TIOCGWINSZ).
 pub(crate) fn window_size(terminal: BorrowedFd<'_>) -> io::Result<Winsize> {
     let mut size = Winsize {
