@@ -114,7 +114,7 @@ virtual_time &
 virtual=$!
 progress 'CPU time'
 processor_time || progress "CPU time did not finish; why: $out/bench.log"
-for name in exits memory files; do part "$name"; done
+for name in idle memory files; do part "$name"; done
 "$outer" check "$host" || progress "the test host's kernel complained; the figures are worthless"
 progress 'waiting for the machine that counts instructions'
 wait "$virtual"

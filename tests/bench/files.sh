@@ -25,7 +25,7 @@ make_input() {
 read_once() { # read_once PEER: the first time from the disk, for every peer
 	local pass seconds
 	echo 3 >/proc/sys/vm/drop_caches
-	run_once "$1" read || return
+	run_once "$1" read && [ -s "$scene/tree/out/read" ] || return
 	while read -r pass seconds; do
 		sample "read 64 MiB, $pass" s "$1" "$seconds"
 	done <"$scene/tree/out/read"

@@ -1,5 +1,5 @@
 # Samples (name, unit, peer, value; tab-separated lines) to the rows of
-# bench.json: medians, one row per name; samples of the peer "nothing" are taken
+# bench.json: medians, one row per name, in the order of $subjects; samples of the peer "nothing" are taken
 # off. The control is the best peer of the kind that the budget is about: a
 # machine for what a machine costs, else runc.
 def median: sort | if length == 0 then null elif length % 2 == 1 then .[length / 2 | floor]
@@ -12,9 +12,11 @@ def verdict(budget; values):
 	else (if budget.at_most then budget.at_most else values[budget.of] as $other | if $other == null then null else budget.times * $other end end)
 	| if . == null then null elif values.caisson <= . then "within" else "over" end end;
 
-[split("\n")[] | select(. != "") | split("\t") | {name: .[0], unit: .[1], peer: .[2], value: (.[3] | tonumber)}] as $samples
+["run true", "exec true", "split", "kvm exits", "guests", "idle", "host PSS", "guest RAM", "memory", "read", "untar", "size"] as $subjects
+| [split("\n")[] | select(. != "") | split("\t") | {name: .[0], unit: .[1], peer: .[2], value: (.[3] | tonumber)}] as $samples
 | (["run true vms", "exec true vms"] | map({name: ., unit: "vms"})) + ($samples | map({name, unit}))
 | reduce .[] as $row ([]; if any(.[]; .name == $row.name) then . else . + [$row] end)
+| sort_by(.name as $name | [$subjects[] as $subject | $name | startswith($subject)] | index(true))
 | map(
 	. as $row
 	| ([$samples[] | select(.name == $row.name)] | group_by(.peer)

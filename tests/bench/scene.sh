@@ -33,7 +33,7 @@ scene_make() {
 	mkdir -p "$scene"/tree/{proc,sys,dev,tmp,input}
 	local applet name
 	cp "$(command -v busybox)" "$scene/tree/bin/busybox"
-	for applet in sh true sleep tar dd mkdir mktemp cut awk; do
+	for applet in sh true sleep tar dd mkdir mktemp ts awk; do
 		ln -sf busybox "$scene/tree/bin/$applet"
 	done
 	install -m 0755 "$bench/workload" "$scene/tree/workload"

@@ -19,8 +19,7 @@ function in_program(   at_rip) {
 !match($0, / [0-9]+\.[0-9]+: /) { next }
 { now = substr($0, RSTART + 1, RLENGTH - 3) + 0 }
 
-/tracing_mark_write: begin/ { mark("begin") }
-/tracing_mark_write: end/ { mark("end") }
+/sched_process_exec: filename=[^ ]*\/(bin\/caisson|virtiofsd|krun) / { mark("begin") }
 /sched_process_exec: filename=[^ ]*\/(caisson-vmm|qemu-system-x86_64|krun) / {
 	mark("vmm")
 	match($0, / pid=[0-9]+/)
@@ -34,6 +33,7 @@ function in_program(   at_rip) {
 /sys_recvmsg -> 0x[1-9]/ { mark("agent") }
 /kvm_userspace_exit: / { at["off"] = now }
 /sched_process_exit: / && vmm && index($0, vmm " ") { at["gone"] = now }
+/tracing_mark_write: end/ { mark("end") }
 
 END {
 	row("begin", "vmm", "command to VMM start")
@@ -41,8 +41,8 @@ END {
 	row("kernel", "process", "kernel entry to first process")
 	row("kernel", "agent", "kernel entry to agent ready")
 	row("agent", "program", "agent ready to program start")
-	if ("program" in at) row("program", "off", "program start to guest off")
-	else row("process", "off", "first process to guest off")
-	row("off", "gone", "guest off to VMM gone")
-	row("gone", "end", "VMM gone to end of command")
+	row("program", "off", "program start to guest off")
+	row("process", "off", "first process to guest off")
+	row("off", "gone", "guest off to VMM ending")
+	row("gone", "end", "VMM ending to end of command")
 }

@@ -4,4 +4,4 @@ def budget: if .budget == null then "" else "\(.budget)\(if .verdict == null the
 ["runc", "crun", "krun", "krunfw", "qemu"] as $peers
 | "| what | unit | caisson | budget | runc | crun | libkrun | libkrun, its kernel | QEMU + virtiofsd |",
 "|---|---|---|---|---|---|---|---|---|",
-(.[] | . as $row | "| \(.name) | \(.unit) | **\(.caisson | cell)** | \(budget) | \($peers | map($row.peers[.] | cell) | join(" | ")) |")
+(.[] | . as $row | "| \(.name) | \(.unit) | \(if .caisson == null then "" else "**\(.caisson)**" end) | \(budget) | \($peers | map($row.peers[.] | cell) | join(" | ")) |")
