@@ -88,7 +88,7 @@ pub enum KernelChoice {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FileCache {
-    /// Names and attributes for a second, contents until the next open.
+    /// Names and attributes for a second, contents until attributes tell of a change.
     #[default]
     Auto,
     /// Everything for a day: only where nobody else changes the files.

@@ -43,7 +43,7 @@ pub struct Share {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Cache {
-    /// Names and attributes for a second, contents until the next open.
+    /// Names and attributes for a second, contents until attributes tell of a change.
     #[default]
     Auto,
     /// Everything for a day: only for trees that nobody else changes.

@@ -23,9 +23,11 @@ pub(super) fn config(cache: Cache, proc_self_fd: File) -> Config {
     Config {
         entry_timeout: remembered,
         attr_timeout: remembered,
+        // The library's `Auto` has the guest drop a file's pages at every open,
+        // so nothing is ever read from them again. Kept, they go when attributes
+        // that were asked for again tell another size or time.
         cache_policy: match cache {
-            Cache::Auto => CachePolicy::Auto,
-            Cache::Always => CachePolicy::Always,
+            Cache::Auto | Cache::Always => CachePolicy::Always,
             Cache::Never => CachePolicy::Never,
         },
         // A folder is read with the attributes of its entries, which a guest
