@@ -92,7 +92,14 @@ test-kvm: dist stock-kernel ## The same tests on real KVM, in the test host
 	tests/run.sh kvm $(DIST)
 
 .PHONY: test
-test: test-unit test-tcg test-kvm ## All tests
+test: dist stock-kernel ## All tests: test-kvm, and beside it test-unit and test-tcg
+	@# The test host has one processor, so the other is free for the rest.
+	$(MAKE) --no-print-directory test-kvm >target/test-kvm.log 2>&1 </dev/null & kvm=$$!; \
+	status=0; \
+	$(MAKE) --no-print-directory test-unit test-tcg || status=$$?; \
+	wait $$kvm || status=$$?; \
+	cat target/test-kvm.log; \
+	exit $$status
 
 .PHONY: soak
 soak: dist stock-kernel ## The same tests with every count in full
