@@ -35,7 +35,7 @@ pub enum Failure {
     /// A request that asks for what can't be.
     #[error("{0}")]
     Refused(String),
-    /// The request names something that isn't there.
+    /// The request names a container that isn't there, or has ended.
     #[error("{0}")]
     Missing(String),
     /// JSON that isn't what the runtime specification says.

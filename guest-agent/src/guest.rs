@@ -11,7 +11,7 @@ use std::{
 
 use caisson_protocol::server::agent::{
     CreateContainerRequest, ExecRequest, Exited, Oom, Process as ListedProcess, SignalRequest,
-    Stdio, event::Kind,
+    Statistics, Stdio, event::Kind,
 };
 use nix::unistd::Pid;
 
@@ -131,6 +131,10 @@ impl Guest {
         };
         let waiting = launch(&birth, cgroup.open()?.as_fd()).await?;
         drop(child_ends);
+        // Only now: setting up takes a task more than the program does.
+        if let Some(resources) = resources {
+            cgroup.limit_tasks(resources)?;
+        }
         let (init, gate) = plumbing.connect(waiting, ProcessState::Running)?;
         let pid = init.pid;
         let container = Container {
@@ -168,7 +172,7 @@ impl Guest {
     pub(crate) async fn exec(&self, request: &ExecRequest) -> Result<Pid, Failure> {
         let process = spec::parse_process(&request.oci_process)?;
         let seccomp = Filter::parse(request.seccomp.as_ref())?;
-        let (init, cgroup, habitat) = self.table().place_of(&request.container_id)?;
+        let (init, cgroup, habitat) = self.table().place_of(request)?;
         let (plumbing, child_ends) = Plumbing::open(&self.transport, &request.stdio).await?;
         let birth = Birth {
             place: Place::Existing { init: &init },
@@ -329,6 +333,25 @@ impl Guest {
         cgroup.set_frozen(frozen).await
     }
 
+    /// Changes limits; what isn't mentioned stays as it is.
+    ///
+    /// # Errors
+    /// No such container, or a limit that can't be applied.
+    pub(crate) fn update(&self, container_id: &str, resources: &[u8]) -> Result<(), Failure> {
+        let resources = spec::parse_resources(resources)?;
+        let cgroup = self.cgroup_of(container_id)?;
+        cgroup.limit(&resources)?;
+        cgroup.limit_tasks(&resources)
+    }
+
+    /// What a container uses.
+    ///
+    /// # Errors
+    /// No such container.
+    pub(crate) fn statistics(&self, container_id: &str) -> Result<Statistics, Failure> {
+        Ok(self.cgroup_of(container_id)?.statistics())
+    }
+
     /// Kills what is left of a container and forgets it.
     ///
     /// # Errors
@@ -386,13 +409,23 @@ impl Table {
     }
 
     /// What an exec needs to enter a container.
-    fn place_of(&mut self, id: &str) -> Result<(OwnedFd, OwnedFd, Arc<Habitat>), Failure> {
-        let container = self.container(id)?;
+    fn place_of(
+        &mut self,
+        exec: &ExecRequest,
+    ) -> Result<(OwnedFd, OwnedFd, Arc<Habitat>), Failure> {
+        let container = self.container(&exec.container_id)?;
         if matches!(container.init.state, ProcessState::Exited(_)) {
             return Err(Failure::Missing("container not running".to_owned()));
         }
+        if !exec.ignore_paused && container.cgroup.is_frozen()? {
+            return Err(Failure::Refused(
+                "cannot exec in a paused container (use --ignore-paused to override)".to_owned(),
+            ));
+        }
         let init = container.init.pidfd.try_clone().doing("refer to init")?;
-        let cgroup = container.cgroup.open_beside(container.init.pid)?;
+        let cgroup = container
+            .cgroup
+            .open_below(&exec.cgroup, container.init.pid)?;
         Ok((init, cgroup, Arc::clone(&container.habitat)))
     }
 }

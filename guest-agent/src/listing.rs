@@ -64,7 +64,8 @@ fn parse_stat(stat: &str, clock: Clock) -> Option<Process> {
     let (pid, name) = head.split_once(" (")?;
     let fields: Vec<&str> = tail.split(' ').collect();
     // The tail begins with field 3.
-    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+    let text = |number: usize| fields.get(number - 3).copied();
+    let field = |number: usize| text(number)?.parse::<u64>().ok();
     let ticks = clock.ticks_per_second;
     let since_boot_ns = u128::from(field(22)?) * 1_000_000_000 / u128::from(ticks);
     let boot_ns = u128::from(clock.boot_unix_s) * 1_000_000_000;
@@ -75,9 +76,16 @@ fn parse_stat(stat: &str, clock: Clock) -> Option<Process> {
         started_unix_ns: u64::try_from(boot_ns + since_boot_ns).unwrap_or(u64::MAX),
         tty: terminal_name(field(7)?),
         command: format!("[{name}]"),
+        name: name.to_owned(),
+        state: text(3)?.to_owned(),
+        virtual_kib: field(23)? / 1024,
+        resident_kib: field(24)? * PAGE_KIB,
         ..Default::default()
     })
 }
+
+/// x86-64 counts in pages of this size.
+const PAGE_KIB: u64 = 4;
 
 /// Pseudo terminals have the majors 136 to 143, of 256 each.
 fn terminal_name(device: u64) -> String {
@@ -100,7 +108,8 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_and_blanks_does_not_shift_the_fields() {
-        let stat = "42 (a) b (c) S 7 42 42 34817 42 4194304 1 0 0 0 150 50 0 0 20 0 1 0 300 0 0";
+        let stat =
+            "42 (a) b (c) S 7 42 42 34817 42 4194304 1 0 0 0 150 50 0 0 20 0 1 0 300 8192 3 0";
         let clock = Clock {
             ticks_per_second: 100,
             boot_unix_s: 1000,
@@ -111,6 +120,8 @@ mod tests {
         assert_eq!(process.started_unix_ns, 1_003_000_000_000);
         assert_eq!(process.tty, "pts/1");
         assert_eq!(process.command, "[a) b (c]");
+        assert_eq!(process.state, "S");
+        assert_eq!((process.virtual_kib, process.resident_kib), (8, 12));
     }
 
     #[test]

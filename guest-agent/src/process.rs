@@ -50,7 +50,7 @@ impl Process {
     /// Sends a signal.
     ///
     /// # Errors
-    /// [`Failure::Missing`] with runc's text once the process has ended.
+    /// [`Failure::Refused`] with runc's text once the process has ended.
     pub(crate) fn signal(&self, number: i32) -> Result<(), Failure> {
         if matches!(self.state, ProcessState::Exited(_)) {
             return Err(finished());
@@ -80,7 +80,7 @@ pub(crate) fn signal_by_number(pid: Pid, number: i32) -> Result<(), Failure> {
 }
 
 fn finished() -> Failure {
-    Failure::Missing("os: process already finished".to_owned())
+    Failure::Refused("os: process already finished".to_owned())
 }
 
 /// The number that a shell would show: the exit code, or 128 plus the signal.

@@ -12,7 +12,7 @@ use caisson_protocol::{
         agent::{
             ContainerRequest, CreateContainerRequest, Empty, Event, ExecRequest, HelloRequest,
             HelloResponse, ListProcessesResponse, NextEventRequest, ProcessStarted, ResizeRequest,
-            SignalRequest,
+            SignalRequest, Statistics, UpdateContainerRequest,
         },
         agent_ttrpc::Agent,
     },
@@ -166,6 +166,27 @@ impl Agent for Service {
         self.run(|guest| async move { guest.set_frozen(&request.container_id, false).await })
             .await?;
         Ok(Empty::new())
+    }
+
+    async fn update_container(
+        &self,
+        _: &TtrpcContext,
+        request: UpdateContainerRequest,
+    ) -> ttrpc::Result<Empty> {
+        self.run(
+            |guest| async move { guest.update(&request.container_id, &request.oci_resources) },
+        )
+        .await?;
+        Ok(Empty::new())
+    }
+
+    async fn get_statistics(
+        &self,
+        _: &TtrpcContext,
+        request: ContainerRequest,
+    ) -> ttrpc::Result<Statistics> {
+        self.run(|guest| async move { guest.statistics(&request.container_id) })
+            .await
     }
 
     async fn delete_container(

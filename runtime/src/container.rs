@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::bundle;
 use crate::cgroup;
@@ -16,9 +17,11 @@ use crate::creation::tell_poststop;
 use crate::errand;
 use crate::hooks::{self, HookKind};
 use crate::log::Log;
-use crate::owner::{self, ProcessEntry, Reply, Request, Status};
+use crate::owner::{self, Connection, ProcessEntry, Reply, Request, Status};
 use crate::pidfd::Pidfd;
 use crate::plan;
+use crate::resources;
+use crate::statistics::Statistics;
 use crate::store::{self, Entry, Record, Store};
 
 /// A killed container is gone by then, or is ended from outside.
@@ -60,6 +63,12 @@ pub enum Error {
     /// There is no owner any more.
     #[error("container not running")]
     NotRunning,
+    /// It is not frozen.
+    #[error("container not paused")]
+    NotPaused,
+    /// An update asks for what can't be done.
+    #[error(transparent)]
+    Resources(#[from] resources::Error),
     /// A start of what is already over.
     #[error("cannot start a container that has stopped")]
     StartStopped,
@@ -202,6 +211,60 @@ impl Container {
         }
     }
 
+    /// Freezes its processes.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`] when it has stopped; the owner's refusal when it is
+    /// paused already.
+    pub fn pause(&self) -> Result<(), Error> {
+        self.request(&Request::Pause)
+    }
+
+    /// Lets its frozen processes go on.
+    ///
+    /// # Errors
+    /// [`Error::NotPaused`] when they aren't frozen.
+    pub fn resume(&self) -> Result<(), Error> {
+        match self.request(&Request::Resume) {
+            Err(Error::NotRunning) => Err(Error::NotPaused),
+            other => other,
+        }
+    }
+
+    /// Changes its limits; what `resources` (OCI `linux.resources`) lacks stays.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`] when it has stopped; the name of what can't be applied.
+    pub fn update(&self, resources: &Value) -> Result<(), Error> {
+        let resources = resources::for_update(resources, self.record.mem_mib)?;
+        self.request(&Request::Update { resources })
+    }
+
+    /// What it uses.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`] when it has stopped.
+    pub fn statistics(&self) -> Result<Statistics, Error> {
+        match self.ask(&Request::Statistics)? {
+            Reply::Statistics(statistics) => Ok(*statistics),
+            Reply::Failed { message } => Err(Error::Refused(message)),
+            _ => Err(Error::NotRunning),
+        }
+    }
+
+    /// A connection on which [`Reply::OutOfMemory`] arrives each time the kernel has
+    /// killed a process of it for lack of memory, until the container's end.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`] when it has stopped.
+    pub fn follow(&self) -> Result<Connection, Error> {
+        let connection = self.connection()?;
+        match answer(&connection, &Request::Follow)? {
+            Reply::Done => Ok(connection),
+            _ => Err(Error::NotRunning),
+        }
+    }
+
     /// Its processes, with the guest's ids.
     ///
     /// # Errors
@@ -274,19 +337,28 @@ impl Container {
     }
 
     fn ask(&self, request: &Request) -> Result<Reply, Error> {
+        answer(&self.connection()?, request)
+    }
+
+    fn connection(&self) -> Result<Connection, Error> {
         if !self.record.owner_lives() {
             return Err(Error::NotRunning);
         }
-        let gone = |err| match err {
-            owner::Error::Closed => Error::NotRunning,
-            other => other.into(),
-        };
-        let connection = owner::connect(&self.entry.socket()).map_err(gone)?;
-        connection.send(request, &[]).map_err(gone)?;
-        connection
-            .receive::<Reply>()
-            .map(|(reply, _)| reply)
-            .map_err(gone)
+        owner::connect(&self.entry.socket()).map_err(gone)
+    }
+}
+
+fn answer(connection: &Connection, request: &Request) -> Result<Reply, Error> {
+    connection.send(request, &[]).map_err(gone)?;
+    let (reply, _) = connection.receive::<Reply>().map_err(gone)?;
+    Ok(reply)
+}
+
+/// An owner that is gone has ended with its container.
+fn gone(err: owner::Error) -> Error {
+    match err {
+        owner::Error::Closed => Error::NotRunning,
+        other => other.into(),
     }
 }
 

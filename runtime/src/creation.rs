@@ -131,6 +131,7 @@ fn order(entry: &Entry, bundle: &Bundle, creation: &Creation) -> Result<Order, E
         bundle: bundle.path.clone(),
         rootfs: bundle.rootfs.clone(),
         annotations: bundle.spec.annotations().clone().unwrap_or_default(),
+        mem_mib: plan.mem_mib,
         process: bundle.raw.get("process").cloned().unwrap_or_default(),
         hooks: plan.hooks.clone(),
         ..Record::new(&creation.id)

@@ -2,7 +2,7 @@
 //! another may have by then.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Child;
 use std::time::Duration;
 
@@ -12,6 +12,12 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 /// One process, which may have ended.
 #[derive(Debug)]
 pub(crate) struct Pidfd(OwnedFd);
+
+impl AsFd for Pidfd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl Pidfd {
     /// The process that has this number now.

@@ -176,6 +176,9 @@ pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error>
     let network = take_network(&mut spec);
     let identities = take_identities(&mut spec, facts)?;
     rewrite_for_guest(id, &mut spec);
+    if bundle.raw.pointer("/linux/resources/pids/limit").is_none() {
+        forget_pids(&mut spec);
+    }
     let resources = spec
         .linux()
         .as_ref()
@@ -200,6 +203,17 @@ pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error>
         guest_spec: fields::for_guest(serde_json::to_value(&spec).map_err(Error::Encode)?),
         warnings: ignored.iter().map(ToString::to_string).collect(),
     })
+}
+
+/// In the parsed form, no limit of tasks looks like a limit of none.
+fn forget_pids(spec: &mut Spec) {
+    if let Some(mut linux) = spec.linux().clone()
+        && let Some(mut resources) = linux.resources().clone()
+    {
+        resources.set_pids(None);
+        linux.set_resources(Some(resources));
+        spec.set_linux(Some(linux));
+    }
 }
 
 fn choose_machine(spec: &Spec, facts: &HostFacts) -> Result<PlannedMachine, Error> {

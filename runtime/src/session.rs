@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use crate::owner::{self, Connection, ExecRequest, Reply, Request};
 use crate::signals::HeldBack;
 use crate::stdio::{self, GuestStreams, HostStdio, Output};
@@ -17,7 +19,7 @@ use crate::terminal::Pty;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The container does not run.
-    #[error("container not running")]
+    #[error("cannot exec in a stopped container")]
     NotRunning,
     /// The owner refused; its text is the guest's.
     #[error("{0}")]
@@ -35,6 +37,17 @@ pub enum Error {
 
 fn io_error(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Io(doing, source)
+}
+
+/// What is to be run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Wish {
+    /// OCI `process` object.
+    pub process: serde_json::Value,
+    /// A cgroup below the container's, relative to it; empty for the container's own.
+    pub cgroup: String,
+    /// In a paused container, wait for its resumption instead of being refused.
+    pub ignore_paused: bool,
 }
 
 /// A process that runs.
@@ -56,14 +69,14 @@ pub enum Terminal<'a> {
 }
 
 impl Session {
-    /// Starts `process` in the container whose owner listens at `socket`.
+    /// Starts a process in the container whose owner listens at `socket`.
     /// Signals held back before any thread was started are passed on to it.
     ///
     /// # Errors
     /// With the guest's own text if it could not be executed.
     pub fn begin(
         socket: &Path,
-        process: serde_json::Value,
+        wish: Wish,
         terminal: &Terminal<'_>,
         signals: HeldBack,
     ) -> Result<Self, Error> {
@@ -80,9 +93,11 @@ impl Session {
         let has_terminal = pty.is_some();
         let stdin = stdio::has_input(&host.stdin);
         let request = ExecRequest {
-            process,
+            process: wish.process,
             terminal: has_terminal,
             stdin,
+            cgroup: wish.cgroup,
+            ignore_paused: wish.ignore_paused,
         };
         connection.send(&Request::Exec(request), &[])?;
         let streams = started(&connection, has_terminal, stdin)?;
@@ -126,6 +141,7 @@ fn started(connection: &Connection, terminal: bool, stdin: bool) -> Result<Guest
     let (reply, descriptors) = connection.receive::<Reply>()?;
     match reply {
         Reply::Started => {}
+        Reply::NotRunning => return Err(Error::NotRunning),
         Reply::Failed { message } => return Err(Error::Refused(message)),
         _ => return Err(Error::Lost),
     }

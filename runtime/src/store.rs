@@ -80,6 +80,8 @@ pub struct Record {
     pub annotations: HashMap<String, String>,
     /// User who created it.
     pub owner_uid: u32,
+    /// Memory of its machine, in MiB.
+    pub mem_mib: u32,
     /// `process` of config.json: what `exec` starts from.
     pub process: serde_json::Value,
     /// The cgroup on the host, where it has one.
@@ -103,6 +105,7 @@ impl Record {
             created: humantime::format_rfc3339_nanos(std::time::SystemTime::now()).to_string(),
             annotations: HashMap::new(),
             owner_uid: nix::unistd::geteuid().as_raw(),
+            mem_mib: 0,
             process: serde_json::Value::Null,
             cgroup: None,
             hooks: Hooks::default(),

@@ -4,15 +4,14 @@
 //! host's is raw: what the guest writes arrives as it was written.
 
 use std::fs::File;
-use std::io::{self, IoSlice, IsTerminal};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::pty::{Winsize, openpty};
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
+use crate::handover::hand_over;
 use crate::stdio::HostStdio;
 use crate::sys;
 
@@ -37,18 +36,8 @@ impl Pty {
         make_raw(&pair.slave)?;
         sys::set_controlling_terminal(pair.slave.as_fd())?;
         let name = nix::unistd::ttyname(&pair.slave)?;
-        let stream = UnixStream::connect(socket)?;
         let payload = name.as_os_str().as_encoded_bytes();
-        let rights = [pair.master.as_raw_fd()];
-        let rights = [ControlMessage::ScmRights(&rights)];
-        let parts = [IoSlice::new(payload)];
-        sendmsg::<()>(
-            stream.as_raw_fd(),
-            &parts,
-            &rights,
-            MsgFlags::MSG_NOSIGNAL,
-            None,
-        )?;
+        hand_over(socket, payload, pair.master.as_fd())?;
         Ok(Self::Made(pair.slave.into()))
     }
 

@@ -107,7 +107,10 @@ fn ps_lists_the_guests_processes(scene: &Scene) {
     assert_eq!(pids.len(), 3, "{pids:?}");
     let table = container.verb("ps", &[]).ok();
     let head: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
-    assert_eq!(head, ["UID", "PID", "PPID", "STIME", "TTY", "TIME", "CMD"]);
+    assert_eq!(
+        head,
+        ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
+    );
     assert_eq!(table.lines().count(), 4, "{table}");
     assert!(
         table.contains(" sleep 1000\n") && table.contains(" sleep 2000\n"),

@@ -15,6 +15,7 @@ stories![
     without_a_name_the_cgroup_is_called_like_the_container,
     limits_leave_room_for_the_machine,
     processors_are_pinned_on_the_host,
+    an_update_reaches_the_host,
     a_cgroup_of_others_is_refused,
     a_failed_creation_leaves_no_cgroup,
     a_dead_owners_cgroup_goes_with_the_container,
@@ -147,6 +148,28 @@ fn processors_are_pinned_on_the_host(scene: &Scene) {
     let output = create(scene, &bundle);
     assert!(output.error_line(1).starts_with(&text), "{output:?}");
     scene.assert_nothing_is_left();
+}
+
+fn an_update_reaches_the_host(scene: &Scene) {
+    let (bundle, path) = placed(scene, &["sleep", "1000"]);
+    bundle.with_resource("cpu", json!({"quota": 100_000, "period": 200_000}));
+    let container = scene.started(&bundle);
+    let update = |flags: &[&str]| {
+        let arguments = [&["update"], flags, &[&bundle.id]].concat();
+        assert_eq!(scene.caisson(arguments).ok(), "");
+    };
+    update(&["--cpuset-cpus", "0", "--pids-limit", "50"]);
+    assert_eq!(value("cpuset", &path, ["cpuset.cpus"; 2]), "0");
+    let pids: u64 = value("pids", &path, ["pids.max"; 2]).parse().unwrap();
+    assert!(pids > 50, "room for the machine's own threads: {pids}");
+    // The period is the one from before.
+    update(&["--cpu-quota", "40000"]);
+    let quota = value("cpu", &path, ["cpu.cfs_quota_us", "cpu.max"]);
+    assert!(quota.starts_with("60000"), "{quota}");
+    let refused = scene.caisson(["update", "--cpuset-cpus", "999", &bundle.id]);
+    assert!(refused.error_line(1).contains("cpuset.cpus"), "{refused:?}");
+    assert_eq!(value("cpuset", &path, ["cpuset.cpus"; 2]), "0");
+    container.remove();
 }
 
 fn a_cgroup_of_others_is_refused(scene: &Scene) {

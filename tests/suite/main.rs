@@ -14,6 +14,7 @@
 mod bad_input;
 mod command_line;
 mod confinement;
+mod events;
 mod exec;
 mod exit_codes;
 mod files;
@@ -23,14 +24,18 @@ mod hotplug;
 mod lifecycle;
 mod limits;
 mod many;
+mod misuse;
+mod pausing;
 mod probe;
 mod process_attributes;
+mod random_verbs;
 mod rootless;
 mod seccomp;
 mod signals;
 mod streams;
 mod sudden_death;
 mod terminal;
+mod updates;
 
 use std::process::{Command, ExitCode};
 
@@ -47,9 +52,14 @@ const SUBJECTS: &[&[Story]] = &[
     limits::STORIES,
     process_attributes::STORIES,
     seccomp::STORIES,
+    updates::STORIES,
+    pausing::STORIES,
+    events::STORIES,
     sudden_death::STORIES,
     files::STORIES,
     bad_input::STORIES,
+    misuse::STORIES,
+    random_verbs::STORIES,
     command_line::STORIES,
     many::STORIES,
     confinement::STORIES,

@@ -1,9 +1,11 @@
 //! From `linux.resources` to the files of cgroup version 2.
 //!
-//! Owns the conversions, which are runc's. Writes nothing.
+//! Owns the conversions, which are runc's, and their order; `cpu` and `io` hold
+//! those of their controllers. Writes nothing.
 
-use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
+use oci_spec::runtime::{LinuxMemory, LinuxResources};
 
+use super::{cpu, io, present::Present};
 use crate::failure::Failure;
 
 /// One value for one file.
@@ -13,47 +15,85 @@ pub(crate) struct Setting {
     pub(crate) file: String,
     /// What to write.
     pub(crate) value: String,
+    /// Who asked for this file.
+    pub(crate) origin: Origin,
 }
 
-/// The file that a kernel without swap doesn't have.
-pub(crate) const SWAP_FILE: &str = "memory.swap.max";
+/// Who asked for a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// A member of the configuration that stands for it.
+    Member,
+    /// The same, for a file that a kernel may lack because the limit always holds.
+    MemberWhereNeeded,
+    /// `unified` names the file itself.
+    Unified,
+}
 
-/// Every setting, in the order in which it must be written.
+/// How many tasks there may be.
+#[must_use]
+pub(crate) fn tasks(resources: &LinuxResources) -> Option<Setting> {
+    let wanted = resources.pids().as_ref()?.limit();
+    // As runc: a limit of 0 would keep the container's init out, so it is 1.
+    let value = if wanted == 0 { 1 } else { wanted };
+    Some(Setting {
+        file: "pids.max".to_owned(),
+        value: limit(value),
+        origin: Origin::Member,
+    })
+}
+
+/// Every other setting, in the order in which it must be written.
 ///
 /// # Errors
-/// [`Failure::Refused`] for values that contradict each other.
-pub(crate) fn settings(resources: &LinuxResources) -> Result<Vec<Setting>, Failure> {
+/// [`Failure::Refused`] for values that contradict each other, or what is there.
+pub(crate) fn settings(
+    resources: &LinuxResources,
+    present: &Present,
+) -> Result<Vec<Setting>, Failure> {
     let mut settings = Vec::new();
     if let Some(memory) = resources.memory() {
-        add_memory(&mut settings, memory)?;
+        add_memory(&mut settings, memory, present)?;
+    }
+    if let Some(block) = resources.block_io() {
+        io::add(&mut settings, block, present);
     }
     if let Some(cpu) = resources.cpu() {
-        add_cpu(&mut settings, cpu);
-    }
-    if let Some(pids) = resources.pids()
-        && pids.limit() != 0
-    {
-        add(&mut settings, "pids.max", limit(pids.limit()));
+        cpu::add(&mut settings, cpu, present);
     }
     for huge in resources.hugepage_limits().iter().flatten() {
-        let file = format!("hugetlb.{}.max", huge.page_size());
-        add(&mut settings, &file, limit(huge.limit()));
+        for kind in ["max", "rsvd.max"] {
+            let file = format!("hugetlb.{}.{kind}", huge.page_size());
+            add(&mut settings, &file, limit(huge.limit()));
+        }
     }
     for (file, value) in resources.unified().iter().flatten() {
-        if file.contains('/') {
-            return Err(Failure::Refused(format!(
-                "linux.resources.unified: {file:?} is not a file name"
-            )));
-        }
-        add(&mut settings, file, value.clone());
+        add_unified(&mut settings, file, value)?;
     }
     Ok(settings)
 }
 
-fn add(settings: &mut Vec<Setting>, file: &str, value: String) {
+/// Each line is a write of its own, as files with a value per device want it.
+fn add_unified(settings: &mut Vec<Setting>, file: &str, value: &str) -> Result<(), Failure> {
+    if file.contains('/') {
+        return Err(Failure::Refused(format!(
+            "unified resource {file:?} must be a file name (no slashes)"
+        )));
+    }
+    settings.extend(value.lines().map(|line| Setting {
+        file: file.to_owned(),
+        value: line.to_owned(),
+        origin: Origin::Unified,
+    }));
+    Ok(())
+}
+
+/// Adds a setting that a member of the configuration stands for.
+pub(super) fn add(settings: &mut Vec<Setting>, file: &str, value: String) {
     settings.push(Setting {
         file: file.to_owned(),
         value,
+        origin: Origin::Member,
     });
 }
 
@@ -65,10 +105,36 @@ fn limit(value: i64) -> String {
     value.to_string()
 }
 
-fn add_memory(settings: &mut Vec<Setting>, memory: &LinuxMemory) -> Result<(), Failure> {
-    let max = memory.limit().unwrap_or(0);
-    if let Some(swap) = swap_only(memory.swap().unwrap_or(0), max)? {
-        add(settings, SWAP_FILE, limit(swap));
+fn add_memory(
+    settings: &mut Vec<Setting>,
+    memory: &LinuxMemory,
+    present: &Present,
+) -> Result<(), Failure> {
+    let (max, both) = (memory.limit().unwrap_or(0), memory.swap().unwrap_or(0));
+    if memory.check_before_update() == Some(true) {
+        check_use("memory+swap limit", both, present)?;
+        check_use("memory limit", max, present)?;
+    }
+    if memory
+        .swappiness()
+        .is_some_and(|swappiness| swappiness > 100)
+    {
+        return Err(Failure::Refused(
+            "linux.resources.memory.swappiness: from 0 to 100".to_owned(),
+        ));
+    }
+    // Swap alone is counted on top of the memory that is allowed already.
+    let below_swap = if max == 0 && both != 0 {
+        present.memory_max
+    } else {
+        max
+    };
+    if let Some(swap) = swap_only(both, below_swap)? {
+        settings.push(Setting {
+            file: "memory.swap.max".to_owned(),
+            value: limit(swap),
+            origin: Origin::MemberWhereNeeded,
+        });
     }
     if max != 0 {
         add(settings, "memory.max", limit(max));
@@ -79,79 +145,29 @@ fn add_memory(settings: &mut Vec<Setting>, memory: &LinuxMemory) -> Result<(), F
     Ok(())
 }
 
+fn check_use(what: &str, limit: i64, present: &Present) -> Result<(), Failure> {
+    let used = present.memory_current;
+    match u64::try_from(limit) {
+        Ok(bytes) if bytes > 0 && bytes <= used => Err(Failure::Refused(format!(
+            "rejecting {what} {bytes} <= usage {used}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Version 1 (and so the configuration) counts memory and swap together.
 fn swap_only(memory_and_swap: i64, memory: i64) -> Result<Option<i64>, Failure> {
-    let refused = |why: &str| {
-        Err(Failure::Refused(format!(
-            "linux.resources.memory.swap: {why}"
-        )))
-    };
+    let refused = |why: &str| Err(Failure::Refused(why.to_owned()));
     match (memory_and_swap, memory) {
         // Memory without limit, swap not mentioned: without limit too.
         (0, -1) => Ok(Some(-1)),
         (0, _) => Ok(None),
         (-1, _) => Ok(Some(-1)),
-        (_, 0 | -1) => refused("a limit of swap needs a limit of memory"),
-        (both, memory) if both < memory => refused("less than the limit of memory"),
+        (_, 0 | -1) => refused("unable to set swap limit without memory limit"),
+        (both, memory) if both < memory => refused("memory+swap limit should be >= memory limit"),
         (both, memory) => Ok(Some(both - memory)),
     }
 }
-
-fn add_cpu(settings: &mut Vec<Setting>, cpu: &LinuxCpu) {
-    if let Some(idle) = cpu.idle() {
-        add(settings, "cpu.idle", idle.to_string());
-    }
-    // An idle group has no weight.
-    let shares = cpu.shares().filter(|_| cpu.idle() != Some(1)).unwrap_or(0);
-    if shares != 0 {
-        add(settings, "cpu.weight", weight(shares).to_string());
-    }
-    let (quota, period) = (cpu.quota().unwrap_or(0), cpu.period().unwrap_or(0));
-    if quota != 0 || period != 0 {
-        let quota = if quota > 0 {
-            quota.to_string()
-        } else {
-            "max".to_owned()
-        };
-        let period = if period == 0 {
-            DEFAULT_PERIOD_US
-        } else {
-            period
-        };
-        add(settings, "cpu.max", format!("{quota} {period}"));
-    }
-    if let Some(burst) = cpu.burst() {
-        add(settings, "cpu.max.burst", burst.to_string());
-    }
-    for (file, list) in [("cpuset.cpus", cpu.cpus()), ("cpuset.mems", cpu.mems())] {
-        if let Some(list) = list.as_deref().filter(|list| !list.is_empty()) {
-            add(settings, file, list.to_owned());
-        }
-    }
-}
-
-/// From shares (2 to 262144, default 1024) to weight (1 to 10000, default 100),
-/// by the curve on which both defaults and both ends lie.
-fn weight(shares: u64) -> u64 {
-    match shares {
-        0..=2 => return 1,
-        262_144.. => return 10_000,
-        _ => {}
-    }
-    // In range, so neither conversion loses anything.
-    let log2 = f64::from(u32::try_from(shares).unwrap_or(u32::MAX)).log2();
-    let exponent = log2.mul_add(log2, 125.0 * log2) / 612.0 - 7.0 / 34.0;
-    let weight = 10_f64.powf(exponent).ceil();
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "between 1 and 10000 for shares in range"
-    )]
-    let weight = weight as u64;
-    weight
-}
-
-const DEFAULT_PERIOD_US: u64 = 100_000;
 
 #[cfg(test)]
 #[path = "limits_test.rs"]

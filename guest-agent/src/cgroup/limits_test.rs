@@ -4,7 +4,7 @@ use super::*;
 
 fn written(json: &str) -> Result<Vec<(String, String)>, String> {
     let resources: LinuxResources = serde_json::from_str(json).unwrap();
-    settings(&resources)
+    settings(&resources, &Present::default())
         .map(|settings| {
             settings
                 .into_iter()
@@ -26,7 +26,7 @@ fn is(file: &str, value: &str) -> (String, String) {
 
 #[test]
 fn nothing_asked_is_nothing_written() {
-    for json in ["{}", r#"{"memory":{},"cpu":{},"pids":{"limit":0}}"#] {
+    for json in ["{}", r#"{"memory":{},"cpu":{},"blockIO":{}}"#] {
         assert!(written(json).unwrap().is_empty());
     }
 }
@@ -52,53 +52,30 @@ fn memory_and_swap_are_counted_apart() {
     assert!(
         written(r#"{"memory":{"swap":5}}"#)
             .unwrap_err()
-            .contains("needs a limit")
+            .contains("without memory limit")
     );
     assert!(
         written(r#"{"memory":{"limit":9,"swap":5}}"#)
             .unwrap_err()
-            .contains("less than")
+            .contains("should be >=")
     );
 }
 
 #[test]
-fn shares_become_weights_with_both_defaults_and_both_ends_kept() {
-    for (shares, expected) in [
-        (1, 1),
-        (2, 1),
-        (1024, 100),
-        (262_144, 10_000),
-        (999_999, 10_000),
-    ] {
-        assert_eq!(weight(shares), expected, "{shares}");
+fn tasks_have_a_limit_from_1() {
+    let limit = |json: &str| {
+        let resources: LinuxResources = serde_json::from_str(json).unwrap();
+        tasks(&resources).map(|setting| setting.value)
+    };
+    assert_eq!(limit("{}"), None);
+    for (json, expected) in [("-1", "max"), ("0", "1"), ("64", "64")] {
+        let json = format!(r#"{{"pids":{{"limit":{json}}}}}"#);
+        assert_eq!(limit(&json).as_deref(), Some(expected));
     }
-    assert!(weight(512) < 100 && weight(2048) > 100);
 }
 
 #[test]
-fn quota_and_period_share_a_file() {
-    assert_eq!(
-        one(r#"{"cpu":{"quota":50000}}"#),
-        is("cpu.max", "50000 100000")
-    );
-    assert_eq!(
-        one(r#"{"cpu":{"quota":-1,"period":20000}}"#),
-        is("cpu.max", "max 20000")
-    );
-}
-
-#[test]
-fn an_idle_group_has_no_weight() {
-    assert_eq!(
-        one(r#"{"cpu":{"idle":1,"shares":512}}"#),
-        is("cpu.idle", "1")
-    );
-}
-
-#[test]
-fn processes_and_unified_values() {
-    assert_eq!(one(r#"{"pids":{"limit":-1}}"#), is("pids.max", "max"));
-    assert_eq!(one(r#"{"pids":{"limit":64}}"#), is("pids.max", "64"));
+fn unified_values_go_to_the_file_they_name() {
     assert_eq!(
         one(r#"{"unified":{"memory.high":"5"}}"#),
         is("memory.high", "5")
@@ -108,4 +85,44 @@ fn processes_and_unified_values() {
             .unwrap_err()
             .contains("unified")
     );
+}
+
+#[test]
+fn each_line_of_a_unified_value_is_written_alone() {
+    assert_eq!(
+        written(r#"{"unified":{"io.max":"254:0 rbps=1\n254:16 rbps=2"}}"#).unwrap(),
+        [is("io.max", "254:0 rbps=1"), is("io.max", "254:16 rbps=2")]
+    );
+}
+
+#[test]
+fn huge_pages_are_limited_in_use_and_in_reserve() {
+    assert_eq!(
+        written(r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4194304}]}"#).unwrap(),
+        [
+            is("hugetlb.2MB.max", "4194304"),
+            is("hugetlb.2MB.rsvd.max", "4194304")
+        ]
+    );
+}
+
+#[test]
+fn an_update_sees_what_is_there() {
+    let present = Present {
+        memory_max: 1000,
+        memory_current: 800,
+        ..Present::default()
+    };
+    let update = |json: &str| {
+        let resources: LinuxResources = serde_json::from_str(json).unwrap();
+        settings(&resources, &present)
+    };
+    let swap = update(r#"{"memory":{"swap":1500}}"#).unwrap();
+    assert_eq!(swap[0].value, "500");
+    let refused = update(r#"{"memory":{"limit":700,"checkBeforeUpdate":true}}"#);
+    assert_eq!(
+        refused.unwrap_err().line(),
+        "rejecting memory limit 700 <= usage 800"
+    );
+    update(r#"{"memory":{"limit":700}}"#).unwrap();
 }

@@ -1,27 +1,37 @@
 //! One container's cgroup: its limits, its processes, its end.
 //!
-//! Version 2 only. Owns the folder below [`ROOT`]. `limits` and `devices` translate
-//! the configuration, `watch` waits for what the kernel tells through files.
+//! Version 2 only. Owns the folder below [`ROOT`]. `limits` (with `cpu`, `io` and
+//! `present`) and `devices` translate the configuration, `statistics` reads what is
+//! used, `watch` waits for what the kernel tells through files.
 
+mod cpu;
 mod devices;
+mod io;
 mod limits;
+mod present;
+mod statistics;
 mod watch;
 
 use std::{
     fs::{self, File},
-    io,
+    io::{Error, ErrorKind, Result as IoResult, Write},
     os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
+    time::Duration,
 };
+
+use caisson_protocol::server::agent::Statistics;
+use limits::{Origin, Setting};
 
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};
 
 use crate::{
-    failure::{Attempt, Failure},
+    failure::{Attempt, Errno, Failure},
     sys::attach_device_filter,
 };
 
+use present::Present;
 pub(crate) use watch::Watch;
 
 /// Where the one hierarchy is mounted.
@@ -76,17 +86,16 @@ impl Cgroup {
         Ok(folder.into())
     }
 
-    /// Opens the folder in which one more process of the container can be born. A
-    /// container that divides its resources among groups of its own can have no
-    /// process beside them, so there the process joins `init`.
+    /// Opens the folder in which one more process of the container can be born: the
+    /// one it names, else the container's. A container that divides its resources
+    /// among groups of its own can have no process beside them, so there the process
+    /// joins `init`.
     ///
     /// # Errors
-    /// The kernel's, or [`Failure::Refused`] while the container is paused.
-    pub(crate) fn open_beside(&self, init: Pid) -> Result<OwnedFd, Failure> {
-        if self.read("cgroup.freeze")?.trim() == "1" {
-            return Err(Failure::Refused(
-                "cannot exec in a paused container".to_owned(),
-            ));
+    /// The kernel's, or [`Failure::Refused`] for a name that leads out of it.
+    pub(crate) fn open_below(&self, name: &str, init: Pid) -> Result<OwnedFd, Failure> {
+        if !name.trim_matches('/').is_empty() {
+            return self.open_named(name);
         }
         if self.read("cgroup.subtree_control")?.trim().is_empty() {
             return self.open();
@@ -99,22 +108,83 @@ impl Cgroup {
         Ok(folder.into())
     }
 
-    /// Applies limits.
+    fn open_named(&self, name: &str) -> Result<OwnedFd, Failure> {
+        let relative = Path::new(name.trim_start_matches('/'));
+        let stays_inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+        if !relative.components().all(stays_inside) {
+            return Err(Failure::Refused(format!("{name} is not a sub cgroup path")));
+        }
+        let path = self.path.join(relative);
+        let folder = File::open(&path).at("open cgroup", &path)?;
+        Ok(folder.into())
+    }
+
+    /// Whether its processes are stopped, or about to be.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn is_frozen(&self) -> Result<bool, Failure> {
+        Ok(self.read("cgroup.freeze")?.trim() == "1")
+    }
+
+    /// Applies limits, but for that of tasks; what isn't mentioned stays as it is.
     ///
     /// # Errors
     /// A value that makes no sense, or the first file that refuses one.
     pub(crate) fn limit(&self, resources: &LinuxResources) -> Result<(), Failure> {
-        for setting in limits::settings(resources)? {
-            let path = self.path.join(&setting.file);
-            match fs::write(&path, &setting.value) {
-                // Without swap in the kernel, a limit of it always holds.
-                Err(error)
-                    if error.kind() == io::ErrorKind::NotFound
-                        && setting.file == limits::SWAP_FILE => {}
-                written => written.at("write", &path)?,
-            }
+        let present = Present::read(&self.path);
+        let settings = limits::settings(resources, &present)?;
+        settings.iter().try_for_each(|setting| self.apply(setting))
+    }
+
+    /// Applies the limit of tasks.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn limit_tasks(&self, resources: &LinuxResources) -> Result<(), Failure> {
+        let setting = limits::tasks(resources);
+        setting.map_or(Ok(()), |setting| self.apply(&setting))
+    }
+
+    fn apply(&self, setting: &Setting) -> Result<(), Failure> {
+        let written = write_existing(&self.path.join(&setting.file), &setting.value);
+        self.judge(setting, written)
+    }
+
+    fn judge(&self, setting: &Setting, written: IoResult<()>) -> Result<(), Failure> {
+        let Err(error) = written else {
+            return Ok(());
+        };
+        let missing = error.kind() == ErrorKind::NotFound;
+        match setting.origin {
+            Origin::MemberWhereNeeded if missing => Ok(()),
+            Origin::Unified => Err(self.unified_refused(&setting.file, error)),
+            _ => Err(error).at("write", self.path.join(&setting.file)),
         }
-        Ok(())
+    }
+
+    /// As runc says it: first whether there is such a controller at all.
+    fn unified_refused(&self, file: &str, error: Error) -> Failure {
+        let Some((controller, _)) = file.split_once('.') else {
+            return Failure::Refused(format!(
+                "unified resource {file:?} must be in the form CONTROLLER.PARAMETER"
+            ));
+        };
+        let available = self.read("cgroup.controllers").unwrap_or_default();
+        let mut available = available.split_whitespace();
+        if controller != "cgroup" && !available.any(|name| name == controller) {
+            return Failure::Refused(format!(
+                "unified resource {file:?} can't be set: controller {controller:?} not available"
+            ));
+        }
+        let cause = Errno::from(error);
+        Failure::Refused(format!("unable to set unified resource {file:?}: {cause}"))
+    }
+
+    /// What it uses.
+    #[must_use]
+    pub(crate) fn statistics(&self) -> Statistics {
+        statistics::read(&self.path)
     }
 
     /// Limits the devices that may be used.
@@ -158,11 +228,20 @@ impl Cgroup {
     /// Stops every process, or lets all go on; returns when that is so.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The kernel's. A process that waits for something without end can't be stopped;
+    /// then all go on.
     pub(crate) async fn set_frozen(&self, frozen: bool) -> Result<(), Failure> {
         let value = if frozen { "1" } else { "0" };
         self.write("cgroup.freeze", value)?;
-        self.wait_for("frozen", value).await
+        let reached = tokio::time::timeout(FREEZE_LIMIT, self.wait_for("frozen", value)).await;
+        if let Ok(reached) = reached {
+            return reached;
+        }
+        self.write("cgroup.freeze", "0")?;
+        Err(Failure::Refused(format!(
+            "timeout of {} s reached waiting for the cgroup to freeze",
+            FREEZE_LIMIT.as_secs()
+        )))
     }
 
     /// Kills what is left in it and removes it.
@@ -194,7 +273,7 @@ impl Cgroup {
     ///
     /// # Errors
     /// The kernel's; `no such file` when it doesn't control memory.
-    pub(crate) fn watch_memory(&self) -> io::Result<Watch> {
+    pub(crate) fn watch_memory(&self) -> IoResult<Watch> {
         Watch::new(&self.path.join(MEMORY_EVENTS))
     }
 
@@ -217,7 +296,7 @@ impl Cgroup {
 
     fn write(&self, file: &str, value: &str) -> Result<(), Failure> {
         let path = self.path.join(file);
-        fs::write(&path, value).at("write", &path)
+        write_existing(&path, value).at("write", &path)
     }
 
     /// Itself and what the container made below it, parents first.
@@ -237,7 +316,15 @@ impl Cgroup {
     }
 }
 
-fn is_gone(error: &io::Error) -> bool {
+/// Never makes a file: cgroups answer an attempt to with a misleading refusal.
+fn write_existing(path: &Path, value: &str) -> IoResult<()> {
+    File::options()
+        .write(true)
+        .open(path)?
+        .write_all(value.as_bytes())
+}
+
+fn is_gone(error: &Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
 }
 
@@ -249,6 +336,8 @@ fn value_of<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 }
 
 const MEMORY_EVENTS: &str = "memory.events";
+/// As long as runc waits.
+const FREEZE_LIMIT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

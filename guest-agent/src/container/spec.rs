@@ -42,6 +42,19 @@ pub(crate) fn parse_process(json: &[u8]) -> Result<Process, Failure> {
     Ok(process)
 }
 
+/// Parses the `linux.resources` object of an update.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn parse_resources(json: &[u8]) -> Result<LinuxResources, Failure> {
+    let resources = serde_json::from_slice(json).map_err(|cause| Failure::Json {
+        what: "resources",
+        cause,
+    })?;
+    refuse(Some(&resources), RESOURCES)?;
+    Ok(resources)
+}
+
 /// Name of a field, and whether the request has it.
 type Field<T> = (&'static str, fn(&T) -> bool);
 
@@ -86,15 +99,13 @@ const RESOURCES: &[Field<LinuxResources>] = &[
     ("linux.resources.rdma", |resources| {
         resources.rdma().is_some()
     }),
-    ("linux.resources.blockIO", |resources| {
-        resources
-            .block_io()
-            .as_ref()
-            .is_some_and(|io| *io != Default::default())
-    }),
     ("linux.resources.cpu.realtimeRuntime", |resources| {
         let cpu = resources.cpu().as_ref();
         cpu.is_some_and(|cpu| cpu.realtime_runtime().is_some_and(|runtime| runtime != 0))
+    }),
+    ("linux.resources.cpu.realtimePeriod", |resources| {
+        let cpu = resources.cpu().as_ref();
+        cpu.is_some_and(|cpu| cpu.realtime_period().is_some_and(|period| period != 0))
     }),
 ];
 
@@ -111,8 +122,8 @@ mod tests {
                 "linux.seccomp",
             ),
             (
-                r#"{"ociVersion":"1.3.0","linux":{"resources":{"blockIO":{"weight":10}}}}"#,
-                "linux.resources.blockIO",
+                r#"{"ociVersion":"1.3.0","linux":{"resources":{"cpu":{"realtimePeriod":10}}}}"#,
+                "linux.resources.cpu.realtimePeriod",
             ),
         ] {
             let line = parse(json.as_bytes()).unwrap_err().line();

@@ -2,10 +2,13 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use super::{Caller, Outcome, failed};
 use crate::creation::{self, Creation};
+use crate::handover::hand_over;
+use crate::pidfd::Pidfd;
 
 /// Flags that `create` and `run` have in common.
 #[derive(Debug, clap::Args)]
@@ -16,9 +19,12 @@ pub(super) struct Common {
     /// Socket that receives the master of the container's terminal
     #[arg(long, value_name = "SOCKET")]
     pub(super) console_socket: Option<PathBuf>,
+    /// Socket that receives a pidfd of the process that stands for the container
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
     /// File that receives the pid of the process that stands for the container
     #[arg(long, value_name = "FILE")]
-    pub(super) pid_file: Option<PathBuf>,
+    pid_file: Option<PathBuf>,
     /// Accepted for compatibility: the guest always pivots
     #[arg(long)]
     no_pivot: bool,
@@ -60,8 +66,31 @@ impl Common {
     }
 }
 
+impl Common {
+    /// Tells the caller which process stands for the container. The pid file comes
+    /// last: as soon as it is there, callers go on.
+    pub(super) fn introduce(&self, pid: i32) -> Result<(), Box<dyn std::error::Error>> {
+        if let Some(socket) = &self.pidfd_socket {
+            send_pidfd(socket, pid, "standard")?;
+        }
+        match &self.pid_file {
+            Some(path) => write_pid_file(path, pid),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Create a container, without running its program
+///
+/// Starts the container's machine and sets everything up to the point before the
+/// program of config.json runs; start runs it. The process whose pid is told stands
+/// for the container: it ends when the container does, with the same exit status,
+/// and passes signals on.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  caisson spec && caisson create --bundle . web1 && caisson start web1
+  caisson create --bundle /b --pid-file /run/web1.pid --console-socket /run/tty.sock web1")]
 pub(super) struct Create {
     #[command(flatten)]
     common: Common,
@@ -71,14 +100,24 @@ impl Create {
     pub(super) fn run(self, caller: &Caller) -> Outcome {
         let creation = self.common.creation(caller, false)?;
         let (container, owner) = creation::create(&caller.store, &creation)?;
-        if let Some(path) = &self.common.pid_file
-            && let Err(err) = write_pid_file(path, owner.pid())
-        {
+        if let Err(err) = self.common.introduce(owner.pid()) {
             container.delete(true, &caller.log)?;
             return Err(err);
         }
         Ok(0)
     }
+}
+
+/// Sends a pidfd to a socket, with the word that runc sends beside it: `standard` for
+/// a container's process, `setns` for one more in it.
+pub(super) fn send_pidfd(
+    socket: &Path,
+    pid: i32,
+    word: &str,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let doing = || failed(format!("send a pidfd to {}", socket.display()));
+    let pidfd = Pidfd::of(pid).map_err(doing())?;
+    Ok(hand_over(socket, word.as_bytes(), pidfd.as_fd()).map_err(doing())?)
 }
 
 /// Writes a pid whole or not at all; callers read it as soon as it is there.

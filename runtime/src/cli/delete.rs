@@ -6,6 +6,10 @@ use crate::store;
 
 /// Remove a container that has stopped
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  caisson delete web1
+  caisson delete --force web1     kill it first; succeeds also if there is none")]
 pub(super) struct Delete {
     /// Kill it first if it still runs; one that doesn't exist is a success
     #[arg(long, short)]

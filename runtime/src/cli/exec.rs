@@ -1,28 +1,37 @@
 //! `exec`: runs one more process in a container.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::create::write_pid_file;
+use super::create::{send_pidfd, write_pid_file};
 use super::{Caller, Outcome, chain, failed};
 use crate::container::Container;
 use crate::fields;
 use crate::log::Level;
 use crate::owner::OwnerChild;
 use crate::sandbox::Outcome as Told;
-use crate::session::{Session, Terminal, release_standard_streams};
+use crate::session::{Session, Terminal, Wish, release_standard_streams};
 use crate::signals::HeldBack;
 use crate::spelling::respell_process;
 use crate::terminal::RawMode;
 
 /// Run one more process in a container
+///
+/// It begins as a copy of the container's own process object, changed by the flags, or
+/// is read whole from a file. In the foreground, the exit status is the process's own;
+/// 255 says that it could not be run. Flags end at the container's name.
 #[derive(Debug, clap::Args)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a flag that runc has"
 )]
+#[command(after_help = "\
+Examples:
+  caisson exec web1 ps aux
+  caisson exec --tty --user 1000:1000 --cwd /srv web1 sh
+  caisson exec --detach --pid-file pid --process process.json web1")]
 pub(super) struct Exec {
     /// Socket that receives the master of the process's terminal
     #[arg(long, value_name = "SOCKET")]
@@ -48,6 +57,9 @@ pub(super) struct Exec {
     /// Leave the process running and return
     #[arg(long, short)]
     detach: bool,
+    /// Socket that receives a pidfd of the process that stands for it
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
     /// File that receives the pid of the process that stands for it
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
@@ -60,9 +72,18 @@ pub(super) struct Exec {
     /// Descriptors from 3 up to hand to the process
     #[arg(long, value_name = "N", default_value_t = 0)]
     preserve_fds: u32,
-    /// Also in a paused container
+    /// In a paused container, wait until it is resumed
     #[arg(long)]
     ignore_paused: bool,
+    /// Cgroup below the container's to run in
+    #[arg(long, value_name = "PATH")]
+    cgroup: Vec<String>,
+    /// AppArmor profile
+    #[arg(long, value_name = "PROFILE")]
+    apparmor: Option<String>,
+    /// SELinux label
+    #[arg(long, value_name = "LABEL")]
+    process_label: Option<String>,
     /// Name of the container
     #[arg(value_name = "ID")]
     id: String,
@@ -79,7 +100,7 @@ pub(super) struct Exec {
 #[derive(Debug, Serialize, Deserialize)]
 struct DetachedExec {
     socket: PathBuf,
-    process: Value,
+    wish: Wish,
     console_socket: Option<PathBuf>,
 }
 
@@ -114,23 +135,27 @@ impl Exec {
             _ => {}
         }
         let socket = container.socket();
+        let wish = Wish {
+            process,
+            cgroup: cgroup(&self.cgroup)?,
+            ignore_paused: self.ignore_paused,
+        };
         if self.detach {
             let order = DetachedExec {
                 socket,
-                process,
+                wish,
                 console_socket,
             };
-            return detach(&order, self.pid_file.as_deref());
+            let pid = detach(&order)?;
+            return self.introduce(pid).map(|()| 0);
         }
         let host = match (&console_socket, terminal) {
             (Some(socket), _) => Terminal::ConsoleSocket(socket),
             (None, true) => Terminal::Own,
             (None, false) => Terminal::None,
         };
-        let session = Session::begin(&socket, process, &host, HeldBack::begin()?)?;
-        if let Some(path) = &self.pid_file {
-            write_pid_file(path, std::process::id().try_into()?)?;
-        }
+        let session = Session::begin(&socket, wish, &host, HeldBack::begin()?)?;
+        self.introduce(std::process::id().try_into()?)?;
         let raw_mode = if matches!(host, Terminal::Own) {
             RawMode::enter()
         } else {
@@ -139,6 +164,17 @@ impl Exec {
         let status = session.finish();
         drop(raw_mode);
         Ok(status?)
+    }
+
+    /// Tells the caller which process stands for the one in the guest.
+    fn introduce(&self, pid: i32) -> Result<(), Box<dyn std::error::Error>> {
+        if let Some(socket) = &self.pidfd_socket {
+            send_pidfd(socket, pid, "setns")?;
+        }
+        match &self.pid_file {
+            Some(path) => write_pid_file(path, pid),
+            None => Ok(()),
+        }
     }
 
     /// The file that was named, or the container's own process with what the
@@ -164,6 +200,12 @@ impl Exec {
         self.change_user(&mut process)?;
         if self.no_new_privs {
             process["noNewPrivileges"] = json!(true);
+        }
+        if let Some(profile) = &self.apparmor {
+            process["apparmorProfile"] = json!(profile);
+        }
+        if let Some(label) = &self.process_label {
+            process["selinuxLabel"] = json!(label);
         }
         extend(&mut process["env"], &self.env);
         if !self.cap.is_empty() {
@@ -222,6 +264,21 @@ fn add_capabilities(sets: &mut Value, more: &[String]) {
     }
 }
 
+/// The path of `--cgroup`. Version 2 has one hierarchy, so a controller before it,
+/// which runc knows from version 1, says nothing more.
+fn cgroup(given: &[String]) -> Result<String, String> {
+    let path = match given {
+        [] => return Ok(String::new()),
+        [one] => one.rsplit_once(':').map_or(one.as_str(), |(_, path)| path),
+        [_, more, ..] => {
+            return Err(format!(
+                "invalid --cgroup argument: {more}: cgroup v2 has one path for all controllers"
+            ));
+        }
+    };
+    Ok(path.to_owned())
+}
+
 fn extend(list: &mut Value, with: &[String]) {
     if !list.is_array() {
         *list = json!([]);
@@ -231,18 +288,14 @@ fn extend(list: &mut Value, with: &[String]) {
     }
 }
 
-/// Leaves a process behind that stands for the one in the guest.
-fn detach(order: &DetachedExec, pid_file: Option<&Path>) -> Outcome {
+/// Leaves a process behind that stands for the one in the guest, and tells its pid.
+fn detach(order: &DetachedExec) -> Result<i32, Box<dyn std::error::Error>> {
     let (owner, near) =
         OwnerChild::spawn("exec-owner").map_err(failed("start the exec's owner"))?;
     near.send(order, &[])?;
     match near.receive::<Told>()? {
-        (Told::Created, _) => {}
-        (Told::Failed { message }, _) => return Err(message.into()),
-    }
-    match pid_file {
-        Some(path) => write_pid_file(path, owner.pid()).map(|()| 0),
-        None => Ok(0),
+        (Told::Created, _) => Ok(owner.pid()),
+        (Told::Failed { message }, _) => Err(message.into()),
     }
 }
 
@@ -255,8 +308,7 @@ pub(super) fn owner() -> Outcome {
         Some(socket) => Terminal::ConsoleSocket(socket),
         None => Terminal::None,
     };
-    let session = match Session::begin(&order.socket, order.process, &terminal, HeldBack::begin()?)
-    {
+    let session = match Session::begin(&order.socket, order.wish, &terminal, HeldBack::begin()?) {
         Ok(session) => session,
         Err(err) => {
             caller.send(

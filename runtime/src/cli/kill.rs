@@ -7,6 +7,11 @@ use crate::container::Container;
 
 /// Send a signal to a container's init
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  caisson kill web1            TERM
+  caisson kill web1 KILL       or SIGKILL, or 9
+  caisson kill --all web1 9    every process in it")]
 pub(super) struct Kill {
     /// To every process; a container that has stopped is a success
     #[arg(long, short)]
@@ -31,11 +36,11 @@ impl Kill {
     }
 }
 
-/// Real-time signals have numbers only.
+/// Real-time signals have numbers only; 0 asks whether there is a process.
 fn parse_signal(text: &str) -> Result<i32, String> {
     const LAST: i32 = 64;
     if let Ok(number) = text.parse::<i32>() {
-        let valid = (1..=LAST).contains(&number);
+        let valid = (0..=LAST).contains(&number);
         return if valid {
             Ok(number)
         } else {
@@ -63,7 +68,7 @@ mod tests {
         assert_eq!(parse_signal("KILL"), Ok(9));
         assert_eq!(parse_signal("sigterm"), Ok(15));
         assert_eq!(parse_signal("34"), Ok(34));
-        for wrong in ["0", "65", "-1", "SIGNONE", ""] {
+        for wrong in ["65", "-1", "SIGNONE", ""] {
             parse_signal(wrong).unwrap_err();
         }
     }

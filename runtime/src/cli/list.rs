@@ -6,7 +6,14 @@ use super::{Caller, Outcome};
 use crate::container::{Container, State};
 
 /// List containers
+///
+/// Those of one state folder (--root), whichever user made them.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  caisson list
+  caisson list --format json
+  caisson list -q | xargs -n1 caisson delete --force")]
 pub(super) struct List {
     /// table or json
     #[arg(long, short, value_name = "FORMAT", default_value = "table", value_parser = ["table", "json"])]

@@ -6,19 +6,25 @@
 //! ended it.
 
 mod arguments;
+mod checkpoint;
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod features;
 mod global;
 mod kill;
 mod list;
 mod monitor;
+mod pause;
 mod ps;
+mod ps_columns;
+mod restore;
 mod run;
 mod spec;
 mod start;
 mod state;
+mod update;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -58,6 +64,12 @@ enum Verb {
     State(state::State),
     List(list::List),
     Ps(ps::Ps),
+    Pause(pause::Pause),
+    Resume(pause::Resume),
+    Update(update::Update),
+    Events(events::Events),
+    Checkpoint(checkpoint::Checkpoint),
+    Restore(restore::Restore),
     Spec(spec::Spec),
     Features(features::Features),
     /// Owns a container's machine; started by create, not by hand
@@ -112,6 +124,12 @@ fn dispatch(caller: &Caller, verb: Option<Verb>) -> Outcome {
         Some(Verb::State(verb)) => verb.run(caller),
         Some(Verb::List(verb)) => verb.run(caller),
         Some(Verb::Ps(verb)) => verb.run(caller),
+        Some(Verb::Pause(verb)) => verb.run(caller),
+        Some(Verb::Resume(verb)) => verb.run(caller),
+        Some(Verb::Update(verb)) => verb.run(caller),
+        Some(Verb::Events(verb)) => verb.run(caller),
+        Some(Verb::Checkpoint(verb)) => verb.run(caller),
+        Some(Verb::Restore(verb)) => verb.run(caller),
         Some(Verb::Spec(verb)) => verb.run(),
         Some(Verb::Features(verb)) => verb.run(),
         Some(Verb::Monitor) => monitor::monitor(),

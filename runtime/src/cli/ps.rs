@@ -1,14 +1,18 @@
 //! `ps`: prints the processes of a container, as the guest counts them.
 
-use std::fmt::Write;
-use std::time::{Duration, UNIX_EPOCH};
+use super::{Caller, Outcome, ps_columns};
+use crate::container::{self, Container};
 
-use super::{Caller, Outcome};
-use crate::container::Container;
-use crate::owner::ProcessEntry;
-
-/// List the processes in a container; pids are those of its own kernel
+/// List the processes in a container
+///
+/// Numbers are those of the container's own kernel: no process of the host has them.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  caisson ps web1                     as ps -ef shows them
+  caisson ps web1 aux
+  caisson ps web1 -o pid,rss,args
+  caisson ps --format json web1       the numbers alone")]
 pub(super) struct Ps {
     /// table or json
     #[arg(long, short, value_name = "FORMAT", default_value = "table", value_parser = ["table", "json"])]
@@ -16,7 +20,7 @@ pub(super) struct Ps {
     /// Name of the container
     #[arg(value_name = "ID")]
     id: String,
-    /// Accepted for compatibility: there is one form of table
+    /// Options of ps: -ef, aux, or -o with a list of columns
     #[arg(
         value_name = "PS-OPTIONS",
         trailing_var_arg = true,
@@ -27,44 +31,18 @@ pub(super) struct Ps {
 
 impl Ps {
     pub(super) fn run(self, caller: &Caller) -> Outcome {
-        let processes = Container::find(&caller.store, &self.id)?.processes()?;
+        let container = Container::find(&caller.store, &self.id)?;
+        let processes = match container.processes() {
+            Ok(processes) => processes,
+            // As runc: one that has stopped has none.
+            Err(container::Error::NotRunning) => Vec::new(),
+            Err(err) => return Err(err.into()),
+        };
         if self.format == "json" {
             let pids: Vec<u32> = processes.iter().map(|process| process.pid).collect();
             return super::print(&serde_json::to_string(&pids)?);
         }
-        super::print(&table(&processes)?)
+        let columns = ps_columns::wanted(&self.options)?;
+        super::print(&ps_columns::table(&processes, &columns))
     }
-}
-
-fn table(processes: &[ProcessEntry]) -> Result<String, std::fmt::Error> {
-    let mut text = String::new();
-    writeln!(
-        text,
-        "{:8} {:>7} {:>7}  {:20} {:8} {:>8} CMD",
-        "UID", "PID", "PPID", "STIME", "TTY", "TIME"
-    )?;
-    for process in processes {
-        let started = UNIX_EPOCH + Duration::from_nanos(process.started_unix_ns);
-        let started = humantime::format_rfc3339_seconds(started).to_string();
-        let seconds = process.cpu_ms / 1000;
-        let time = format!(
-            "{:02}:{:02}:{:02}",
-            seconds / 3600,
-            seconds / 60 % 60,
-            seconds % 60
-        );
-        let ProcessEntry {
-            uid,
-            pid,
-            parent_pid,
-            tty,
-            command,
-            ..
-        } = process;
-        writeln!(
-            text,
-            "{uid:<8} {pid:>7} {parent_pid:>7}  {started:20} {tty:8} {time:>8} {command}"
-        )?;
-    }
-    Ok(text)
 }

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use super::create::{Common, write_pid_file};
+use super::create::Common;
 use super::{Caller, Outcome};
 use crate::container::Container;
 use crate::creation;
@@ -12,7 +12,15 @@ use crate::signals::HeldBack;
 use crate::terminal::RawMode;
 
 /// Create a container and run its program
+///
+/// In the foreground, standard streams and signals are the container's, and the exit
+/// status is its own: 128 plus the number for one that a signal has ended. Afterwards
+/// the container is removed.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  caisson run --bundle /b web1                             in the foreground
+  caisson run --detach --bundle /b --pid-file pid web1     in the background")]
 pub(super) struct Run {
     #[command(flatten)]
     common: Common,
@@ -59,10 +67,7 @@ impl Run {
         owner: &OwnerChild,
     ) -> Result<(), Box<dyn std::error::Error>> {
         container.start()?;
-        match &self.common.pid_file {
-            Some(path) => write_pid_file(path, owner.pid()),
-            None => Ok(()),
-        }
+        self.common.introduce(owner.pid())
     }
 }
 

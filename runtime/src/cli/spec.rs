@@ -9,7 +9,10 @@ use serde_json::{Value, json};
 use super::{Outcome, failed};
 
 /// Write a config.json to start from
+///
+/// It runs a shell in a terminal, with few capabilities, on the folder rootfs.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example: mkdir -p bundle/rootfs && caisson spec --bundle bundle")]
 pub(super) struct Spec {
     /// Folder to write it to
     #[arg(long, short, value_name = "DIR", default_value = ".")]

@@ -4,7 +4,10 @@ use super::{Caller, Outcome};
 use crate::container::Container;
 
 /// Run the program of a created container
+///
+/// Returns once the program runs, or with the reason why it can't.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example: caisson start web1")]
 pub(super) struct Start {
     /// Name of the container
     #[arg(value_name = "ID")]

@@ -4,7 +4,11 @@ use super::{Caller, Outcome};
 use crate::container::Container;
 
 /// Print the state of a container
+///
+/// The JSON object of the runtime specification, with what runc adds: rootfs, created,
+/// owner. The status is created, running, paused or stopped.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example: caisson state web1 | jq -r .status")]
 pub(super) struct State {
     /// Name of the container
     #[arg(value_name = "ID")]

@@ -48,6 +48,14 @@ pub fn check_process(process: &Value) -> Result<Vec<Ignored>, Error> {
     check_table(&json!({ "process": process }))
 }
 
+/// The same for the `resources` object of an update.
+///
+/// # Errors
+/// The first field that can't be applied, with the reason.
+pub fn check_resources(resources: &Value) -> Result<Vec<Ignored>, Error> {
+    check_table(&json!({ "linux": { "resources": resources } }))
+}
+
 fn check_table(config: &Value) -> Result<Vec<Ignored>, Error> {
     let mut asked = Vec::new();
     collect(config, "", &mut asked);
@@ -94,6 +102,16 @@ pub fn for_guest(mut config: Value) -> Value {
 #[must_use]
 pub fn process_for_guest(process: &Value) -> Value {
     for_guest(json!({ "process": process }))["process"].take()
+}
+
+/// The same for the `resources` object of an update.
+#[must_use]
+pub fn resources_for_guest(resources: &Value) -> Value {
+    let mut config = for_guest(json!({ "linux": { "resources": resources } }));
+    match config["linux"]["resources"].take() {
+        Value::Null => json!({}),
+        resources => resources,
+    }
 }
 
 /// Takes out of `value` what isn't for the guest, and answers whether something

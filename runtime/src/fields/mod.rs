@@ -14,7 +14,10 @@ mod linux;
 mod process;
 mod resources;
 
-pub use admission::{Error, Ignored, check, check_process, for_guest, process_for_guest};
+pub use admission::{
+    Error, Ignored, check, check_process, check_resources, for_guest, process_for_guest,
+    resources_for_guest,
+};
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

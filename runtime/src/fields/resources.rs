@@ -24,7 +24,7 @@ pub(super) const FIELDS: &[Field] = &[
     ignored("linux.resources.memory.kernelTCP", VERSION_1),
     ignored("linux.resources.memory.disableOOMKiller", VERSION_1),
     ignored("linux.resources.memory.useHierarchy", VERSION_1),
-    ignored("linux.resources.memory.checkBeforeUpdate", "a new container uses nothing yet"),
+    applied("linux.resources.memory.checkBeforeUpdate", GUEST, ""),
 
     applied("linux.resources.cpu.shares", HOST_AND_GUEST, ""),
     applied("linux.resources.cpu.quota", MACHINE_AND_GUEST, "the machine gets a processor for each begun CPU of it"),
@@ -46,7 +46,7 @@ pub(super) const FIELDS: &[Field] = &[
     applied("linux.resources.blockIO.throttleWriteBpsDevice", HOST, ""),
     applied("linux.resources.blockIO.throttleReadIOPSDevice", HOST, ""),
     applied("linux.resources.blockIO.throttleWriteIOPSDevice", HOST, ""),
-    refused("linux.resources.hugepageLimits", NOT_YET),
+    applied("linux.resources.hugepageLimits", GUEST, ""),
     refused("linux.resources.network", NOT_YET),
     refused("linux.resources.rdma", NOT_YET),
 ];

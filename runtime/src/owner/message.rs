@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::statistics::Statistics;
+
 /// Asked by a command.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -20,8 +22,22 @@ pub enum Request {
         /// To every process of the container.
         all: bool,
     },
+    /// Freezes every process. Answer: [`Reply::Done`].
+    Pause,
+    /// Lets frozen processes go on. Answer: [`Reply::Done`].
+    Resume,
+    /// Changes limits. Answer: [`Reply::Done`].
+    Update {
+        /// OCI `linux.resources` object; what it lacks stays as it is.
+        resources: serde_json::Value,
+    },
     /// Lists the container's processes. Answer: [`Reply::Processes`].
     Processes,
+    /// What the container uses. Answer: [`Reply::Statistics`].
+    Statistics,
+    /// Tells from now on what happens to the container. Answer: [`Reply::Done`], then
+    /// any number of [`Reply::OutOfMemory`]; the container's end closes the connection.
+    Follow,
     /// Runs one more process. Answer: [`Reply::Started`] with the descriptors of
     /// its streams, later [`Reply::Exited`] on the same connection. Closing the
     /// connection before kills the process.
@@ -49,6 +65,10 @@ pub struct ExecRequest {
     pub terminal: bool,
     /// The caller has something to read from; else /dev/null.
     pub stdin: bool,
+    /// A cgroup below the container's, relative to it; empty for the container's own.
+    pub cgroup: String,
+    /// In a paused container, wait for its resumption instead of being refused.
+    pub ignore_paused: bool,
 }
 
 /// Answered by the owner.
@@ -57,6 +77,8 @@ pub struct ExecRequest {
 pub enum Reply {
     /// It was done.
     Done,
+    /// The container has stopped, or is stopping.
+    NotRunning,
     /// It could not be done.
     Failed {
         /// One line: the cause.
@@ -66,6 +88,10 @@ pub enum Reply {
     Status(Status),
     /// The container's processes.
     Processes(Vec<ProcessEntry>),
+    /// What the container uses.
+    Statistics(Box<Statistics>),
+    /// The guest's kernel has killed a process of the container for lack of memory.
+    OutOfMemory,
     /// The process runs. The message carries the descriptors of its streams, in
     /// the order stdin (if asked), stdout, stderr (if no terminal).
     Started,
@@ -109,7 +135,7 @@ impl std::fmt::Display for Status {
 }
 
 /// A process as `ps` shows it. Ids are those of the guest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessEntry {
     /// Process id in the guest.
     pub pid: u32,
@@ -125,4 +151,12 @@ pub struct ProcessEntry {
     pub tty: String,
     /// Command line.
     pub command: String,
+    /// Name of the program.
+    pub name: String,
+    /// State as one letter.
+    pub state: String,
+    /// Size of the address space in KiB.
+    pub virtual_kib: u64,
+    /// Memory in use in KiB.
+    pub resident_kib: u64,
 }

@@ -104,12 +104,7 @@ impl Connection {
     /// # Errors
     /// When the other end is gone.
     pub fn send<T: Serialize>(&self, message: &T, descriptors: &[RawFd]) -> Result<(), Error> {
-        let body = serde_json::to_vec(message).map_err(Error::Decode)?;
-        let length = u32::try_from(body.len())
-            .ok()
-            .filter(|length| *length <= MAX_MESSAGE_LEN)
-            .ok_or(Error::TooLong(body.len() as u64))?;
-        let head = length.to_le_bytes();
+        let (head, body) = encode(message)?;
         let rights = [ControlMessage::ScmRights(descriptors)];
         let rights = if descriptors.is_empty() {
             &rights[..0]
@@ -126,6 +121,24 @@ impl Connection {
         )
         .map_err(|errno| lost(errno.into()))?;
         (&self.stream).write_all(&body).map_err(lost)
+    }
+
+    /// Sends a message if there is room for it now.
+    ///
+    /// # Errors
+    /// When the other end is gone or doesn't read; the connection is of no use then,
+    /// since half of the message may be under way.
+    pub fn send_at_once<T: Serialize>(&self, message: &T) -> Result<(), Error> {
+        let (head, body) = encode(message)?;
+        let parts = [IoSlice::new(&head), IoSlice::new(&body)];
+        let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+        let sent = sendmsg::<()>(self.stream.as_raw_fd(), &parts, &[], flags, None)
+            .map_err(|errno| lost(errno.into()))?;
+        if sent == head.len() + body.len() {
+            Ok(())
+        } else {
+            Err(Error::Closed)
+        }
     }
 
     /// Waits for a message and the descriptors beside it.
@@ -163,6 +176,16 @@ impl AsFd for Connection {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.stream.as_fd()
     }
+}
+
+/// A message as it travels: its length, then itself.
+fn encode<T: Serialize>(message: &T) -> Result<([u8; 4], Vec<u8>), Error> {
+    let body = serde_json::to_vec(message).map_err(Error::Decode)?;
+    let length = u32::try_from(body.len())
+        .ok()
+        .filter(|length| *length <= MAX_MESSAGE_LEN)
+        .ok_or(Error::TooLong(body.len() as u64))?;
+    Ok((length.to_le_bytes(), body))
 }
 
 /// Takes what SCM_RIGHTS carried.

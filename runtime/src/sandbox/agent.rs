@@ -9,17 +9,29 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use caisson_protocol::client::agent::{
     ContainerRequest, CreateContainerRequest, Empty, Event, ExecRequest, HelloRequest,
-    NextEventRequest, ResizeRequest, Seccomp, SignalRequest, Stdio,
+    NextEventRequest, ResizeRequest, Seccomp, SignalRequest, Stdio, UpdateContainerRequest,
 };
 use caisson_protocol::client::agent_ttrpc::AgentClient;
 use caisson_protocol::{PROTOCOL_MAJOR, PROTOCOL_MINOR, SECCOMP_MINOR, check_version};
-use ttrpc::context;
+use ttrpc::{Code, context};
 
 use crate::owner::ProcessEntry;
 use crate::seccomp::Filter;
+use crate::statistics::Statistics;
 
 /// A call that changes something may wait for a slow guest, but not for ever.
 const CALL_LIMIT: Duration = Duration::from_secs(120);
+
+/// Why a call has no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Error {
+    /// The agent said no; the text is its own.
+    #[error("{0}")]
+    Refused(String),
+    /// The connection is lost, or the container in the guest: it is ending, or has ended.
+    #[error("the guest's agent does not answer: {0}")]
+    Gone(String),
+}
 
 /// Which process of a container; an empty `exec_id` is its init.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,7 +49,7 @@ pub(crate) struct Agent {
 
 impl Agent {
     /// Takes over the connection that the agent has opened.
-    pub(crate) fn connect(control: UnixStream) -> Result<Self, String> {
+    pub(crate) fn connect(control: UnixStream) -> Result<Self, Error> {
         let client = ttrpc::Client::new(control.into_raw_fd()).map_err(text)?;
         let mut agent = Self {
             client: AgentClient::new(client),
@@ -48,7 +60,7 @@ impl Agent {
     }
 
     /// Compares versions; the answer is the agent's minor one.
-    fn hello(&self) -> Result<u32, String> {
+    fn hello(&self) -> Result<u32, Error> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -59,17 +71,17 @@ impl Agent {
             ..Default::default()
         };
         let answer = self.client.hello(limited(), &request).map_err(text)?;
-        check_version(answer.protocol_major).map_err(|err| err.to_string())?;
+        check_version(answer.protocol_major).map_err(|err| Error::Refused(err.to_string()))?;
         Ok(answer.protocol_minor)
     }
 
     /// An older agent would leave the container without its filter and say nothing.
-    fn filter(&self, filter: Option<&Filter>) -> Result<Option<Seccomp>, String> {
+    fn filter(&self, filter: Option<&Filter>) -> Result<Option<Seccomp>, Error> {
         let Some(filter) = filter else {
             return Ok(None);
         };
         if self.minor < SECCOMP_MINOR {
-            return Err("the guest's agent is too old for linux.seccomp: install the initramfs that belongs to this caisson".into());
+            return Err(Error::Refused("the guest's agent is too old for linux.seccomp: install the initramfs that belongs to this caisson".into()));
         }
         Ok(Some(Seccomp {
             program: filter.program_bytes(),
@@ -84,7 +96,7 @@ impl Agent {
         spec: Vec<u8>,
         stdio: Stdio,
         seccomp: Option<&Filter>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Error> {
         let request = CreateContainerRequest {
             container_id: id.to_owned(),
             oci_spec: spec,
@@ -98,39 +110,34 @@ impl Agent {
             .map_err(text)
     }
 
-    pub(crate) fn start(&self, id: &str) -> Result<(), String> {
+    pub(crate) fn start(&self, id: &str) -> Result<(), Error> {
         self.client
             .start_container(limited(), &container(id))
             .map(drop)
             .map_err(text)
     }
 
+    /// A process in a paused container begins when that is resumed, however late.
     pub(crate) fn exec(
         &self,
-        name: &ProcessName,
-        process: Vec<u8>,
-        stdio: Stdio,
+        mut request: ExecRequest,
         seccomp: Option<&Filter>,
-    ) -> Result<(), String> {
-        let request = ExecRequest {
-            container_id: name.container_id.clone(),
-            exec_id: name.exec_id.clone(),
-            oci_process: process,
-            stdio: Some(stdio).into(),
-            seccomp: self.filter(seccomp)?.into(),
-            ..Default::default()
+    ) -> Result<(), Error> {
+        request.seccomp = self.filter(seccomp)?.into();
+        let limit = if request.ignore_paused {
+            context::with_timeout(0)
+        } else {
+            limited()
         };
-        self.client
-            .exec(limited(), &request)
-            .map(drop)
-            .map_err(text)
+        self.client.exec(limit, &request).map(drop).map_err(text)
     }
 
-    pub(crate) fn signal(&self, name: &ProcessName, signal: i32, all: bool) -> Result<(), String> {
+    pub(crate) fn signal(&self, name: &ProcessName, signal: i32, all: bool) -> Result<(), Error> {
         let request = SignalRequest {
             container_id: name.container_id.clone(),
             exec_id: name.exec_id.clone(),
-            signal: u32::try_from(signal).map_err(|_| format!("invalid signal {signal}"))?,
+            signal: u32::try_from(signal)
+                .map_err(|_| Error::Refused(format!("invalid signal {signal}")))?,
             all,
             ..Default::default()
         };
@@ -140,7 +147,7 @@ impl Agent {
             .map_err(text)
     }
 
-    pub(crate) fn resize(&self, name: &ProcessName, rows: u16, columns: u16) -> Result<(), String> {
+    pub(crate) fn resize(&self, name: &ProcessName, rows: u16, columns: u16) -> Result<(), Error> {
         let request = ResizeRequest {
             container_id: name.container_id.clone(),
             exec_id: name.exec_id.clone(),
@@ -154,7 +161,7 @@ impl Agent {
             .map_err(text)
     }
 
-    pub(crate) fn processes(&self, id: &str) -> Result<Vec<ProcessEntry>, String> {
+    pub(crate) fn processes(&self, id: &str) -> Result<Vec<ProcessEntry>, Error> {
         let answer = self
             .client
             .list_processes(limited(), &container(id))
@@ -167,12 +174,41 @@ impl Agent {
             started_unix_ns: process.started_unix_ns,
             tty: process.tty,
             command: process.command,
+            name: process.name,
+            state: process.state,
+            virtual_kib: process.virtual_kib,
+            resident_kib: process.resident_kib,
         };
         Ok(answer.processes.into_iter().map(entry).collect())
     }
 
+    pub(crate) fn pause(&self, id: &str) -> Result<(), Error> {
+        let paused = self.client.pause(limited(), &container(id));
+        paused.map(drop).map_err(text)
+    }
+
+    pub(crate) fn resume(&self, id: &str) -> Result<(), Error> {
+        let resumed = self.client.resume(limited(), &container(id));
+        resumed.map(drop).map_err(text)
+    }
+
+    pub(crate) fn update(&self, id: &str, resources: Vec<u8>) -> Result<(), Error> {
+        let request = UpdateContainerRequest {
+            container_id: id.to_owned(),
+            oci_resources: resources,
+            ..Default::default()
+        };
+        let updated = self.client.update_container(limited(), &request);
+        updated.map(drop).map_err(text)
+    }
+
+    pub(crate) fn statistics(&self, id: &str) -> Result<Statistics, Error> {
+        let answer = self.client.get_statistics(limited(), &container(id));
+        answer.map(Into::into).map_err(text)
+    }
+
     /// Waits for the event after `after`, however long that takes.
-    pub(crate) fn next_event(&self, after: u64) -> Result<Event, String> {
+    pub(crate) fn next_event(&self, after: u64) -> Result<Event, Error> {
         let request = NextEventRequest {
             after,
             ..Default::default()
@@ -183,7 +219,7 @@ impl Agent {
     }
 
     /// Ends the guest in order: files are flushed, then the power goes.
-    pub(crate) fn shut_down(&self, limit: Duration) -> Result<(), String> {
+    pub(crate) fn shut_down(&self, limit: Duration) -> Result<(), Error> {
         let limit = context::with_duration(limit);
         self.client
             .shutdown(limit, &Empty::new())
@@ -204,9 +240,12 @@ fn limited() -> context::Context {
 }
 
 /// What the agent said, without the transport's wrapping: callers match it.
-fn text(err: ttrpc::Error) -> String {
+fn text(err: ttrpc::Error) -> Error {
     match err {
-        ttrpc::Error::RpcStatus(status) => status.message().to_owned(),
-        other => format!("the guest's agent does not answer: {other}"),
+        ttrpc::Error::RpcStatus(status) if status.code() == Code::NOT_FOUND => {
+            Error::Gone(status.message().to_owned())
+        }
+        ttrpc::Error::RpcStatus(status) => Error::Refused(status.message().to_owned()),
+        other => Error::Gone(other.to_string()),
     }
 }

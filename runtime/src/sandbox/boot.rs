@@ -5,6 +5,7 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,7 @@ pub(crate) struct Sandbox {
     pub(crate) streams: Streams,
     pub(crate) console: Tail,
     pub(crate) killers: Killers,
+    pub(crate) limits: Arc<Limits>,
 }
 
 /// Ends every process of the sandbox, also when it is dropped half-made.
@@ -104,7 +106,7 @@ pub(crate) fn boot(
     };
     let control = await_agent(events, limit).map_err(|failed| failed.after(&console))?;
     let hang_up = control.try_clone().map_err(step("share a connection"))?;
-    let agent = Agent::connect(control).map_err(Error::Agent)?;
+    let agent = Agent::connect(control).map_err(|err| Error::Agent(err.to_string()))?;
     limits.hold_to_quota(log)?;
     Ok(Sandbox {
         hang_up,
@@ -112,6 +114,7 @@ pub(crate) fn boot(
         streams,
         console,
         killers,
+        limits: Arc::new(limits),
     })
 }
 

@@ -1,6 +1,12 @@
 //! Holds the sandbox to its limits on the host, from boot on and live.
+//!
+//! Owns what the limits are now: an update names only what it changes, and some of
+//! the host's files need more than that.
+
+use std::sync::{Mutex, PoisonError};
 
 use oci_spec::runtime::LinuxResources;
+use serde_json::Value;
 
 use super::Order;
 use super::error::Error;
@@ -9,47 +15,119 @@ use crate::log::Log;
 use crate::machine::{Choice, Kind};
 
 /// The limits of one sandbox; none where it has no cgroup of its own.
-pub(crate) struct Limits<'a> {
-    group: Option<&'a Group>,
+pub(crate) struct Limits {
+    group: Option<Group>,
     allowance: Allowance,
-    resources: &'a LinuxResources,
+    resources: Mutex<LinuxResources>,
 }
 
-impl<'a> Limits<'a> {
-    pub(crate) fn of(order: &'a Order, choice: &Choice) -> Self {
+impl Limits {
+    pub(crate) fn of(order: &Order, choice: &Choice) -> Self {
         Self {
-            group: order.record.cgroup.as_ref(),
+            group: order.record.cgroup.clone(),
             allowance: Allowance {
                 mem_mib: order.plan.mem_mib,
                 emulated: choice.kind != Kind::Kvm,
             },
-            resources: &order.plan.resources,
+            resources: Mutex::new(order.plan.resources.clone()),
         }
     }
 
     /// All but the CPU quota, which would make the boot slow.
     pub(crate) fn set(&self, log: &Log) -> Result<(), Error> {
-        self.write(log, |version| {
-            cgroup::settings(self.resources, self.allowance, version)
-        })
+        let resources = self.present();
+        let unset = self.write(|version| cgroup::settings(&resources, self.allowance, version))?;
+        tell(&unset, log);
+        Ok(())
     }
 
     /// The CPU quota, once the container's own time begins.
     pub(crate) fn hold_to_quota(&self, log: &Log) -> Result<(), Error> {
-        self.write(log, |version| cgroup::quota(self.resources, version))
+        let resources = self.present();
+        let unset = self.write(|version| cgroup::quota(&resources, version))?;
+        tell(&unset, log);
+        Ok(())
     }
 
+    /// Changes limits; what `changes` (OCI `linux.resources`) lacks stays. Those that
+    /// the guest keeps exactly may fail here.
+    ///
+    /// # Errors
+    /// When a limit that only the host can keep can't be set.
+    pub(crate) fn change(&self, changes: &Value) -> Result<(), String> {
+        let is_named = |pointer: &&str| changes.pointer(pointer).is_some();
+        if self.group.is_none() && HOST_ONLY.iter().any(is_named) {
+            return Err(
+                "the container has no cgroup on the host, which alone can limit processors and block I/O"
+                    .to_owned(),
+            );
+        }
+        let text = |err: serde_json::Error| format!("resources: {err}");
+        let mut merged = serde_json::to_value(self.present()).map_err(text)?;
+        merge(&mut merged, changes);
+        let resources: LinuxResources = serde_json::from_value(merged).map_err(text)?;
+        let settings = |version| {
+            let mut settings = cgroup::settings(&resources, self.allowance, version);
+            settings.extend(cgroup::quota(&resources, version));
+            settings
+        };
+        self.write(settings)
+            .map_err(|err| crate::cli::chain(&err))?;
+        *self
+            .resources
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = resources;
+        Ok(())
+    }
+
+    fn present(&self) -> LinuxResources {
+        let resources = self.resources.lock();
+        resources.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The answer names, a line each, what only the guest keeps.
     fn write(
         &self,
-        log: &Log,
         settings: impl FnOnce(cgroup::Version) -> Vec<cgroup::Setting>,
-    ) -> Result<(), Error> {
-        let Some(group) = self.group else {
-            return Ok(());
-        };
-        for unset in group.limit(&settings(group.version))? {
-            log.debug(&format!("the guest alone keeps a limit: {unset}"));
+    ) -> Result<Vec<String>, Error> {
+        match &self.group {
+            Some(group) => Ok(group.limit(&settings(group.version))?),
+            None => Ok(Vec::new()),
         }
-        Ok(())
+    }
+}
+
+/// What the guest can't limit.
+const HOST_ONLY: [&str; 3] = ["/cpu/cpus", "/cpu/mems", "/blockIO"];
+
+fn tell(unset: &[String], log: &Log) {
+    for line in unset {
+        log.debug(&format!("the guest alone keeps a limit: {line}"));
+    }
+}
+
+/// Members of objects one by one; anything else, and lists, as a whole.
+fn merge(into: &mut Value, changes: &Value) {
+    match (into, changes) {
+        (Value::Object(into), Value::Object(changes)) => {
+            for (name, change) in changes.iter().filter(|(_, change)| !change.is_null()) {
+                merge(into.entry(name).or_insert(Value::Null), change);
+            }
+        }
+        (into, change) => into.clone_from(change),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_change_leaves_alone_what_it_does_not_name() {
+        let mut limits = json!({"cpu": {"quota": 5, "period": 10}, "pids": {"limit": 3}});
+        merge(&mut limits, &json!({"cpu": {"quota": 7, "shares": null}}));
+        let expected = json!({"cpu": {"quota": 7, "period": 10}, "pids": {"limit": 3}});
+        assert_eq!(limits, expected);
     }
 }

@@ -4,11 +4,12 @@
 //! the way up. The rest are its parts: `program` spawns confined helpers,
 //! `share` cuts out what the guest may see, `streams` takes the guest's
 //! connections, `agent` speaks to the guest, `requests` answers other
-//! commands, `tail` keeps the last words of everyone.
+//! commands, `followers` are told what happens, `tail` keeps the last words of everyone.
 
 mod agent;
 mod boot;
 mod error;
+mod followers;
 mod limits;
 mod memory;
 mod monitor;

@@ -125,16 +125,14 @@ impl Monitor {
             sandbox
                 .agent
                 .create(&order.id, spec, ports.stdio(), order.plan.seccomp.as_ref());
-        let streams = created.and_then(|()| ports.take()).map_err(Error::Agent)?;
+        let streams = created
+            .map_err(|err| err.to_string())
+            .and_then(|()| ports.take())
+            .map_err(Error::Agent)?;
         let output = stdio::copy(streams, host).map_err(step("copy standard streams"))?;
 
         let entry = Store::new(&order.root)?.entry(&order.id)?;
-        let desk = Desk::new(
-            &order.id,
-            sandbox.agent.clone(),
-            sandbox.streams.clone(),
-            order.plan.seccomp.clone(),
-        );
+        let desk = Desk::new(&order.id, &sandbox, order.plan.seccomp.clone());
         let listener = owner::listen(&entry.socket()).map_err(step("listen for commands"))?;
         desk.open(listener)?;
         entry.write(&order.record.owned_by_this_process())?;
@@ -164,6 +162,7 @@ impl Monitor {
                 }
                 Ok(Event::Agent(AgentEvent::Exited(exited))) => self.desk.exec_ended(&exited),
                 Ok(Event::Agent(AgentEvent::Oom(_))) => {
+                    self.desk.out_of_memory();
                     log.write_if_file(Level::Warning, "the container ran out of memory");
                 }
                 Ok(Event::Agent(_) | Event::CallerGone | Event::AgentConnected(_)) => {}

@@ -10,13 +10,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use caisson_protocol::client::agent::{Exited, Stdio};
+use caisson_protocol::client::agent::{ExecRequest as AgentExec, Exited, Stdio};
 
-use super::agent::{Agent, ProcessName};
+use super::agent::{self, Agent, ProcessName};
+use super::boot::Sandbox;
 use super::error::Error;
+use super::followers::Followers;
+use super::limits::Limits;
 use super::streams::{Expected, Streams};
 use super::thread;
-use crate::fields::process_for_guest;
+use crate::fields::{process_for_guest, resources_for_guest};
 use crate::owner::{Connection, ExecRequest, Reply, Request, Status};
 use crate::seccomp::Filter;
 use crate::stdio::GuestStreams;
@@ -31,9 +34,17 @@ pub(crate) struct Desk {
     streams: Streams,
     /// Holds for every process of the container.
     seccomp: Option<Filter>,
-    status: Mutex<Status>,
+    limits: Arc<Limits>,
+    doing: Mutex<Doing>,
+    followers: Followers,
     execs: Mutex<HashMap<String, Exec>>,
     exec_count: AtomicU64,
+}
+
+/// What the container does, and does again once it is resumed.
+struct Doing {
+    status: Status,
+    when_resumed: Status,
 }
 
 /// A process that a command has started beside the container's init.
@@ -45,6 +56,38 @@ enum Exec {
     },
     /// Whoever asked waits for its end.
     Running(Connection),
+}
+
+/// Why a request is not carried out.
+enum Refusal {
+    /// The container has stopped, or is stopping.
+    NotRunning,
+    /// One line.
+    Because(String),
+}
+
+impl From<&str> for Refusal {
+    fn from(why: &str) -> Self {
+        Self::Because(why.to_owned())
+    }
+}
+
+impl From<agent::Error> for Refusal {
+    fn from(err: agent::Error) -> Self {
+        match err {
+            agent::Error::Refused(why) => Self::Because(why),
+            agent::Error::Gone(_) => Self::NotRunning,
+        }
+    }
+}
+
+impl From<Refusal> for Reply {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotRunning => Self::NotRunning,
+            Refusal::Because(message) => Self::Failed { message },
+        }
+    }
 }
 
 /// The ports that a process's streams will come from.
@@ -92,18 +135,18 @@ impl Ports {
 }
 
 impl Desk {
-    pub(crate) fn new(
-        id: &str,
-        agent: Agent,
-        streams: Streams,
-        seccomp: Option<Filter>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(id: &str, sandbox: &Sandbox, seccomp: Option<Filter>) -> Arc<Self> {
         Arc::new(Self {
             id: id.to_owned(),
-            agent,
-            streams,
+            agent: sandbox.agent.clone(),
+            streams: sandbox.streams.clone(),
             seccomp,
-            status: Mutex::new(Status::Created),
+            limits: Arc::clone(&sandbox.limits),
+            doing: Mutex::new(Doing {
+                status: Status::Created,
+                when_resumed: Status::Created,
+            }),
+            followers: Followers::default(),
             execs: Mutex::default(),
             exec_count: AtomicU64::new(0),
         })
@@ -122,7 +165,7 @@ impl Desk {
 
     /// The container's init has ended: nothing more can be started in it.
     pub(crate) fn close(&self) {
-        *self.status() = Status::Stopped;
+        self.doing().status = Status::Stopped;
     }
 
     /// Tells whoever started the process that it has ended.
@@ -152,8 +195,17 @@ impl Desk {
         }
     }
 
-    fn status(&self) -> MutexGuard<'_, Status> {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Tells whoever follows that a process was killed for lack of memory.
+    pub(crate) fn out_of_memory(&self) {
+        self.followers.tell(&Reply::OutOfMemory);
+    }
+
+    fn doing(&self) -> MutexGuard<'_, Doing> {
+        self.doing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn status(&self) -> Status {
+        self.doing().status
     }
 
     fn execs(&self) -> MutexGuard<'_, HashMap<String, Exec>> {
@@ -167,6 +219,7 @@ impl Desk {
 
     fn converse(&self, connection: &Connection) {
         let mut started: Option<ProcessName> = None;
+        let mut follower = None;
         while let Ok((request, _)) = connection.receive::<Request>() {
             let answer = match (request, &started) {
                 (Request::Exec(exec), None) => match self.exec(connection, &exec) {
@@ -174,7 +227,7 @@ impl Desk {
                         started = Some(name);
                         continue;
                     }
-                    Err(message) => Reply::Failed { message },
+                    Err(refusal) => refusal.into(),
                 },
                 (Request::Signal { signal }, Some(name)) => {
                     ignore(self.agent.signal(name, signal, false));
@@ -184,11 +237,21 @@ impl Desk {
                     ignore(self.agent.resize(name, rows, columns));
                     continue;
                 }
-                (request, _) => self.answer(&request),
+                (Request::Follow, _) if follower.is_none() => {
+                    follower = connection
+                        .duplicate()
+                        .ok()
+                        .map(|one| self.followers.add(one));
+                    Reply::Done
+                }
+                (request, _) => self.answer(&request).unwrap_or_else(Reply::from),
             };
             if connection.send(&answer, &[]).is_err() {
                 break;
             }
+        }
+        if let Some(number) = follower {
+            self.followers.remove(number);
         }
         if let Some(name) = started {
             self.abandon(&name);
@@ -202,46 +265,79 @@ impl Desk {
         }
     }
 
-    fn answer(&self, request: &Request) -> Reply {
+    fn answer(&self, request: &Request) -> Result<Reply, Refusal> {
         let done = match request {
-            Request::Status => return Reply::Status(*self.status()),
-            Request::Processes => match self.agent.processes(&self.id) {
-                Ok(processes) => return Reply::Processes(processes),
-                Err(message) => Err(message),
-            },
+            Request::Status => return Ok(Reply::Status(self.status())),
+            Request::Processes => return Ok(Reply::Processes(self.agent.processes(&self.id)?)),
+            Request::Statistics => {
+                let statistics = self.agent.statistics(&self.id)?;
+                return Ok(Reply::Statistics(Box::new(statistics)));
+            }
             Request::Start => self.start(),
             Request::Kill { signal, all } => self.kill(*signal, *all),
-            Request::Exec(_) | Request::Signal { .. } | Request::Resize { .. } => {
-                Err("this connection has no process, or has one already".to_owned())
-            }
+            Request::Pause => self.pause(),
+            Request::Resume => self.resume(),
+            Request::Update { resources } => self.update(resources),
+            Request::Exec(_)
+            | Request::Signal { .. }
+            | Request::Resize { .. }
+            | Request::Follow => Err("this connection has no process, or has one already".into()),
         };
-        match done {
-            Ok(()) => Reply::Done,
-            Err(message) => Reply::Failed { message },
-        }
+        done.map(|()| Reply::Done)
     }
 
-    fn start(&self) -> Result<(), String> {
-        let mut status = self.status();
-        match *status {
+    fn start(&self) -> Result<(), Refusal> {
+        let mut doing = self.doing();
+        match doing.status {
             Status::Created => {}
-            Status::Stopped => return Err("cannot start a container that has stopped".into()),
-            _ => return Err("cannot start an already running container".into()),
+            Status::Stopped => return Err(Refusal::NotRunning),
+            Status::Running => return Err("cannot start an already running container".into()),
+            other => {
+                let why = format!("cannot start a container in the {other} state");
+                return Err(Refusal::Because(why));
+            }
         }
         self.agent.start(&self.id)?;
-        *status = Status::Running;
+        doing.status = Status::Running;
         Ok(())
     }
 
-    fn kill(&self, signal: i32, all: bool) -> Result<(), String> {
-        if *self.status() == Status::Stopped {
-            return if all {
-                Ok(())
-            } else {
-                Err("container not running".into())
-            };
+    fn pause(&self) -> Result<(), Refusal> {
+        let mut doing = self.doing();
+        if !matches!(doing.status, Status::Created | Status::Running) {
+            return Err(Refusal::NotRunning);
         }
-        self.agent.signal(&self.init(), signal, all)
+        self.agent.pause(&self.id)?;
+        doing.when_resumed = doing.status;
+        doing.status = Status::Paused;
+        Ok(())
+    }
+
+    fn resume(&self) -> Result<(), Refusal> {
+        let mut doing = self.doing();
+        if doing.status != Status::Paused {
+            return Err("container not paused".into());
+        }
+        self.agent.resume(&self.id)?;
+        doing.status = doing.when_resumed;
+        Ok(())
+    }
+
+    fn update(&self, resources: &serde_json::Value) -> Result<(), Refusal> {
+        if self.status() == Status::Stopped {
+            return Err(Refusal::NotRunning);
+        }
+        // What the guest can't make sense of is refused before the host changes.
+        let guests = resources_for_guest(resources).to_string();
+        self.agent.update(&self.id, guests.into_bytes())?;
+        self.limits.change(resources).map_err(Refusal::Because)
+    }
+
+    fn kill(&self, signal: i32, all: bool) -> Result<(), Refusal> {
+        if self.status() == Status::Stopped {
+            return Err(Refusal::NotRunning);
+        }
+        Ok(self.agent.signal(&self.init(), signal, all)?)
     }
 
     fn init(&self) -> ProcessName {
@@ -251,32 +347,48 @@ impl Desk {
         }
     }
 
-    fn exec(&self, connection: &Connection, exec: &ExecRequest) -> Result<ProcessName, String> {
-        match *self.status() {
+    fn exec(&self, connection: &Connection, exec: &ExecRequest) -> Result<ProcessName, Refusal> {
+        match self.status() {
             Status::Created | Status::Running => {}
-            Status::Paused => return Err("cannot exec in a paused container".into()),
-            _ => return Err("cannot exec in a stopped container".into()),
+            Status::Paused if exec.ignore_paused => {}
+            Status::Paused => {
+                return Err(
+                    "cannot exec in a paused container (use --ignore-paused to override)".into(),
+                );
+            }
+            _ => return Err(Refusal::NotRunning),
         }
         let number = self.exec_count.fetch_add(1, Ordering::Relaxed);
         let name = ProcessName {
             container_id: self.id.clone(),
             exec_id: format!("exec-{number}"),
         };
-        let process =
-            serde_json::to_vec(&process_for_guest(&exec.process)).map_err(|err| err.to_string())?;
         let ports = Ports::reserve(&self.streams, exec.terminal, exec.stdin);
+        let process = process_for_guest(&exec.process);
+        let request = AgentExec {
+            container_id: name.container_id.clone(),
+            exec_id: name.exec_id.clone(),
+            oci_process: process.to_string().into_bytes(),
+            stdio: Some(ports.stdio()).into(),
+            cgroup: exec.cgroup.clone(),
+            ignore_paused: exec.ignore_paused,
+            ..Default::default()
+        };
         // Known before it runs: it may end before its streams are handed over.
         self.execs()
             .insert(name.exec_id.clone(), Exec::Starting { ended: None });
-        let begun = self
-            .agent
-            .exec(&name, process, ports.stdio(), self.seccomp.as_ref())
-            .and_then(|()| ports.take())
-            .and_then(|streams| self.announce(&name, connection, &streams));
-        if begun.is_err() {
+        if let Err(err) = self.agent.exec(request, self.seccomp.as_ref()) {
             self.execs().remove(&name.exec_id);
+            return Err(err.into());
         }
-        begun.map(|()| name)
+        let announced = ports
+            .take()
+            .and_then(|streams| self.announce(&name, connection, &streams));
+        if announced.is_err() {
+            // It runs, and nobody would ever hear of it.
+            self.abandon(&name);
+        }
+        announced.map(|()| name).map_err(Refusal::Because)
     }
 
     /// Hands the streams over, and the end too where it has come already.

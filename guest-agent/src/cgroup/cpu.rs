@@ -1,0 +1,83 @@
+//! The processor's part of `linux.resources`.
+//!
+//! Owns what `cpu.*` and `cpuset.*` files are to say. Numbers of CPUs and of memory
+//! nodes are the guest's.
+
+use oci_spec::runtime::LinuxCpu;
+
+use super::{
+    limits::{Setting, add as setting},
+    present::Present,
+};
+
+/// Adds the settings, in the order in which they must be written.
+pub(super) fn add(settings: &mut Vec<Setting>, cpu: &LinuxCpu, present: &Present) {
+    if let Some(idle) = cpu.idle() {
+        setting(settings, "cpu.idle", idle.to_string());
+    }
+    // An idle group has no weight.
+    let shares = cpu.shares().filter(|_| cpu.idle() != Some(1)).unwrap_or(0);
+    if shares != 0 {
+        setting(settings, "cpu.weight", weight(shares).to_string());
+    }
+    add_bandwidth(settings, cpu, present);
+    for (file, list) in [("cpuset.cpus", cpu.cpus()), ("cpuset.mems", cpu.mems())] {
+        if let Some(list) = list.as_deref().filter(|list| !list.is_empty()) {
+            setting(settings, file, list.to_owned());
+        }
+    }
+}
+
+/// Of quota and period, the one that isn't mentioned stays as it is. The kernel
+/// wants the burst within the quota at any time, so the order depends on both.
+fn add_bandwidth(settings: &mut Vec<Setting>, cpu: &LinuxCpu, present: &Present) {
+    let burst = cpu.burst().map(|burst| burst.to_string());
+    let fits_now = present
+        .cpu_quota_us
+        .is_none_or(|quota| cpu.burst().is_none_or(|burst| burst <= quota));
+    if let Some(burst) = burst.clone().filter(|_| fits_now) {
+        setting(settings, "cpu.max.burst", burst);
+    }
+    let (quota, period) = (cpu.quota().unwrap_or(0), cpu.period().unwrap_or(0));
+    if quota != 0 || period != 0 {
+        let quota = match quota {
+            0 => present.cpu_quota_us,
+            _ => u64::try_from(quota).ok(),
+        };
+        let quota = quota.map_or_else(|| "max".to_owned(), |quota| quota.to_string());
+        let period = if period == 0 {
+            present.cpu_period_us
+        } else {
+            period
+        };
+        setting(settings, "cpu.max", format!("{quota} {period}"));
+    }
+    if let Some(burst) = burst.filter(|_| !fits_now) {
+        setting(settings, "cpu.max.burst", burst);
+    }
+}
+
+/// From shares (2 to 262144, default 1024) to weight (1 to 10000, default 100),
+/// by the curve on which both defaults and both ends lie.
+fn weight(shares: u64) -> u64 {
+    match shares {
+        0..=2 => return 1,
+        262_144.. => return 10_000,
+        _ => {}
+    }
+    // In range, so neither conversion loses anything.
+    let log2 = f64::from(u32::try_from(shares).unwrap_or(u32::MAX)).log2();
+    let exponent = log2.mul_add(log2, 125.0 * log2) / 612.0 - 7.0 / 34.0;
+    let weight = 10_f64.powf(exponent).ceil();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between 1 and 10000 for shares in range"
+    )]
+    let weight = weight as u64;
+    weight
+}
+
+#[cfg(test)]
+#[path = "cpu_test.rs"]
+mod tests;

@@ -1,0 +1,81 @@
+//! Conversions, checked against what runc writes for the same configuration.
+
+use super::*;
+
+fn written(json: &str, present: &Present) -> Vec<(String, String)> {
+    let mut settings = Vec::new();
+    let cpu: LinuxCpu = serde_json::from_str(json).unwrap();
+    add(&mut settings, &cpu, present);
+    let pair = |one: Setting| (one.file, one.value);
+    settings.into_iter().map(pair).collect()
+}
+
+fn one(json: &str) -> (String, String) {
+    let mut all = written(json, &Present::default());
+    assert_eq!(all.len(), 1, "{all:?}");
+    all.remove(0)
+}
+
+fn is(file: &str, value: &str) -> (String, String) {
+    (file.to_owned(), value.to_owned())
+}
+
+#[test]
+fn shares_become_weights_with_both_defaults_and_both_ends_kept() {
+    for (shares, expected) in [
+        (1, 1),
+        (2, 1),
+        (1024, 100),
+        (262_144, 10_000),
+        (999_999, 10_000),
+    ] {
+        assert_eq!(weight(shares), expected, "{shares}");
+    }
+    assert!(weight(512) < 100 && weight(2048) > 100);
+}
+
+#[test]
+fn quota_and_period_share_a_file() {
+    assert_eq!(one(r#"{"quota":50000}"#), is("cpu.max", "50000 100000"));
+    assert_eq!(
+        one(r#"{"quota":-1,"period":20000}"#),
+        is("cpu.max", "max 20000")
+    );
+}
+
+#[test]
+fn an_idle_group_has_no_weight() {
+    assert_eq!(one(r#"{"idle":1,"shares":512}"#), is("cpu.idle", "1"));
+}
+
+#[test]
+fn a_quota_or_period_alone_leaves_the_other_as_it_is() {
+    let present = Present {
+        cpu_quota_us: Some(30_000),
+        cpu_period_us: 60_000,
+        ..Present::default()
+    };
+    for (json, expected) in [
+        (r#"{"quota":20000}"#, "20000 60000"),
+        (r#"{"period":90000}"#, "30000 90000"),
+        (r#"{"quota":-1}"#, "max 60000"),
+    ] {
+        assert_eq!(written(json, &present), [is("cpu.max", expected)]);
+    }
+}
+
+#[test]
+fn a_burst_is_never_above_the_quota_of_its_moment() {
+    let present = Present {
+        cpu_quota_us: Some(30_000),
+        ..Present::default()
+    };
+    let (quota, burst) = (is("cpu.max", "90000 100000"), is("cpu.max.burst", "60000"));
+    let raised = written(r#"{"quota":90000,"burst":60000}"#, &present);
+    assert_eq!(raised, [quota, burst]);
+    let lowered = written(r#"{"quota":20000,"burst":10000}"#, &present);
+    assert_eq!(
+        lowered,
+        [is("cpu.max.burst", "10000"), is("cpu.max", "20000 100000")]
+    );
+}

@@ -1,0 +1,109 @@
+//! The block devices' part of `linux.resources`.
+//!
+//! Owns what `io.*` files are to say. Device numbers are the guest's.
+
+use oci_spec::runtime::{LinuxBlockIo, LinuxThrottleDevice};
+
+use super::{
+    limits::{Setting, add as setting},
+    present::Present,
+};
+
+/// Adds the settings; one write for each device and each limit of it.
+pub(super) fn add(settings: &mut Vec<Setting>, block: &LinuxBlockIo, present: &Present) {
+    let (file, convert): (_, fn(u16) -> u16) = if present.has_bfq {
+        ("io.bfq.weight", std::convert::identity)
+    } else {
+        ("io.weight", io_weight)
+    };
+    if let Some(weight) = block.weight().filter(|&weight| weight != 0) {
+        setting(settings, file, convert(weight).to_string());
+    }
+    for device in block.weight_device().iter().flatten() {
+        if let Some(weight) = device.weight().filter(|&weight| weight != 0) {
+            let (major, minor) = (device.major(), device.minor());
+            let value = format!("{major}:{minor} {}", convert(weight));
+            setting(settings, file, value);
+        }
+    }
+    for (key, devices) in [
+        ("rbps", block.throttle_read_bps_device()),
+        ("wbps", block.throttle_write_bps_device()),
+        ("riops", block.throttle_read_iops_device()),
+        ("wiops", block.throttle_write_iops_device()),
+    ] {
+        for device in devices.iter().flatten() {
+            setting(settings, "io.max", throttle(key, device));
+        }
+    }
+}
+
+/// No rate is no limit.
+fn throttle(key: &str, device: &LinuxThrottleDevice) -> String {
+    let (major, minor) = (device.major(), device.minor());
+    match device.rate() {
+        0 => format!("{major}:{minor} {key}=max"),
+        rate => format!("{major}:{minor} {key}={rate}"),
+    }
+}
+
+/// From the weights of BFQ (10 to 1000) to those of the cost model (1 to 10000),
+/// on a line through both ends.
+fn io_weight(weight: u16) -> u16 {
+    let weight = u32::from(weight.clamp(10, 1000));
+    u16::try_from(1 + (weight - 10) * 9999 / 990).unwrap_or(10_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(json: &str, present: &Present) -> Vec<(String, String)> {
+        let mut settings = Vec::new();
+        add(&mut settings, &serde_json::from_str(json).unwrap(), present);
+        let pair = |one: Setting| (one.file, one.value);
+        settings.into_iter().map(pair).collect()
+    }
+
+    fn is(file: &str, value: &str) -> (String, String) {
+        (file.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn weights_keep_their_ends() {
+        for (weight, expected) in [(10, 1), (500, 4950), (1000, 10_000)] {
+            assert_eq!(io_weight(weight), expected);
+        }
+    }
+
+    #[test]
+    fn weights_go_to_the_scheduler_that_is_there() {
+        let json = r#"{"weight":500,"weightDevice":[{"major":254,"minor":0,"weight":10}]}"#;
+        let bfq = Present {
+            has_bfq: true,
+            ..Present::default()
+        };
+        assert_eq!(
+            written(json, &bfq),
+            [is("io.bfq.weight", "500"), is("io.bfq.weight", "254:0 10")]
+        );
+        assert_eq!(
+            written(json, &Present::default()),
+            [is("io.weight", "4950"), is("io.weight", "254:0 1")]
+        );
+    }
+
+    #[test]
+    fn each_throttle_is_a_line_of_one_file() {
+        let json = r#"{
+            "throttleReadBpsDevice":[{"major":254,"minor":0,"rate":1048576}],
+            "throttleWriteIOPSDevice":[{"major":254,"minor":16,"rate":0}]}"#;
+        assert_eq!(
+            written(json, &Present::default()),
+            [
+                is("io.max", "254:0 rbps=1048576"),
+                is("io.max", "254:16 wiops=max")
+            ]
+        );
+    }
+}

@@ -1,0 +1,244 @@
+//! The columns of `ps`, and which of them its options ask for.
+//!
+//! Owns names, widths and the form of values, which are those of procps. Knows
+//! neither containers nor where processes come from.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::owner::ProcessEntry;
+
+/// One column.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Column {
+    /// What it is called in `-o`.
+    name: &'static str,
+    /// What stands above it.
+    heading: &'static str,
+    /// Numbers are aligned to the right.
+    right: bool,
+    value: fn(&ProcessEntry) -> String,
+}
+
+const fn left(name: &'static str, heading: &'static str, value: Value) -> Column {
+    Column {
+        name,
+        heading,
+        right: false,
+        value,
+    }
+}
+
+const fn right(name: &'static str, heading: &'static str, value: Value) -> Column {
+    Column {
+        name,
+        heading,
+        right: true,
+        value,
+    }
+}
+
+type Value = fn(&ProcessEntry) -> String;
+
+/// Every column there is. Users are numbers: names are the container's own.
+const COLUMNS: &[Column] = &[
+    left("uid", "UID", |process| process.uid.to_string()),
+    left("user", "USER", |process| process.uid.to_string()),
+    right("pid", "PID", |process| process.pid.to_string()),
+    right("ppid", "PPID", |process| process.parent_pid.to_string()),
+    right("c", "C", |process| (cpu_tenths(process) / 10).to_string()),
+    right("pcpu", "%CPU", |process| {
+        let tenths = cpu_tenths(process);
+        format!("{}.{}", tenths / 10, tenths % 10)
+    }),
+    right("vsz", "VSZ", |process| process.virtual_kib.to_string()),
+    right("rss", "RSS", |process| process.resident_kib.to_string()),
+    left("stat", "STAT", |process| process.state.clone()),
+    left("stime", "STIME", started),
+    left("start", "START", started),
+    left("tty", "TTY", |process| process.tty.clone()),
+    right("etimes", "ELAPSED", |process| {
+        age(process).as_secs().to_string()
+    }),
+    right("time", "TIME", |process| clock(process.cpu_ms / 1000)),
+    left("comm", "COMMAND", |process| process.name.clone()),
+    left("args", "COMMAND", |process| process.command.clone()),
+    left("cmd", "CMD", |process| process.command.clone()),
+];
+
+/// Other names of columns.
+const ALIASES: &[(&str, &str)] = &[
+    ("%cpu", "pcpu"),
+    ("command", "args"),
+    ("rssize", "rss"),
+    ("s", "stat"),
+    ("state", "stat"),
+    ("start_time", "stime"),
+    ("tname", "tty"),
+    ("tt", "tty"),
+    ("ucmd", "comm"),
+    ("vsize", "vsz"),
+];
+
+const FULL: &[&str] = &["uid", "pid", "ppid", "c", "stime", "tty", "time", "cmd"];
+const USER: &[&str] = &[
+    "user", "pid", "pcpu", "vsz", "rss", "tty", "stat", "start", "time", "args",
+];
+
+/// The columns that `options`, written as for ps, ask for. Which processes they ask
+/// for doesn't matter: it is always those of the container.
+///
+/// # Errors
+/// The first option or column that isn't known here.
+pub(super) fn wanted(options: &[String]) -> Result<Vec<Column>, String> {
+    let mut usual = FULL;
+    let mut chosen = Vec::new();
+    let mut options = options.iter();
+    while let Some(option) = options.next() {
+        let word = option.trim_start_matches('-');
+        let (letters, list) = match word.split_once('o') {
+            None => (word, None),
+            Some((letters, "")) => (letters, options.next().map(String::as_str)),
+            Some((letters, list)) => (letters, Some(list)),
+        };
+        if letters.is_empty() && list.is_none() || letters.contains(|one| !"efAaxwu".contains(one))
+        {
+            return Err(format!(
+                "ps: option {option:?} is not known here; use -ef, aux or -o with a list of columns"
+            ));
+        }
+        if letters.contains('u') {
+            usual = USER;
+        }
+        for name in list.into_iter().flat_map(|list| list.split([',', ' '])) {
+            chosen.push(column(name).ok_or_else(|| no_column(name))?);
+        }
+    }
+    if chosen.is_empty() {
+        chosen.extend(usual.iter().filter_map(|name| column(name)));
+    }
+    Ok(chosen)
+}
+
+fn column(name: &str) -> Option<Column> {
+    let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
+    let name = alias.map_or(name, |(_, name)| name);
+    COLUMNS.iter().find(|column| column.name == name).copied()
+}
+
+fn no_column(name: &str) -> String {
+    let known: Vec<&str> = COLUMNS.iter().map(|column| column.name).collect();
+    format!("ps: no column {name:?}; there are {}", known.join(", "))
+}
+
+/// The table, as wide as its values; the last column is never padded.
+pub(super) fn table(processes: &[ProcessEntry], columns: &[Column]) -> String {
+    let heading = columns.iter().map(|column| column.heading.to_owned());
+    let mut rows: Vec<Vec<String>> = vec![heading.collect()];
+    let values = |process| {
+        columns
+            .iter()
+            .map(|column| (column.value)(process))
+            .collect()
+    };
+    rows.extend(processes.iter().map(values));
+    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max();
+    let widths: Vec<usize> = (0..columns.len()).filter_map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(columns).zip(&widths);
+        let cells: Vec<String> = cells
+            .map(|((value, column), width)| {
+                if column.right {
+                    format!("{value:>width$}")
+                } else {
+                    format!("{value:width$}")
+                }
+            })
+            .collect();
+        format!("{}\n", cells.join(" ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Since its start; a clock that was set back makes it 0.
+fn age(process: &ProcessEntry) -> Duration {
+    let started = UNIX_EPOCH + Duration::from_nanos(process.started_unix_ns);
+    SystemTime::now()
+        .duration_since(started)
+        .unwrap_or_default()
+}
+
+/// Tenths of a per cent of one processor, over its life.
+fn cpu_tenths(process: &ProcessEntry) -> u64 {
+    let age_ms = u64::try_from(age(process).as_millis()).unwrap_or(u64::MAX);
+    process.cpu_ms.saturating_mul(1000) / age_ms.max(1)
+}
+
+/// Time of the day (UTC), or the day for what is older than one.
+fn started(process: &ProcessEntry) -> String {
+    let at = UNIX_EPOCH + Duration::from_nanos(process.started_unix_ns);
+    let text = humantime::format_rfc3339_seconds(at).to_string();
+    let day_s = 24 * 3600;
+    let part = if age(process).as_secs() < day_s {
+        text.get(11..16)
+    } else {
+        text.get(..10)
+    };
+    part.unwrap_or_default().to_owned()
+}
+
+fn clock(seconds: u64) -> String {
+    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+    format!("{hours:02}:{minutes:02}:{:02}", seconds % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(options: &[&str]) -> Result<String, String> {
+        let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
+        let process = ProcessEntry {
+            pid: 42,
+            command: "sleep 1000".into(),
+            name: "sleep".into(),
+            resident_kib: 500,
+            ..ProcessEntry::default()
+        };
+        Ok(table(&[process], &wanted(&options)?))
+    }
+
+    #[test]
+    fn a_list_chooses_columns_and_their_order() {
+        let expected = "PID CMD        RSS\n 42 sleep 1000 500\n";
+        for options in [
+            &["-o", "pid,cmd,rss"][..],
+            &["-eo", "pid,cmd", "-orss"],
+            &["aux", "-o", "pid cmd rss"],
+        ] {
+            assert_eq!(shown(options).as_deref(), Ok(expected), "{options:?}");
+        }
+    }
+
+    #[test]
+    fn usual_forms_are_those_of_ps() {
+        let heading = |options: &[&str]| {
+            let table = shown(options).unwrap();
+            let heading = table.lines().next().unwrap().split_whitespace();
+            heading.map(str::to_owned).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(heading(&[]), "UID PID PPID C STIME TTY TIME CMD");
+        assert_eq!(heading(&["-e", "-f"]), heading(&[]));
+        assert!(heading(&["aux"]).starts_with("USER PID %CPU VSZ RSS"));
+    }
+
+    #[test]
+    fn what_is_not_known_is_named() {
+        for (options, word) in [
+            (&["-Z"][..], "-Z"),
+            (&["-o"], "-o"),
+            (&["-o", "pid,nonsense"], "nonsense"),
+        ] {
+            assert!(shown(options).unwrap_err().contains(word), "{options:?}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Connections that want to hear what happens to the container.
+//!
+//! Owns the list. One that doesn't read is dropped: whoever tells must not wait.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::owner::{Connection, Reply};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Followers {
+    list: Mutex<List>,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    added: u64,
+    connections: HashMap<u64, Connection>,
+}
+
+impl Followers {
+    /// From now on `connection` is told; the answer is its number in the list.
+    pub(crate) fn add(&self, connection: Connection) -> u64 {
+        let mut list = self.list();
+        list.added += 1;
+        let number = list.added;
+        list.connections.insert(number, connection);
+        number
+    }
+
+    /// Forgets a connection, which may have been dropped already.
+    pub(crate) fn remove(&self, number: u64) {
+        self.list().connections.remove(&number);
+    }
+
+    /// Tells all.
+    pub(crate) fn tell(&self, news: &Reply) {
+        let told = |connection: &Connection| connection.send_at_once(news).is_ok();
+        self.list()
+            .connections
+            .retain(|_, connection| told(connection));
+    }
+
+    fn list(&self) -> MutexGuard<'_, List> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn one_that_does_not_read_holds_nobody_up() {
+        let followers = Followers::default();
+        let (near, far) = UnixStream::pair().unwrap();
+        followers.add(near.into());
+        let (lazy, _unread) = UnixStream::pair().unwrap();
+        followers.add(lazy.into());
+        let far = Connection::from(far);
+        // More than a socket holds.
+        for _ in 0..100_000 {
+            followers.tell(&Reply::OutOfMemory);
+            assert_eq!(far.receive::<Reply>().unwrap().0, Reply::OutOfMemory);
+        }
+        assert_eq!(followers.list().connections.len(), 1);
+    }
+}
