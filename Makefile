@@ -83,6 +83,11 @@ test-unit: lint ## Unit and property tests, and the rules of the tree
 	cargo test --locked --workspace
 	cargo test --locked --manifest-path tests/outer-vm/commandd/Cargo.toml --target-dir target/outer-vm
 
+.PHONY: suite-schema
+suite-schema: deps ## What caisson prints, against the schemas of OCI, beside runc
+	mkdir -p target/suites
+	SUITE_JSON=$(CURDIR)/target/suites/schema.json cargo test --locked -p caisson --test schema
+
 .PHONY: test-tcg
 test-tcg: dist stock-kernel ## Whole containers in emulated machines, on this host
 	tests/run.sh tcg $(DIST)

@@ -11,6 +11,7 @@ pub mod cli;
 pub mod container;
 pub mod creation;
 mod errand;
+pub mod features;
 pub mod fields;
 pub mod handover;
 pub mod hooks;

@@ -274,9 +274,9 @@ fn fields_that_cannot_be_applied_are_named(scene: &Scene) {
             "linux.seccomp.listenerPath",
         ),
         (
-            "/process/apparmorProfile",
-            json!("docker-default"),
-            "process.apparmorProfile",
+            "/process/selinuxLabel",
+            json!("system_u:system_r:container_t:s0"),
+            "process.selinuxLabel",
         ),
         (
             "/linux/resources",

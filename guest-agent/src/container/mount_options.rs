@@ -197,6 +197,13 @@ mod tests {
     }
 
     #[test]
+    fn every_option_that_the_host_tells_of_is_known() {
+        for option in caisson_protocol::MOUNT_OPTIONS {
+            assert_eq!(parsed(&[option]).parameters, [], "{option}");
+        }
+    }
+
+    #[test]
     fn the_r_variants_act_on_the_tree_and_words_that_begin_with_r_do_not() {
         let tree = parsed(&["rro", "rnosuid", "rnoatime"]);
         assert_eq!(tree.recursive.set, READ_ONLY | NO_SUID | NO_ACCESS_TIME);

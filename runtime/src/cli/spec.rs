@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::{Outcome, failed};
+use crate::features::OCI_VERSION_MAX;
 
 /// Write a config.json to start from
 ///
@@ -64,7 +65,7 @@ fn default_spec(rootless: bool) -> Value {
         .map(|kind| json!({"type": kind}))
         .collect();
     json!({
-        "ociVersion": "1.3.0",
+        "ociVersion": OCI_VERSION_MAX,
         "process": {
             "terminal": true,
             "user": {"uid": 0, "gid": 0},

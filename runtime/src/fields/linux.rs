@@ -27,7 +27,7 @@ pub(super) const FIELDS: &[Field] = &[
     applied("linux.maskedPaths", GUEST, ""),
     applied("linux.readonlyPaths", GUEST, ""),
     applied("linux.sysctl", GUEST, ""),
-    refused("linux.mountLabel", NOT_YET),
+    refused("linux.mountLabel", NO_LABELS),
     applied("linux.personality", GUEST, ""),
     refused("linux.personality.flags", "the specification defines none"),
     applied("linux.seccomp.defaultAction", HOST, "compiled on the host, installed in the guest, in exec'd processes too"),

@@ -58,6 +58,7 @@ const HOST: &[Place] = &[Place::Host];
 const HOST_AND_GUEST: &[Place] = &[Place::Host, Place::Guest];
 const MACHINE_AND_GUEST: &[Place] = &[Place::Machine, Place::Guest];
 
+const NO_LABELS: &str = "caisson doesn't label a machine's processes and files; have the engine ask for none (label=disable)";
 const NOT_YET: &str = "this version of caisson can't apply it; remove it from the configuration";
 
 /// The whole table.
@@ -91,6 +92,12 @@ impl Field {
     fn is_for_guest(&self) -> bool {
         matches!(self.fate, Fate::Applied(places) if places.contains(&Place::Guest))
     }
+}
+
+/// Whether something is done with `path`, by whomever.
+#[must_use]
+pub fn is_applied(path: &str) -> bool {
+    row_of(path).is_some_and(|field| matches!(field.fate, Fate::Applied(_)))
 }
 
 /// The row that speaks for `path`; none if the specification doesn't know it.
