@@ -10,6 +10,7 @@ stories![
     exec_with_other_capabilities_and_another_user,
     ambient_capabilities_outlive_a_change_of_user,
     a_process_file_inherits_what_it_leaves_out,
+    an_apparmor_profile_changes_nothing_and_the_log_says_so,
     what_a_process_cannot_have_is_one_clear_line,
 ];
 
@@ -158,6 +159,23 @@ fn a_process_file_inherits_what_it_leaves_out(scene: &Scene) {
     assert!(own.starts_with("0077\n3\n1024\n"), "{own}");
     assert_eq!(exec_file(scene, &container.id, &process), own);
     container.remove();
+}
+
+fn an_apparmor_profile_changes_nothing_and_the_log_says_so(scene: &Scene) {
+    let bundle = scene.bundle(&["true"]);
+    with_process(&bundle, "apparmorProfile", json!("docker-default"));
+    let (log, folder) = (scene.path("log.json"), bundle.path.to_str().unwrap());
+    let flags = ["--log-format", "json", "--log", log.to_str().unwrap()];
+    let run = ["run", "--bundle", folder, &bundle.id];
+    scene.caisson([&flags[..], &run].concat()).ok();
+    let text = std::fs::read_to_string(log).unwrap();
+    let line: Value = serde_json::from_str(text.trim_end()).unwrap();
+    assert_eq!(line["level"], "warning");
+    let message = line["msg"].as_str().unwrap();
+    assert!(
+        message.starts_with("config.json: process.apparmorProfile is ignored: "),
+        "{message}"
+    );
 }
 
 fn what_a_process_cannot_have_is_one_clear_line(scene: &Scene) {
