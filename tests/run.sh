@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
 # Runs the tests of whole containers on one kind of machine.
 #
-# usage: run.sh tcg|kvm DIST [FILTER or other words for the suite]
+# usage: run.sh tcg|kvm|kvm:PART/PARTS DIST [FILTER or other words for the suite]
 #
 # tcg: here, and a short selection again with a newer QEMU. kvm: in a restored test
 # host (outer-vm). Both: the short selection again with the distribution's kernel.
-# CAISSON_SOAK=1 makes every count whole. Owns no build of DIST: `make test-tcg` and
+# CAISSON_SOAK=1 makes every count whole. A test host has one processor: with parts,
+# which can be run side by side, all of a machine's are of use. Owns no build of DIST: `make test-tcg` and
 # `make test-kvm` do that first.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 
-usage='usage: run.sh tcg|kvm DIST [FILTER]'
+usage='usage: run.sh tcg|kvm|kvm:PART/PARTS DIST [FILTER]'
 machine=${1:?$usage}
+part=1/1
+[[ $machine != kvm:?*/?* ]] || part=${machine#*:} machine=kvm
 dist=$(readlink -f "${2:?$usage}")
 shift 2
 
@@ -24,7 +27,7 @@ need() { # need PATH FIX
 
 build_suite() {
 	local triple=x86_64-unknown-linux-gnu
-	RUSTFLAGS='-C target-feature=+crt-static -C strip=symbols' cargo build --quiet --locked \
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --quiet --locked \
 		--manifest-path "$here/Cargo.toml" --target "$triple" --target-dir "$target_dir" --bin caisson-suite
 	echo "$target_dir/$triple/debug/caisson-suite"
 }
@@ -70,8 +73,9 @@ run_kvm() {
 	trap '"$outer" stop "$host"' EXIT
 	"$outer" put "$host" "$dist" /opt/caisson
 	"$outer" put "$host" "$suite" /opt/caisson-suite
-	suite_there 'machine kvm' CAISSON_SOAK="${CAISSON_SOAK:-}" -- "$@" || status=$?
-	suite_there "machine kvm, the distribution's kernel" CAISSON_SMOKE=1 CAISSON_KERNEL=stock -- "$@" || status=$?
+	suite_there "machine kvm, part $part" CAISSON_SOAK="${CAISSON_SOAK:-}" CAISSON_PART="$part" -- "$@" || status=$?
+	suite_there "machine kvm, part $part, the distribution's kernel" \
+		CAISSON_SMOKE=1 CAISSON_KERNEL=stock CAISSON_PART="$part" -- "$@" || status=$?
 	"$outer" check "$host"
 	return $status
 }

@@ -37,6 +37,32 @@ pub struct Settings {
     pub busybox: PathBuf,
     /// Every count in full.
     pub soak: bool,
+    /// Which of the tests are run.
+    pub part: Part,
+}
+
+/// One of several parts of the same size that all tests are dealt into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Which, from 1.
+    number: usize,
+    /// How many there are.
+    of: usize,
+}
+
+impl Part {
+    /// Reads `NUMBER/OF`.
+    fn parse(text: &str) -> Option<Self> {
+        let (number, of) = text.split_once('/')?;
+        let (number, of) = (number.parse().ok()?, of.parse().ok()?);
+        (1..=of).contains(&number).then_some(Self { number, of })
+    }
+
+    /// Whether the test at this place of the list belongs to it.
+    #[must_use]
+    pub fn holds(self, place: usize) -> bool {
+        place % self.of == self.number - 1
+    }
 }
 
 impl Settings {
@@ -54,7 +80,11 @@ impl Settings {
             Some("tcg") => Machine::Tcg,
             other => return Err(format!("CAISSON_MACHINE is kvm or tcg, not {other:?}")),
         };
+        let part = text("CAISSON_PART").unwrap_or_else(|| "1/1".into());
+        let part = Part::parse(&part)
+            .ok_or_else(|| format!("CAISSON_PART is NUMBER/OF, as 1/2, not {part}"))?;
         let settings = Self {
+            part,
             dist,
             machine,
             kernel: text("CAISSON_KERNEL").unwrap_or_else(|| "built".into()),

@@ -112,7 +112,9 @@ fn run_all(mut arguments: Arguments, settings: &Settings) -> Conclusion {
     let trials = stories()
         .filter(|story| story.only.is_none_or(|only| only == settings.machine))
         .filter(|story| story.smoke || !smoke)
-        .map(|story| trial(story, settings.soak))
+        .enumerate()
+        .filter(|(number, _)| settings.part.holds(*number))
+        .map(|(_, story)| trial(story, settings.soak))
         .collect();
     libtest_mimic::run(&arguments, trials)
 }
