@@ -437,7 +437,7 @@ impl Container {
         }
         self.execs
             .get_mut(exec_id)
-            .ok_or_else(|| Failure::Missing("os: process already finished".to_owned()))
+            .ok_or_else(|| Failure::Refused("os: process already finished".to_owned()))
     }
 }
 
@@ -453,8 +453,8 @@ impl Plumbing {
         transport: &Transport,
         stdio: &Stdio,
     ) -> Result<(Self, crate::stdio::ChildEnds), Failure> {
-        let connections = Connections::open(transport, stdio).await?;
-        let (pipes, child_ends) = pipes(&connections, stdio.terminal)?;
+        let mut connections = Connections::open(transport, stdio).await?;
+        let (pipes, child_ends) = pipes(&mut connections, stdio.terminal)?;
         Ok((Self { connections, pipes }, child_ends))
     }
 

@@ -1,5 +1,6 @@
 //! The standard streams of one process: pipes or a terminal on its side, one
-//! connection per direction on the host's.
+//! connection per direction on the host's. Further descriptors are the connections
+//! themselves.
 //!
 //! Owns both ends and the tasks that copy between them. A task waits for the
 //! slower side, so a reader that stalls stops the writer and nothing else; each
@@ -35,6 +36,7 @@ pub(crate) struct Connections {
     stdin: Option<Stream>,
     stdout: Option<Stream>,
     stderr: Option<Stream>,
+    further: Vec<OwnedFd>,
 }
 
 impl Connections {
@@ -43,7 +45,14 @@ impl Connections {
     /// # Errors
     /// The first connection that could not be made.
     pub(crate) async fn open(transport: &Transport, wanted: &Stdio) -> Result<Self, Failure> {
+        let mut further = Vec::new();
+        for &port in &wanted.further_ports {
+            let stream = transport.connect(port).await;
+            let stream = stream.doing("connect a stream to the host")?;
+            further.push(stream.into_blocking().doing("hand a stream over")?);
+        }
         Ok(Self {
+            further,
             stdin: connect(transport, wanted.stdin_port).await?,
             stdout: connect(transport, wanted.stdout_port).await?,
             stderr: connect(transport, wanted.stderr_port).await?,
@@ -61,7 +70,12 @@ async fn connect(transport: &Transport, port: u32) -> Result<Option<Stream>, Fai
 
 /// The process's ends, in the order of its descriptors.
 #[derive(Debug)]
-pub(crate) struct ChildEnds(pub(crate) [OwnedFd; 3]);
+pub(crate) struct ChildEnds {
+    /// From 0 to 2.
+    pub(crate) standard: [OwnedFd; 3],
+    /// From 3 up.
+    pub(crate) further: Vec<OwnedFd>,
+}
 
 /// Our ends of a process's pipes; empty for a process with a terminal.
 #[derive(Debug, Default)]
@@ -77,7 +91,7 @@ pub(crate) struct Pipes {
 /// # Errors
 /// No descriptors left.
 pub(crate) fn pipes(
-    connections: &Connections,
+    connections: &mut Connections,
     terminal: bool,
 ) -> Result<(Pipes, ChildEnds), Failure> {
     let wanted = |stream: &Option<Stream>| stream.is_some() && !terminal;
@@ -89,7 +103,11 @@ pub(crate) fn pipes(
         stdout,
         stderr,
     };
-    Ok((ours, ChildEnds([child_stdin, child_stdout, child_stderr])))
+    let theirs = ChildEnds {
+        standard: [child_stdin, child_stdout, child_stderr],
+        further: std::mem::take(&mut connections.further),
+    };
+    Ok((ours, theirs))
 }
 
 fn input_pipe(wanted: bool) -> Result<(Option<Stream>, OwnedFd), Failure> {

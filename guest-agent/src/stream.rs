@@ -30,6 +30,16 @@ impl Stream {
         sys::watch(descriptor).map(Self)
     }
 
+    /// Takes the descriptor off the event loop, for a program that waits by itself.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn into_blocking(self) -> io::Result<OwnedFd> {
+        let descriptor = self.0.into_inner();
+        rustix::io::ioctl_fionbio(&descriptor, false)?;
+        Ok(descriptor)
+    }
+
     /// Appends what there is, at most the buffer's spare capacity, and returns
     /// its length; 0 is the end of the stream.
     ///

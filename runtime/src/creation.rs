@@ -15,11 +15,12 @@ use crate::installation::Installation;
 use crate::log::{Format, Level, Log};
 use crate::owner::{Connection, OwnerChild};
 use crate::plan::{self, HostFacts};
+use crate::preserved::Preserved;
 use crate::sandbox::{Order, Outcome};
 use crate::store::{Entry, Record, Store};
 
 /// What a caller wants to be created.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Creation {
     /// Name.
     pub id: String,
@@ -33,6 +34,8 @@ pub struct Creation {
     pub cgroup_driver: cgroup::Driver,
     /// A host that gives this user no cgroup is no failure; none: unless it is root.
     pub rootless: Option<bool>,
+    /// Descriptors for the container's process beside its standard streams.
+    pub preserved: Preserved,
     /// Where the owner writes log lines.
     pub log: Option<PathBuf>,
     /// Log lines are JSON.
@@ -81,7 +84,7 @@ fn bring_up(order: &mut Order, creation: &Creation, log: &Log) -> Result<OwnerCh
         .map_err(Error::Cgroup)
         .and_then(|established| {
             order.record.cgroup = group_of(established, log);
-            converse(&connection, order, owner.pid())
+            converse(&connection, order, (owner.pid(), &creation.preserved))
         });
     drop(connection);
     let Err(err) = created else {
@@ -104,8 +107,12 @@ fn group_of(established: Established, log: &Log) -> Option<Group> {
     }
 }
 
-fn converse(owner: &Connection, order: &Order, pid: i32) -> Result<(), Error> {
-    owner.send(order, &[])?;
+fn converse(
+    owner: &Connection,
+    order: &Order,
+    (pid, preserved): (i32, &Preserved),
+) -> Result<(), Error> {
+    owner.send(order, &preserved.numbers())?;
     let outcome = errand::run_until_outcome(owner, order, pid)?;
     match outcome {
         Outcome::Created => Ok(()),
@@ -124,7 +131,10 @@ fn order(entry: &Entry, bundle: &Bundle, creation: &Creation) -> Result<Order, E
         cgroup_driver: creation.cgroup_driver,
         user: User::unprivileged(),
     };
-    let plan = plan::plan(&creation.id, bundle, &facts)?;
+    let mut plan = plan::plan(&creation.id, bundle, &facts)?;
+    creation
+        .preserved
+        .tell(&mut plan.guest_spec["process"]["env"]);
     check_terminal(plan.terminal, creation)?;
     let record = Record {
         oci_version: bundle.spec.version().clone(),

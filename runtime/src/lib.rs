@@ -23,6 +23,7 @@ mod memory_file;
 pub mod owner;
 mod pidfd;
 pub mod plan;
+pub mod preserved;
 pub mod resources;
 pub mod sandbox;
 pub mod seccomp;

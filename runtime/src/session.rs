@@ -6,11 +6,15 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::owner::{self, Connection, ExecRequest, Reply, Request};
+use crate::preserved::Carrying;
 use crate::signals::HeldBack;
 use crate::stdio::{self, GuestStreams, HostStdio, Output};
 use crate::terminal::Pty;
@@ -40,7 +44,7 @@ fn io_error(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
 }
 
 /// What is to be run.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Wish {
     /// OCI `process` object.
     pub process: serde_json::Value,
@@ -48,13 +52,21 @@ pub struct Wish {
     pub cgroup: String,
     /// In a paused container, wait for its resumption instead of being refused.
     pub ignore_paused: bool,
+    /// Descriptors for it from 3 up; they travel beside the rest.
+    #[serde(skip)]
+    pub descriptors: Vec<OwnedFd>,
 }
+
+/// What the process has written to further descriptors is on its way this long at
+/// most, unless processes that it left behind hold them open.
+const CARRY_LIMIT: Duration = Duration::from_secs(2);
 
 /// A process that runs.
 #[derive(Debug)]
 pub struct Session {
     connection: Connection,
     output: Output,
+    carrying: Carrying,
 }
 
 /// The host's side of the process's terminal.
@@ -98,12 +110,19 @@ impl Session {
             stdin,
             cgroup: wish.cgroup,
             ignore_paused: wish.ignore_paused,
+            further: wish.descriptors.len(),
         };
         connection.send(&Request::Exec(request), &[])?;
-        let streams = started(&connection, has_terminal, stdin)?;
+        let (streams, further) = started(&connection, has_terminal, stdin)?;
         let output = stdio::copy(streams, host).map_err(io_error("copy standard streams"))?;
+        let carrying = Carrying::begin(wish.descriptors, further)
+            .map_err(io_error("copy further descriptors"))?;
         pass_on(signals, &connection, pty)?;
-        Ok(Self { connection, output })
+        Ok(Self {
+            connection,
+            output,
+            carrying,
+        })
     }
 
     /// Waits for the process's end and the last of its output.
@@ -121,6 +140,7 @@ impl Session {
                 _,
             )) => {
                 self.output.wait_for(stdout_bytes, stderr_bytes);
+                self.carrying.finish(CARRY_LIMIT);
                 Ok(status)
             }
             Ok(_) | Err(owner::Error::Closed) => Err(Error::Lost),
@@ -137,7 +157,12 @@ fn open(terminal: &Terminal<'_>) -> io::Result<Option<Pty>> {
     }
 }
 
-fn started(connection: &Connection, terminal: bool, stdin: bool) -> Result<GuestStreams, Error> {
+/// The process's streams, and the sockets that are its further descriptors.
+fn started(
+    connection: &Connection,
+    terminal: bool,
+    stdin: bool,
+) -> Result<(GuestStreams, Vec<UnixStream>), Error> {
     let (reply, descriptors) = connection.receive::<Reply>()?;
     match reply {
         Reply::Started => {}
@@ -145,12 +170,13 @@ fn started(connection: &Connection, terminal: bool, stdin: bool) -> Result<Guest
         Reply::Failed { message } => return Err(Error::Refused(message)),
         _ => return Err(Error::Lost),
     }
-    let mut descriptors = descriptors.into_iter().map(Into::into);
-    Ok(GuestStreams {
+    let mut descriptors = descriptors.into_iter().map(UnixStream::from);
+    let streams = GuestStreams {
         stdin: if stdin { descriptors.next() } else { None },
         stdout: descriptors.next(),
         stderr: if terminal { None } else { descriptors.next() },
-    })
+    };
+    Ok((streams, descriptors.collect()))
 }
 
 /// Signals go to the process, except a change of size, which goes to its terminal.

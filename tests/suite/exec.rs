@@ -151,11 +151,5 @@ fn the_error_of_an_exec_is_the_guests_and_its_code_255(scene: &Scene) {
     scene
         .caisson(["exec", id])
         .fails(255, "process args cannot be empty");
-    scene
-        .caisson(["exec", "--preserve-fds", "1", id, "true"])
-        .fails(
-            255,
-            "--preserve-fds: descriptors can't cross into a virtual machine",
-        );
     container.remove();
 }

@@ -14,6 +14,7 @@
 mod bad_input;
 mod command_line;
 mod confinement;
+mod descriptors;
 mod events;
 mod exec;
 mod exit_codes;
@@ -47,6 +48,7 @@ const SUBJECTS: &[&[Story]] = &[
     lifecycle::STORIES,
     signals::STORIES,
     exec::STORIES,
+    descriptors::STORIES,
     streams::STORIES,
     terminal::STORIES,
     limits::STORIES,

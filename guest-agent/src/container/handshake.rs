@@ -33,11 +33,11 @@ pub(crate) enum Report {
     Failed(String),
 }
 
-/// Makes the two ends.
+/// Makes the two ends; the number of the child's is `lowest` at least.
 ///
 /// # Errors
 /// No descriptors left.
-pub(crate) fn pair() -> io::Result<(AgentEnd, ChildEnd)> {
+pub(crate) fn pair(lowest: RawFd) -> io::Result<(AgentEnd, ChildEnd)> {
     let (ours, theirs) = socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -45,6 +45,7 @@ pub(crate) fn pair() -> io::Result<(AgentEnd, ChildEnd)> {
         None,
     )?;
     rustix::io::ioctl_fionbio(&ours, true)?;
+    let theirs = rustix::io::fcntl_dupfd_cloexec(theirs, lowest)?;
     Ok((AgentEnd(sys::watch(ours)?), ChildEnd(theirs)))
 }
 
@@ -169,7 +170,7 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn messages_arrive_whole_and_in_order_and_then_the_end() {
-        let (agent, child) = pair().unwrap();
+        let (agent, child) = pair(3).unwrap();
         child.report(&Report::Continues(7)).unwrap();
         child.report(&Report::Failed("mount /x".into())).unwrap();
         agent.go().unwrap();
@@ -183,7 +184,7 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread")]
     async fn a_descriptor_crosses() {
-        let (agent, child) = pair().unwrap();
+        let (agent, child) = pair(3).unwrap();
         let null = std::fs::File::open("/dev/null").unwrap();
         child.report(&Report::Terminal(null.into())).unwrap();
         assert!(matches!(agent.next().await, Ok(Some(Report::Terminal(_)))));

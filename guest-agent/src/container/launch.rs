@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::{
+    descriptors,
     habitat::Habitat,
     handshake::{self, AgentEnd, Report},
     rlimits,
@@ -61,7 +62,8 @@ impl Gate {
 /// # Errors
 /// The step that failed, wherever it ran.
 pub(crate) async fn launch(birth: &Birth<'_>, cgroup: BorrowedFd<'_>) -> Result<Waiting, Failure> {
-    let (gate, child_end) = handshake::pair().doing("make a socket pair")?;
+    let lowest = descriptors::first_after(birth.stdio.further.len());
+    let (gate, child_end) = handshake::pair(lowest).doing("make a socket pair")?;
     let Some(first) = clone_process(0, Some(cgroup)).doing("clone")? else {
         setup::run(birth, &child_end);
     };

@@ -19,6 +19,7 @@ mod mount_options;
 mod mounts;
 mod rootfs;
 
+mod descriptors;
 mod devices;
 mod paths;
 

@@ -27,7 +27,7 @@ use rustix::{
 };
 
 use super::{
-    devices,
+    descriptors, devices,
     habitat::Habitat,
     handshake::{ChildEnd, Report},
     identity,
@@ -44,7 +44,7 @@ use crate::{
     boot::ROOTFS_POINT,
     failure::{Attempt, Failure},
     stdio::ChildEnds,
-    sys::{clone_process, close_all_except, exit_now, restore_default_signals},
+    sys::{clone_process, exit_now, restore_default_signals},
 };
 
 /// Where a new process runs.
@@ -97,7 +97,7 @@ fn fail(gate: &ChildEnd, outcome: &Result<Infallible, Failure>) -> ! {
 }
 
 fn first_process(birth: &Birth<'_>, gate: &ChildEnd) -> Result<Infallible, Failure> {
-    let [stdin, stdout, stderr] = &birth.stdio.0;
+    let [stdin, stdout, stderr] = &birth.stdio.standard;
     dup2_stdin(stdin).doing("set standard input")?;
     dup2_stdout(stdout).doing("set standard output")?;
     dup2_stderr(stderr).doing("set standard error")?;
@@ -108,7 +108,7 @@ fn first_process(birth: &Birth<'_>, gate: &ChildEnd) -> Result<Infallible, Failu
     identity::give_stdio_to(birth.habitat.uids.outside(uid).unwrap_or(uid))?;
     match birth.place {
         Place::New { spec, cgroup } => {
-            close_all_except(&[gate.as_raw_fd()]);
+            descriptors::place(&birth.stdio.further, &[gate.as_raw_fd()])?;
             let prepared = Prepared::open(spec, birth.habitat, cgroup)?;
             make_namespaces(spec, birth.habitat, gate)?;
             continue_as_sibling(birth.habitat.namespaces, gate, || {
@@ -116,7 +116,9 @@ fn first_process(birth: &Birth<'_>, gate: &ChildEnd) -> Result<Infallible, Failu
             })
         }
         Place::Existing { init } => {
-            close_all_except(&[gate.as_raw_fd(), init.as_raw_fd()]);
+            let further = &birth.stdio.further;
+            let init = descriptors::raised(init, descriptors::first_after(further.len()))?;
+            descriptors::place(further, &[gate.as_raw_fd(), init.as_raw_fd()])?;
             run_on_first_cpus(birth.process)?;
             setns(init, birth.habitat.namespaces).doing("enter the namespaces of the container")?;
             if birth.habitat.has_own_users() {

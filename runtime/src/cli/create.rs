@@ -9,6 +9,7 @@ use super::{Caller, Outcome, failed};
 use crate::creation::{self, Creation};
 use crate::handover::hand_over;
 use crate::pidfd::Pidfd;
+use crate::preserved::Preserved;
 
 /// Flags that `create` and `run` have in common.
 #[derive(Debug, clap::Args)]
@@ -45,10 +46,8 @@ impl Common {
         caller: &Caller,
         foreground: bool,
     ) -> Result<Creation, Box<dyn std::error::Error>> {
-        if self.preserve_fds > 0 {
-            return Err("--preserve-fds: descriptors can't cross into a virtual machine".into());
-        }
         Ok(Creation {
+            preserved: Preserved::take(self.preserve_fds)?,
             id: self.id.clone(),
             bundle: self.bundle.clone(),
             console_socket: self
@@ -64,9 +63,7 @@ impl Common {
             debug: caller.debug,
         })
     }
-}
 
-impl Common {
     /// Tells the caller which process stands for the container. The pid file comes
     /// last: as soon as it is there, callers go on.
     pub(super) fn introduce(&self, pid: i32) -> Result<(), Box<dyn std::error::Error>> {

@@ -1,5 +1,6 @@
 //! `exec`: runs one more process in a container.
 
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use crate::container::Container;
 use crate::fields;
 use crate::log::Level;
 use crate::owner::OwnerChild;
+use crate::preserved::Preserved;
 use crate::sandbox::Outcome as Told;
 use crate::session::{Session, Terminal, Wish, release_standard_streams};
 use crate::signals::HeldBack;
@@ -106,16 +108,15 @@ struct DetachedExec {
 
 impl Exec {
     pub(super) fn run(self, caller: &Caller) -> Outcome {
-        if self.preserve_fds > 0 {
-            return Err("--preserve-fds: descriptors can't cross into a virtual machine".into());
-        }
+        let preserved = Preserved::take(self.preserve_fds)?;
         let container = Container::find(&caller.store, &self.id)?;
-        let process = self.process(&container.record().process)?;
+        let mut process = self.process(&container.record().process)?;
         for ignored in fields::check_process(&process)? {
             caller
                 .log
                 .write_if_file(Level::Warning, &ignored.to_string());
         }
+        preserved.tell(&mut process["env"]);
         let terminal = process["terminal"].as_bool().unwrap_or(false);
         let console_socket = self
             .console_socket
@@ -139,6 +140,7 @@ impl Exec {
             process,
             cgroup: cgroup(&self.cgroup)?,
             ignore_paused: self.ignore_paused,
+            descriptors: preserved.descriptors,
         };
         if self.detach {
             let order = DetachedExec {
@@ -292,7 +294,13 @@ fn extend(list: &mut Value, with: &[String]) {
 fn detach(order: &DetachedExec) -> Result<i32, Box<dyn std::error::Error>> {
     let (owner, near) =
         OwnerChild::spawn("exec-owner").map_err(failed("start the exec's owner"))?;
-    near.send(order, &[])?;
+    let numbers: Vec<_> = order
+        .wish
+        .descriptors
+        .iter()
+        .map(AsRawFd::as_raw_fd)
+        .collect();
+    near.send(order, &numbers)?;
     match near.receive::<Told>()? {
         (Told::Created, _) => Ok(owner.pid()),
         (Told::Failed { message }, _) => Err(message.into()),
@@ -302,7 +310,8 @@ fn detach(order: &DetachedExec) -> Result<i32, Box<dyn std::error::Error>> {
 /// The process that stands for a detached exec.
 pub(super) fn owner() -> Outcome {
     let caller = crate::owner::caller();
-    let (order, _) = caller.receive::<DetachedExec>()?;
+    let (mut order, descriptors) = caller.receive::<DetachedExec>()?;
+    order.wish.descriptors = descriptors;
     nix::unistd::setsid()?;
     let terminal = match &order.console_socket {
         Some(socket) => Terminal::ConsoleSocket(socket),

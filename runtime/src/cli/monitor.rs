@@ -7,7 +7,7 @@ use crate::sandbox::{self, Order};
 pub(super) fn monitor() -> Outcome {
     let caller = owner::caller();
     match caller.receive::<Order>() {
-        Ok((order, _)) => Ok(sandbox::run(&order, caller)),
+        Ok((order, descriptors)) => Ok(sandbox::run(&order, descriptors, caller)),
         // The command has failed by itself, and says so.
         Err(owner::Error::Closed) => Ok(1),
         Err(err) => Err(err.into()),

@@ -69,6 +69,8 @@ pub struct ExecRequest {
     pub cgroup: String,
     /// In a paused container, wait for its resumption instead of being refused.
     pub ignore_paused: bool,
+    /// How many further descriptors it gets, from 3 up.
+    pub further: usize,
 }
 
 /// Answered by the owner.
@@ -93,7 +95,7 @@ pub enum Reply {
     /// The guest's kernel has killed a process of the container for lack of memory.
     OutOfMemory,
     /// The process runs. The message carries the descriptors of its streams, in
-    /// the order stdin (if asked), stdout, stderr (if no terminal).
+    /// the order stdin (if asked), stdout, stderr (if no terminal), further ones.
     Started,
     /// The process has ended and its output was handed over up to these counts.
     Exited {

@@ -14,10 +14,12 @@ use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, s
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::preserved::MAX_PRESERVED;
+
 /// Longest message in bytes: a process with the most arguments Linux allows fits.
 const MAX_MESSAGE_LEN: u32 = 8 << 20;
-/// Descriptors beside one message at most.
-const MAX_DESCRIPTORS: usize = 4;
+/// Descriptors beside one message at most: standard streams and further ones.
+const MAX_DESCRIPTORS: usize = 3 + MAX_PRESERVED;
 
 /// Why a message did not get through.
 #[derive(Debug, thiserror::Error)]

@@ -9,6 +9,7 @@
 //! with the container's status.
 
 use std::net::Shutdown;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -28,6 +29,7 @@ use crate::errand::{self, Errand};
 use crate::hooks::{self, HookKind};
 use crate::log::{Format, Level, Log};
 use crate::owner::{self, Connection};
+use crate::preserved::Carrying;
 use crate::session::release_standard_streams;
 use crate::signals::HeldBack;
 use crate::stdio::{self, HostStdio, Output};
@@ -55,16 +57,17 @@ pub(crate) enum Event {
     FileServerEnded(String),
 }
 
-/// Carries the order out; the answer is the exit status of this process.
+/// Carries the order out; the answer is the exit status of this process. The
+/// container's own gets `descriptors` from 3 up.
 #[must_use]
-pub fn run(order: &Order, caller: Connection) -> u8 {
+pub fn run(order: &Order, descriptors: Vec<OwnedFd>, caller: Connection) -> u8 {
     let format = if order.log_json {
         Format::Json
     } else {
         Format::Text
     };
     let log = Log::open(order.log.as_deref(), format, order.debug).unwrap_or_default();
-    match Monitor::start(order, &log, &caller) {
+    match Monitor::start(order, descriptors, &log, &caller) {
         Ok(monitor) => {
             for warning in &order.plan.warnings {
                 log.write_if_file(Level::Warning, warning);
@@ -95,10 +98,16 @@ struct Monitor {
     init: ProcessName,
     terminal: Option<Pty>,
     output: Output,
+    carrying: Carrying,
 }
 
 impl Monitor {
-    fn start(order: &Order, log: &Log, caller: &Connection) -> Result<Self, Error> {
+    fn start(
+        order: &Order,
+        descriptors: Vec<OwnedFd>,
+        log: &Log,
+        caller: &Connection,
+    ) -> Result<Self, Error> {
         let own_session = nix::unistd::setsid();
         own_session.map_err(|errno| step("make a session")(errno.into()))?;
         let signals = HeldBack::begin().map_err(step("hold signals back"))?;
@@ -115,21 +124,20 @@ impl Monitor {
 
         let terminal = open_terminal(order)?;
         let host = host_stdio(terminal.as_ref())?;
-        let ports = Ports::reserve(
-            &sandbox.streams,
-            order.plan.terminal,
-            stdio::has_input(&host.stdin),
-        );
+        let kind = (order.plan.terminal, stdio::has_input(&host.stdin));
+        let ports = Ports::reserve(&sandbox.streams, kind, descriptors.len());
         let spec = serde_json::to_vec(&order.plan.guest_spec).unwrap_or_default();
         let created =
             sandbox
                 .agent
                 .create(&order.id, spec, ports.stdio(), order.plan.seccomp.as_ref());
-        let streams = created
+        let (streams, further) = created
             .map_err(|err| err.to_string())
             .and_then(|()| ports.take())
             .map_err(Error::Agent)?;
         let output = stdio::copy(streams, host).map_err(step("copy standard streams"))?;
+        let carrying =
+            Carrying::begin(descriptors, further).map_err(step("copy further descriptors"))?;
 
         let entry = Store::new(&order.root)?.entry(&order.id)?;
         let desk = Desk::new(&order.id, &sandbox, order.plan.seccomp.clone());
@@ -148,6 +156,7 @@ impl Monitor {
             init,
             terminal,
             output,
+            carrying,
         };
         monitor.resize();
         Ok(monitor)
@@ -188,6 +197,8 @@ impl Monitor {
             self.sandbox.hang_up.shutdown(Shutdown::Both).ok();
             self.await_machine();
         }
+        // The machine's end is that of all its sockets.
+        self.carrying.finish(SHUTDOWN_LIMIT);
         u8::try_from(exited.status).unwrap_or(u8::MAX)
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -95,12 +95,20 @@ pub(crate) struct Ports {
     stdin: Option<Expected>,
     stdout: Expected,
     stderr: Option<Expected>,
+    further: Vec<Expected>,
     terminal: bool,
 }
 
 impl Ports {
-    pub(crate) fn reserve(streams: &Streams, terminal: bool, stdin: bool) -> Self {
+    /// Ports for a process that may have a terminal, an input, and further
+    /// descriptors.
+    pub(crate) fn reserve(
+        streams: &Streams,
+        (terminal, stdin): (bool, bool),
+        further: usize,
+    ) -> Self {
         Self {
+            further: (0..further).map(|_| streams.expect()).collect(),
             stdin: stdin.then(|| streams.expect()),
             stdout: streams.expect(),
             stderr: (!terminal).then(|| streams.expect()),
@@ -115,22 +123,25 @@ impl Ports {
             stdin_port: port(&self.stdin),
             stdout_port: self.stdout.port,
             stderr_port: port(&self.stderr),
+            further_ports: self.further.iter().map(|expected| expected.port).collect(),
             ..Default::default()
         }
     }
 
     /// The streams, which the agent has connected by now.
-    pub(crate) fn take(self) -> Result<GuestStreams, String> {
+    pub(crate) fn take(self) -> Result<(GuestStreams, Vec<UnixStream>), String> {
         let take = |expected: &Expected| {
             expected
                 .take(STREAM_LIMIT)
                 .ok_or("the guest's agent did not connect a stream")
         };
-        Ok(GuestStreams {
+        let further = self.further.iter().map(take).collect::<Result<_, _>>()?;
+        let streams = GuestStreams {
             stdin: self.stdin.as_ref().map(take).transpose()?,
             stdout: Some(take(&self.stdout)?),
             stderr: self.stderr.as_ref().map(take).transpose()?,
-        })
+        };
+        Ok((streams, further))
     }
 }
 
@@ -363,7 +374,7 @@ impl Desk {
             container_id: self.id.clone(),
             exec_id: format!("exec-{number}"),
         };
-        let ports = Ports::reserve(&self.streams, exec.terminal, exec.stdin);
+        let ports = Ports::reserve(&self.streams, (exec.terminal, exec.stdin), exec.further);
         let process = process_for_guest(&exec.process);
         let request = AgentExec {
             container_id: name.container_id.clone(),
@@ -396,11 +407,12 @@ impl Desk {
         &self,
         name: &ProcessName,
         connection: &Connection,
-        streams: &GuestStreams,
+        (streams, further): &(GuestStreams, Vec<UnixStream>),
     ) -> Result<(), String> {
         let later = connection.duplicate().map_err(|err| err.to_string())?;
         let all = [&streams.stdin, &streams.stdout, &streams.stderr];
-        let numbers: Vec<_> = all.into_iter().flatten().map(AsRawFd::as_raw_fd).collect();
+        let standard = all.into_iter().flatten();
+        let numbers: Vec<_> = standard.chain(further).map(AsRawFd::as_raw_fd).collect();
         let mut execs = self.execs();
         connection
             .send(&Reply::Started, &numbers)

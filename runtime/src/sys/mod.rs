@@ -23,6 +23,23 @@ pub(crate) fn adopt(number: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
+/// Takes a descriptor that the caller of this program has left open for it. What this
+/// program has opened itself closes on exec, which nothing inherited does.
+///
+/// # Errors
+/// `bad file descriptor` when there is none.
+pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the command takes any number and changes nothing.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    if flags < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if flags & libc::FD_CLOEXEC != 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    Ok(adopt(number))
+}
+
 mod requests {
     nix::ioctl_read_bad!(window_size, super::libc::TIOCGWINSZ, super::Winsize);
     nix::ioctl_write_int_bad!(set_controlling, super::libc::TIOCSCTTY);
