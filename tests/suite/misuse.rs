@@ -127,10 +127,6 @@ fn exec_wants_a_container_and_a_program(scene: &Scene) {
             &["--cgroup", "a", "--cgroup", "b", id, "true"],
             "invalid --cgroup argument: b",
         ),
-        (
-            &["--apparmor", "profile", id, "true"],
-            "process.apparmorProfile",
-        ),
         (&["--tty", "--detach", id, "true"], "console socket"),
     ] {
         let line = refused(arguments);
