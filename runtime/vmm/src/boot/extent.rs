@@ -60,7 +60,7 @@ fn extent(kernel: &File) -> io::Result<Option<Range<u64>>> {
 pub(super) fn reserve(mem: &GuestMemoryMmap, kernel: &File, initramfs_len: u64) {
     // Only an optimization: what is wrong with the file, loading it reports.
     if let Ok(Some(image)) = extent(kernel) {
-        put_huge_pages(mem, without_thin_end(image));
+        put_huge_pages(mem, image);
     }
     let total: u64 = mem.iter().map(GuestMemoryRegion::len).sum();
     let early = total / PAGE_DESCRIPTORS + initramfs_len.saturating_add(FIRST_ALLOCATIONS);
@@ -70,15 +70,6 @@ pub(super) fn reserve(mem: &GuestMemoryMmap, kernel: &File, initramfs_len: u64) 
         // Not touched here: the guest may never come there.
         advise(mem, range);
     }
-}
-
-/// `range` without a last huge page of which it would use less than a quarter: zeroing
-/// that costs more than the faults it saves.
-fn without_thin_end(range: Range<u64>) -> Range<u64> {
-    let last = range.end / HUGE_PAGE_LEN * HUGE_PAGE_LEN;
-    let is_thin = range.end - last < HUGE_PAGE_LEN / 4;
-    let end = if is_thin { last } else { range.end };
-    range.start..end.max(range.start)
 }
 
 /// Asks for huge pages under `range`, rounded outwards, which is returned; `None` if
@@ -148,14 +139,6 @@ mod tests {
         let segments = [(1, 0x20_0000, 0x1000), (4, 0, 1), (1, 0x10_0000, 0x500)];
         let extent = extent(&file(&elf(&segments))).unwrap();
         assert_eq!(extent, Some(0x10_0000..0x20_1000));
-    }
-
-    #[test]
-    fn a_thin_end_gets_no_huge_page() {
-        const MIB: u64 = 1 << 20;
-        assert_eq!(without_thin_end(MIB..4 * MIB + 1), MIB..4 * MIB);
-        assert_eq!(without_thin_end(MIB..5 * MIB), MIB..5 * MIB);
-        assert_eq!(without_thin_end(1..2), 1..1);
     }
 
     proptest! {
