@@ -101,7 +101,7 @@ pub(crate) fn boot(
     watch(tell, move || Event::MachineEnded(machine.wait()))?;
 
     let limit = if choice.kind == Kind::Kvm {
-        BOOT_LIMIT / 6
+        BOOT_LIMIT / 3
     } else {
         BOOT_LIMIT
     };
