@@ -20,7 +20,7 @@ use rustix::{
     io::ioctl_fionread,
     net::Shutdown,
     pipe::{PipeFlags, pipe_with},
-    termios::{Winsize, tcsetwinsize},
+    termios::{OptionalActions, OutputModes, Winsize, tcgetattr, tcsetattr, tcsetwinsize},
 };
 use tokio::sync::Notify;
 
@@ -37,6 +37,7 @@ pub(crate) struct Connections {
     stdout: Option<Stream>,
     stderr: Option<Stream>,
     further: Vec<OwnedFd>,
+    plain_newlines: bool,
 }
 
 impl Connections {
@@ -56,6 +57,7 @@ impl Connections {
             stdin: connect(transport, wanted.stdin_port).await?,
             stdout: connect(transport, wanted.stdout_port).await?,
             stderr: connect(transport, wanted.stderr_port).await?,
+            plain_newlines: wanted.plain_newlines,
         })
     }
 }
@@ -159,8 +161,13 @@ impl Streams {
     /// Starts copying between a process's terminal and the host.
     ///
     /// # Errors
-    /// The event loop's refusal.
+    /// The event loop's refusal, or the terminal's.
     pub(crate) fn over_terminal(terminal: OwnedFd, connections: Connections) -> io::Result<Self> {
+        if connections.plain_newlines {
+            let mut modes = tcgetattr(&terminal)?;
+            modes.output_modes.remove(OutputModes::ONLCR);
+            tcsetattr(&terminal, OptionalActions::Now, &modes)?;
+        }
         let terminal = Arc::new(Stream::new(terminal)?);
         if let Some(host) = connections.stdin {
             tokio::spawn(copy_in(host, Arc::clone(&terminal)));

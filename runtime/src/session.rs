@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::owner::{self, Connection, ExecRequest, Reply, Request};
+use crate::owner::{self, Connection, ExecRequest, GuestTerminal, Reply, Request};
 use crate::preserved::Carrying;
 use crate::signals::HeldBack;
 use crate::stdio::{self, GuestStreams, HostStdio, Output};
@@ -102,18 +102,18 @@ impl Session {
             None => HostStdio::inherited(),
         }
         .map_err(io_error("take over standard streams"))?;
-        let has_terminal = pty.is_some();
+        let terminal = pty.as_ref().map_or(GuestTerminal::None, Pty::in_guest);
         let stdin = stdio::has_input(&host.stdin);
         let request = ExecRequest {
-            process: wish.process,
-            terminal: has_terminal,
+            process: sized(wish.process, pty.as_ref()),
+            terminal,
             stdin,
             cgroup: wish.cgroup,
             ignore_paused: wish.ignore_paused,
             further: wish.descriptors.len(),
         };
         connection.send(&Request::Exec(request), &[])?;
-        let (streams, further) = started(&connection, has_terminal, stdin)?;
+        let (streams, further) = started(&connection, terminal.exists(), stdin)?;
         let output = stdio::copy(streams, host).map_err(io_error("copy standard streams"))?;
         let carrying = Carrying::begin(wish.descriptors, further)
             .map_err(io_error("copy further descriptors"))?;
@@ -147,6 +147,15 @@ impl Session {
             Err(err) => Err(err.into()),
         }
     }
+}
+
+/// Its terminal has the caller's size from its first instruction on.
+fn sized(mut process: serde_json::Value, pty: Option<&Pty>) -> serde_json::Value {
+    let size = pty.and_then(Pty::size);
+    if let (Some((rows, columns)), None) = (size, process.get("consoleSize")) {
+        process["consoleSize"] = serde_json::json!({"height": rows, "width": columns});
+    }
+    process
 }
 
 fn open(terminal: &Terminal<'_>) -> io::Result<Option<Pty>> {

@@ -12,6 +12,7 @@ use nix::pty::{Winsize, openpty};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use crate::handover::hand_over;
+use crate::owner::GuestTerminal;
 use crate::stdio::HostStdio;
 use crate::sys;
 
@@ -61,6 +62,17 @@ impl Pty {
         }
     }
 
+    /// What the process gets, so that its output looks right here: the caller's
+    /// own terminal ends lines itself, and a pipe in its place is spared
+    /// carriage returns.
+    #[must_use]
+    pub const fn in_guest(&self) -> GuestTerminal {
+        match self {
+            Self::Made(_) => GuestTerminal::Full,
+            Self::Own(_) => GuestTerminal::PlainNewlines,
+        }
+    }
+
     /// Lines and columns; none if the caller has no terminal.
     #[must_use]
     pub fn size(&self) -> Option<(u16, u16)> {
@@ -90,7 +102,8 @@ fn make_raw(terminal: &OwnedFd) -> io::Result<()> {
     Ok(tcsetattr(terminal, SetArg::TCSANOW, &modes)?)
 }
 
-/// The caller's terminal in raw mode, until this is dropped.
+/// The caller's terminal in raw mode, until this is dropped. Output is treated as
+/// before: it ends lines.
 #[derive(Debug)]
 pub struct RawMode {
     terminal: OwnedFd,
@@ -103,7 +116,10 @@ impl RawMode {
     pub fn enter() -> Option<Self> {
         let terminal = on_standard_streams().ok()??;
         let before = tcgetattr(&terminal).ok()?;
-        make_raw(&terminal).ok()?;
+        let mut modes = before.clone();
+        cfmakeraw(&mut modes);
+        modes.output_flags = before.output_flags;
+        tcsetattr(&terminal, SetArg::TCSANOW, &modes).ok()?;
         Some(Self { terminal, before })
     }
 }

@@ -138,10 +138,10 @@ fn run_in_a_terminal_uses_the_callers_own(scene: &Scene) {
 fn a_callers_pipe_gets_what_the_terminal_shows(scene: &Scene) {
     let bundle = scene.shell("tty; echo shown");
     bundle.with_terminal();
-    assert_eq!(scene.run(&bundle).ok(), "/dev/pts/0\r\nshown\r\n");
+    assert_eq!(scene.run(&bundle).ok(), "/dev/pts/0\nshown\n");
     let container = scene.started(&scene.bundle(&["sleep", "1000"]));
     let output = container.exec(&["--tty", "echo", "shown"]);
-    assert_eq!(output.ok(), "shown\r\n");
+    assert_eq!(output.ok(), "shown\n");
     container.remove();
 }
 

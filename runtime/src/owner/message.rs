@@ -56,13 +56,33 @@ pub enum Request {
     },
 }
 
+/// The terminal of a process in the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GuestTerminal {
+    /// None: three streams.
+    None,
+    /// One that does all a terminal does.
+    Full,
+    /// One that leaves newlines as they are.
+    PlainNewlines,
+}
+
+impl GuestTerminal {
+    /// Whether there is one.
+    #[must_use]
+    pub fn exists(self) -> bool {
+        self != Self::None
+    }
+}
+
 /// One more process in a container.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExecRequest {
     /// OCI `process` object.
     pub process: serde_json::Value,
-    /// The process has a terminal.
-    pub terminal: bool,
+    /// The terminal it gets.
+    pub terminal: GuestTerminal,
     /// The caller has something to read from; else /dev/null.
     pub stdin: bool,
     /// A cgroup below the container's, relative to it; empty for the container's own.

@@ -9,5 +9,5 @@ pub mod wire;
 
 pub use child::OwnerChild;
 pub(crate) use child::caller;
-pub use message::{ExecRequest, ProcessEntry, Reply, Request, Status};
+pub use message::{ExecRequest, GuestTerminal, ProcessEntry, Reply, Request, Status};
 pub use wire::{Connection, Error, connect, listen};

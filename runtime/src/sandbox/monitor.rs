@@ -28,7 +28,7 @@ use super::{Order, Outcome, Word, namespaces};
 use crate::errand::{self, Errand};
 use crate::hooks::{self, HookKind};
 use crate::log::{Format, Level, Log};
-use crate::owner::{self, Connection};
+use crate::owner::{self, Connection, GuestTerminal};
 use crate::preserved::Carrying;
 use crate::session::release_standard_streams;
 use crate::signals::HeldBack;
@@ -124,7 +124,10 @@ impl Monitor {
 
         let terminal = open_terminal(order)?;
         let host = host_stdio(terminal.as_ref())?;
-        let kind = (order.plan.terminal, stdio::has_input(&host.stdin));
+        let kind = (
+            terminal.as_ref().map_or(GuestTerminal::None, Pty::in_guest),
+            stdio::has_input(&host.stdin),
+        );
         let ports = Ports::reserve(&sandbox.streams, kind, descriptors.len());
         let spec = serde_json::to_vec(&order.plan.guest_spec).unwrap_or_default();
         let created =

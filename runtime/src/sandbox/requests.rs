@@ -20,7 +20,7 @@ use super::limits::Limits;
 use super::streams::{Expected, Streams};
 use super::thread;
 use crate::fields::{process_for_guest, resources_for_guest};
-use crate::owner::{Connection, ExecRequest, Reply, Request, Status};
+use crate::owner::{Connection, ExecRequest, GuestTerminal, Reply, Request, Status};
 use crate::seccomp::Filter;
 use crate::stdio::GuestStreams;
 
@@ -96,7 +96,7 @@ pub(crate) struct Ports {
     stdout: Expected,
     stderr: Option<Expected>,
     further: Vec<Expected>,
-    terminal: bool,
+    terminal: GuestTerminal,
 }
 
 impl Ports {
@@ -104,14 +104,14 @@ impl Ports {
     /// descriptors.
     pub(crate) fn reserve(
         streams: &Streams,
-        (terminal, stdin): (bool, bool),
+        (terminal, stdin): (GuestTerminal, bool),
         further: usize,
     ) -> Self {
         Self {
             further: (0..further).map(|_| streams.expect()).collect(),
             stdin: stdin.then(|| streams.expect()),
             stdout: streams.expect(),
-            stderr: (!terminal).then(|| streams.expect()),
+            stderr: (!terminal.exists()).then(|| streams.expect()),
             terminal,
         }
     }
@@ -119,7 +119,8 @@ impl Ports {
     pub(crate) fn stdio(&self) -> Stdio {
         let port = |expected: &Option<Expected>| expected.as_ref().map_or(0, |port| port.port);
         Stdio {
-            terminal: self.terminal,
+            terminal: self.terminal.exists(),
+            plain_newlines: self.terminal == GuestTerminal::PlainNewlines,
             stdin_port: port(&self.stdin),
             stdout_port: self.stdout.port,
             stderr_port: port(&self.stderr),
