@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::hierarchy::{Hierarchy, Host, Version};
 use super::place::Place;
 use super::settings::{Need, Setting};
+use super::systemd::{self, Bus};
 use crate::pidfd::Pidfd;
 
 /// Processes whose owner is gone end by themselves in this time, or are killed.
@@ -39,6 +40,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// systemd can't make it.
+    #[error(transparent)]
+    Systemd(#[from] systemd::Error),
     /// Someone else lives there. The text is runc's.
     #[error("container's cgroup is not empty: {count} process(es) found")]
     Occupied {
@@ -68,6 +72,20 @@ pub struct Group {
     folders: Vec<Folder>,
     /// Folders above that were made for it, the outermost first.
     made_above: Vec<PathBuf>,
+    scope: Option<Scope>,
+}
+
+/// A unit of systemd.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Scope {
+    bus: Bus,
+    unit: String,
+}
+
+impl Scope {
+    fn stop(&self) {
+        systemd::stop(self.bus, &self.unit);
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,8 +113,15 @@ impl Group {
     /// # Errors
     /// When it can't be made, or is another's. Nothing is left then.
     pub fn establish(place: &Place, pid: i32, rootless: bool) -> Result<Established, Error> {
-        let Place::Folder { path, wanted } = place else {
-            return Ok(Established::Without("as it was asked for".into()));
+        let (path, wanted) = match place {
+            Place::Inherited => {
+                return Ok(Established::Without("as it was asked for".into()));
+            }
+            Place::Scope { slice, unit } => {
+                let slice = slice.as_deref();
+                return Self::scope(slice, unit, pid).map(Established::Made);
+            }
+            Place::Folder { path, wanted } => (path, wanted),
         };
         let host = Host::find().map_err(Error::Find)?;
         match (host.hierarchies.is_empty(), wanted) {
@@ -108,7 +133,11 @@ impl Group {
             }
         }
         let mut group = Self::located(&host, path);
-        let Err(err) = group.make(&host).and_then(|()| group.admit(pid)) else {
+        let made = group
+            .make(&host)
+            .and_then(|()| group.require_empty())
+            .and_then(|()| group.admit(pid));
+        let Err(err) = made else {
             return Ok(Established::Made(group));
         };
         group.remove_what_is_there();
@@ -116,6 +145,32 @@ impl Group {
             return Ok(Established::Without(crate::cli::chain(&err)));
         }
         Err(err)
+    }
+
+    /// A scope has the same path in every hierarchy; systemd makes it in some.
+    fn scope(slice: Option<&str>, unit: &str, pid: i32) -> Result<Self, Error> {
+        let bus = if nix::unistd::geteuid().is_root() {
+            Bus::System
+        } else {
+            Bus::User
+        };
+        let host = Host::find().map_err(Error::Find)?;
+        systemd::start(bus, slice, unit, pid)?;
+        let scope = Scope {
+            bus,
+            unit: unit.to_owned(),
+        };
+        let made = path_of(pid).map_err(Error::Find).and_then(|path| {
+            let mut group = Self::located(&host, &path);
+            group.scope = Some(scope.clone());
+            group.make(&host)?;
+            group.admit(pid)?;
+            Ok(group)
+        });
+        if made.is_err() {
+            scope.stop();
+        }
+        made
     }
 
     fn located(host: &Host, path: &Path) -> Self {
@@ -128,6 +183,7 @@ impl Group {
             version: host.version,
             folders: host.hierarchies.iter().map(folder).collect(),
             made_above: Vec::new(),
+            scope: None,
         }
     }
 
@@ -138,6 +194,10 @@ impl Group {
             self.made_above.clone_from(&made_above);
             result?;
         }
+        Ok(())
+    }
+
+    fn require_empty(&self) -> Result<(), Error> {
         let count = self.processes().len();
         if count > 0 {
             return Err(Error::Occupied { count });
@@ -210,6 +270,9 @@ impl Group {
     /// When it can't be removed.
     pub fn remove(&self) -> Result<(), Error> {
         self.await_end();
+        if let Some(scope) = &self.scope {
+            scope.stop();
+        }
         let mut result = Ok(());
         for folder in &self.folders {
             if let Err(source) = remove_tree(&folder.path) {
@@ -280,6 +343,15 @@ impl Error {
             _ => false,
         }
     }
+}
+
+/// Where systemd has put a process.
+fn path_of(pid: i32) -> io::Result<PathBuf> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let of = |start: &str| text.lines().find_map(|line| line.split_once(start));
+    let found = of(":name=systemd:").or_else(|| of("0::"));
+    let (_, path) = found.ok_or(ErrorKind::NotFound)?;
+    Ok(path.into())
 }
 
 /// Waits for so long, then kills.

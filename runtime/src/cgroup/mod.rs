@@ -2,7 +2,8 @@
 //! owner, the machine and the file server.
 //!
 //! `place` decides where it is, as runc would; `hierarchy` knows what the host
-//! has; `group` makes, fills and removes it; `settings` turns the container's
+//! has; `group` makes, fills and removes it, with `systemd` where that is
+//! asked for; `settings` turns the container's
 //! limits into the host's, which leave room for the machine itself. The exact
 //! limits are those of the guest's own cgroup, which the agent makes.
 
@@ -10,6 +11,7 @@ mod group;
 mod hierarchy;
 mod place;
 mod settings;
+mod systemd;
 
 pub use group::{Error, Established, Group};
 pub use hierarchy::Version;
