@@ -7,8 +7,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use caisson_tests::{Bundle, Output, Scene, stories};
+use caisson_tests::{Bundle, Machine, Output, Scene, stories};
 use nix::mount::{MsFlags, mount, umount};
+use nix::sys::stat::{Mode, SFlag, mknod};
 use serde_json::{Value, json};
 
 stories![
@@ -33,14 +34,13 @@ struct User<'a> {
 
 impl<'a> User<'a> {
     fn new(scene: &'a Scene) -> Self {
-        // Who may use KVM is a matter of groups.
-        let gid = fs::metadata("/dev/kvm").map_or(UID, |kvm| kvm.gid().max(1));
-        let user = Self { scene, gid };
+        let user = Self { scene, gid: UID };
         let runtime = user.runtime_folder();
         fs::create_dir(&runtime).unwrap();
         fs::set_permissions(&runtime, fs::Permissions::from_mode(0o700)).unwrap();
         user.own(&runtime);
         user.own(&scene.rootfs());
+        user.may_use_kvm();
         // The installation may lie where only root can go.
         let dist = scene.path("dist");
         fs::create_dir(&dist).unwrap();
@@ -59,6 +59,24 @@ impl<'a> User<'a> {
             .arg(format!("{UID}:{}", self.gid))
             .arg(path);
         assert!(change.status().unwrap().success());
+    }
+
+    /// As members of a group may on hosts with udev; here by a device node that
+    /// this test alone sees.
+    fn may_use_kvm(&self) {
+        if self.scene.settings.machine != Machine::Kvm {
+            return;
+        }
+        let (node, device) = (self.scene.path("kvm"), fs::metadata("/dev/kvm").unwrap());
+        mknod(
+            &node,
+            SFlag::S_IFCHR,
+            Mode::S_IRUSR | Mode::S_IWUSR,
+            device.rdev(),
+        )
+        .unwrap();
+        self.own(&node);
+        bind(&node, Path::new("/dev/kvm"));
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -106,6 +124,9 @@ impl<'a> User<'a> {
 impl Drop for User<'_> {
     fn drop(&mut self) {
         umount(&self.scene.path("dist")).ok();
+        if self.scene.settings.machine == Machine::Kvm {
+            umount("/dev/kvm").ok();
+        }
     }
 }
 
