@@ -101,8 +101,8 @@ impl Bundle {
         let mut raw: serde_json::Value = serde_json::from_slice(&text).map_err(parse)?;
         let respelled = raw.get_mut("process").is_some_and(respell_process);
         // Errors of the text as it is written say the line.
-        let spec: Spec = if respelled {
-            serde_json::from_value(raw.clone()).map_err(parse)?
+        let spec = if respelled || raw.get("vm").is_some() {
+            without_vm(raw.clone()).map_err(parse)?
         } else {
             serde_json::from_slice(&text).map_err(parse)?
         };
@@ -127,6 +127,15 @@ impl Bundle {
             raw,
         })
     }
+}
+
+/// The typed form of `vm` lacks the hardware and insists on a kernel; `plan`
+/// reads it from the raw one.
+pub(crate) fn without_vm(mut raw: serde_json::Value) -> Result<Spec, serde_json::Error> {
+    if let Some(members) = raw.as_object_mut() {
+        members.remove("vm");
+    }
+    serde_json::from_value(raw)
 }
 
 fn require(present: bool, field: &'static str) -> Result<(), Error> {

@@ -128,6 +128,7 @@ fn order(entry: &Entry, bundle: &Bundle, creation: &Creation) -> Result<Order, E
         default_mem_mib: installation.config.default_mem_mib,
         default_vcpus: installation.config.default_vcpus,
         machine: installation.config.machine,
+        kernels: installation.permitted_kernels(),
         cgroup_driver: creation.cgroup_driver,
         user: User::unprivileged(),
     };

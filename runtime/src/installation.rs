@@ -113,6 +113,9 @@ pub struct Config {
     pub file_cache: FileCache,
     /// The QEMU program for `machine = "tcg"`; else the first on PATH.
     pub qemu: Option<PathBuf>,
+    /// Kernels that config.json may ask for by `vm.kernel.path`, beside the
+    /// installed one. Each must be of the kind that `kernel` says.
+    pub allowed_kernels: Vec<PathBuf>,
     /// Folder with helper programs and guest images, in place of the one that
     /// this program was installed with.
     pub prefix: Option<PathBuf>,
@@ -195,6 +198,15 @@ impl Installation {
                 .image(KernelKind::Built)
                 .or_else(|missing| self.image(KernelKind::Stock).map_err(|_| missing)),
         }
+    }
+
+    /// Kernels that config.json may name.
+    #[must_use]
+    pub fn permitted_kernels(&self) -> Vec<PathBuf> {
+        let own = self.guest_image().ok().map(|image| image.kernel);
+        own.into_iter()
+            .chain(self.config.allowed_kernels.iter().cloned())
+            .collect()
     }
 
     fn image(&self, kind: KernelKind) -> Result<GuestImage, Error> {

@@ -2,12 +2,13 @@
 //!
 //! Owns the decisions: the size of the machine, what of the host is shared,
 //! what the guest is asked to do. Does nothing itself: no file, no process, no
-//! clock. Fields that can't be applied are refused by `fields` before.
+//! clock; `size` has how large the machine is. Fields that can't be applied are refused by `fields` before.
+
+mod size;
 
 use std::path::{Path, PathBuf};
 
 use caisson_protocol::SHARE_PATH;
-use caisson_vmm::spec::{MAX_MEM_MIB, MAX_VCPUS};
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Spec};
 use serde::{Deserialize, Serialize};
 
@@ -17,14 +18,12 @@ use crate::fields;
 use crate::hooks::{self, Hooks};
 use crate::identity::{self, Identities, User};
 use crate::installation::MachineChoice;
+use crate::numa::{self, MemoryPolicy};
 use crate::seccomp;
 
-/// Memory that kernel, agent and page tables need beside the container's limit, in MiB.
-pub const GUEST_OVERHEAD_MIB: u32 = 64;
-/// Memory of a machine whose container has no limit, in MiB.
-pub const DEFAULT_MEM_MIB: u32 = 512;
-/// Virtual CPUs of a machine whose container has no quota, if the host has them.
-pub const DEFAULT_VCPUS: u8 = 2;
+use size::Size;
+pub use size::{DEFAULT_MEM_MIB, DEFAULT_VCPUS, GUEST_OVERHEAD_MIB};
+
 /// Annotation that chooses the machine of one container: `auto`, `kvm` or `tcg`.
 pub const MACHINE_ANNOTATION: &str = "dev.caisson.machine";
 
@@ -46,6 +45,12 @@ pub enum Error {
         /// Where it should appear.
         destination: PathBuf,
     },
+    /// A machine that can't be had.
+    #[error(transparent)]
+    Size(#[from] size::Error),
+    /// A memory policy that can't be one.
+    #[error(transparent)]
+    MemoryPolicy(#[from] numa::Malformed),
     /// A cgroup that can't be one.
     #[error(transparent)]
     Cgroup(#[from] cgroup::Malformed),
@@ -74,6 +79,8 @@ pub struct HostFacts {
     pub default_vcpus: Option<u8>,
     /// The administrator's choice of machine.
     pub machine: MachineChoice,
+    /// Kernels that config.json may name.
+    pub kernels: Vec<PathBuf>,
     /// Who makes cgroups.
     pub cgroup_driver: cgroup::Driver,
     /// The user, unless it is root.
@@ -89,6 +96,10 @@ pub struct Plan {
     pub vcpus: u8,
     /// Guest memory in MiB.
     pub mem_mib: u32,
+    /// The guest's kernel, where config.json names it.
+    pub kernel: Option<PathBuf>,
+    /// From which nodes of the host the machine's memory comes.
+    pub memory_policy: Option<MemoryPolicy>,
     /// The network namespace on the host's side.
     pub network: Network,
     /// Host folders and files that the guest may see.
@@ -183,10 +194,13 @@ pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error>
         .linux()
         .as_ref()
         .and_then(|linux| linux.resources().as_ref());
+    let size = Size::of(resources, &bundle.raw, facts)?;
     Ok(Plan {
         machine: choose_machine(&bundle.spec, facts)?,
-        vcpus: vcpus(resources, facts),
-        mem_mib: mem_mib(resources, facts),
+        vcpus: size.vcpus,
+        mem_mib: size.mem_mib,
+        kernel: size.kernel,
+        memory_policy: MemoryPolicy::planned(&bundle.spec)?,
         network,
         shares,
         mount_points: mount_points(bundle),
@@ -232,64 +246,6 @@ fn choose_machine(spec: &Spec, facts: &HostFacts) -> Result<PlannedMachine, Erro
         MachineChoice::Kvm => PlannedMachine::Kvm,
         MachineChoice::Tcg => PlannedMachine::Tcg,
     })
-}
-
-/// One vCPU for each begun CPU of the quota, but no more than the host, or the
-/// set of CPUs the container is pinned to, has: threads beyond that only wait
-/// for each other.
-fn vcpus(resources: Option<&LinuxResources>, facts: &HostFacts) -> u8 {
-    let cpu = resources.and_then(|resources| resources.cpu().as_ref());
-    let pinned = cpu
-        .and_then(|cpu| cpu.cpus().as_deref())
-        .and_then(count_of_set);
-    let host = facts
-        .cpus
-        .min(pinned.unwrap_or(u8::MAX))
-        .clamp(1, MAX_VCPUS);
-    let default = facts.default_vcpus.unwrap_or(DEFAULT_VCPUS).clamp(1, host);
-    let Some((quota, period)) =
-        cpu.and_then(|cpu| Some((cpu.quota()?, cpu.period().unwrap_or(100_000))))
-    else {
-        return default;
-    };
-    match u64::try_from(quota) {
-        Ok(quota) if quota > 0 && period > 0 => u8::try_from(quota.div_ceil(period))
-            .unwrap_or(u8::MAX)
-            .clamp(1, host),
-        _ => default,
-    }
-}
-
-/// How many CPUs a set such as `0-3,7` names; none for what is no set, which the
-/// host's cgroup refuses.
-fn count_of_set(set: &str) -> Option<u8> {
-    let mut count = 0_u32;
-    for part in set
-        .split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-    {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        count = count.saturating_add(last.checked_sub(first)?.saturating_add(1));
-    }
-    u8::try_from(count).ok().filter(|count| *count > 0)
-}
-
-/// The limit plus what the guest itself needs; the exact limit is the guest cgroup's.
-fn mem_mib(resources: Option<&LinuxResources>, facts: &HostFacts) -> u32 {
-    let limit = resources
-        .and_then(|resources| resources.memory().as_ref()?.limit())
-        .and_then(|bytes| u64::try_from(bytes).ok())
-        .filter(|bytes| *bytes > 0);
-    let default = facts.default_mem_mib.unwrap_or(DEFAULT_MEM_MIB);
-    let wanted = match limit {
-        Some(bytes) => u32::try_from(bytes.div_ceil(1 << 20))
-            .unwrap_or(MAX_MEM_MIB)
-            .saturating_add(GUEST_OVERHEAD_MIB),
-        None => default,
-    };
-    wanted.clamp(GUEST_OVERHEAD_MIB, MAX_MEM_MIB)
 }
 
 fn root_is_read_only(bundle: &Bundle) -> bool {

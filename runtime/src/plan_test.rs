@@ -9,6 +9,7 @@ const FACTS: HostFacts = HostFacts {
     default_mem_mib: None,
     default_vcpus: None,
     machine: MachineChoice::Auto,
+    kernels: Vec::new(),
     cgroup_driver: cgroup::Driver::Cgroupfs,
     user: None,
 };
@@ -25,7 +26,7 @@ fn bundle(change: impl FnOnce(&mut serde_json::Value)) -> Bundle {
     Bundle {
         path: "/bundle".into(),
         rootfs: "/bundle/rootfs".into(),
-        spec: serde_json::from_value(raw.clone()).unwrap(),
+        spec: crate::bundle::without_vm(raw.clone()).unwrap(),
         raw,
     }
 }
@@ -98,6 +99,50 @@ fn a_memory_limit_sizes_the_machine_with_the_guests_own_need() {
         raw["linux"]["resources"] = json!({"memory": {"limit": 256 << 20}});
     });
     assert_eq!(plan.mem_mib, 256 + GUEST_OVERHEAD_MIB);
+}
+
+#[test]
+fn the_hardware_of_the_configuration_comes_first() {
+    let limits = json!({"memory": {"limit": 256 << 20}, "cpu": {"quota": 10_000}});
+    let plan = planned(|raw| {
+        raw["linux"]["resources"] = limits;
+        raw["vm"] = json!({"hwConfig": {"vcpus": 7, "memory": 300 << 20}});
+    });
+    assert_eq!((plan.vcpus, plan.mem_mib, plan.kernel), (7, 300, None));
+    for (hardware, text) in [
+        (
+            json!({"vcpus": 65}),
+            "vm.hwConfig.vcpus: a machine has 1 to 64 vCPUs, not 65",
+        ),
+        (
+            json!({"memory": 1}),
+            "vm.hwConfig.memory: a machine has 64 to ",
+        ),
+        (
+            json!({"irqs": [3]}),
+            "config.json: vm.hwConfig.irqs is not supported: ",
+        ),
+    ] {
+        let wrong = bundle(|raw| raw["vm"] = json!({"hwConfig": hardware}));
+        let err = super::plan("web1", &wrong, &FACTS).unwrap_err().to_string();
+        assert!(err.starts_with(text), "{err}");
+    }
+}
+
+#[test]
+fn only_a_permitted_kernel_boots() {
+    let named = bundle(|raw| raw["vm"] = json!({"kernel": {"path": "/boot/mine"}}));
+    let err = plan("web1", &named, &FACTS).unwrap_err().to_string();
+    assert!(
+        err.starts_with("vm.kernel.path: /boot/mine is not a kernel"),
+        "{err}"
+    );
+    let facts = HostFacts {
+        kernels: vec!["/boot/mine".into()],
+        ..FACTS
+    };
+    let planned = plan("web1", &named, &facts).unwrap();
+    assert_eq!(planned.kernel, Some("/boot/mine".into()));
 }
 
 #[test]

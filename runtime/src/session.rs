@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::owner::{self, Connection, ExecRequest, GuestTerminal, Reply, Request};
 use crate::preserved::Carrying;
 use crate::signals::HeldBack;
-use crate::stdio::{self, GuestStreams, HostStdio, Output};
+use crate::stdio::{self, GuestStreams, HostStdio, Output, PATIENCE};
 use crate::terminal::Pty;
 
 /// Why a process could not be started, or its end not be learned.
@@ -31,6 +31,9 @@ pub enum Error {
     /// The owner is gone before the process's end was told.
     #[error("the container ended with this process in it")]
     Lost,
+    /// The guest keeps back output that it has announced.
+    #[error("the guest announced more output than it sent")]
+    Silent,
     /// The conversation broke.
     #[error(transparent)]
     Owner(#[from] owner::Error),
@@ -139,9 +142,9 @@ impl Session {
                 },
                 _,
             )) => {
-                self.output.wait_for(stdout_bytes, stderr_bytes);
+                let all = self.output.wait_for([stdout_bytes, stderr_bytes], PATIENCE);
                 self.carrying.finish(CARRY_LIMIT);
-                Ok(status)
+                if all { Ok(status) } else { Err(Error::Silent) }
             }
             Ok(_) | Err(owner::Error::Closed) => Err(Error::Lost),
             Err(err) => Err(err.into()),

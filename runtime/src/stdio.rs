@@ -10,10 +10,15 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 const BUFFER_LEN: usize = 64 * 1024;
 /// A copier needs its buffer and little more.
 const STACK_LEN: usize = 128 * 1024;
+
+/// An agent has sent all that it announces by the time it does; this is for the
+/// way here on a busy host. Longer silence is a guest that lies.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The guest's ends: what the agent has connected.
 #[derive(Debug, Default)]
@@ -74,9 +79,11 @@ pub fn has_input(stdin: &File) -> bool {
 }
 
 /// How far one output stream has got.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Progress {
     bytes: u64,
+    /// What has come is being written: the caller is the one who is slow.
+    writing: bool,
     ended: bool,
 }
 
@@ -107,19 +114,30 @@ pub struct Output {
 
 impl Output {
     /// Waits until that many bytes of standard output and error were written
-    /// to the host's descriptors, or the streams have ended.
-    pub fn wait_for(&self, stdout_bytes: u64, stderr_bytes: u64) {
-        let wanted = [stdout_bytes, stderr_bytes];
-        let behind = |progress: &mut [Progress; 2]| {
-            progress
-                .iter()
-                .zip(wanted)
-                .any(|(now, wanted)| !now.ended && now.bytes < wanted)
+    /// to the host's descriptors, or the streams have ended. A caller may be as
+    /// slow as it likes; a guest that sends nothing for `patience` has announced
+    /// what it does not have. Whether everything came.
+    #[must_use]
+    pub fn wait_for(&self, wanted: [u64; 2], patience: Duration) -> bool {
+        let behind = |progress: &[Progress; 2]| {
+            let mut pairs = progress.iter().zip(wanted);
+            pairs.any(|(now, wanted)| !now.ended && now.bytes < wanted)
         };
-        self.shared
-            .changed
-            .wait_while(self.shared.lock(), behind)
-            .ok();
+        let mut progress = self.shared.lock();
+        while behind(&progress) {
+            let before = *progress;
+            let (after, late) = self
+                .shared
+                .changed
+                .wait_timeout(progress, patience)
+                .unwrap_or_else(PoisonError::into_inner);
+            progress = after;
+            let silent = !progress.iter().any(|stream| stream.writing) && *progress == before;
+            if late.timed_out() && silent {
+                return false;
+            }
+        }
+        true
     }
 }
 
@@ -159,25 +177,43 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
 
 /// Ends with the caller's end of file, which the process is told by half-closing.
 fn copy_input(mut from: File, mut to: &UnixStream) {
-    copy_all(&mut from, &mut to, |_| {}).ok();
+    copy_all(&mut from, &mut to).ok();
     to.shutdown(Shutdown::Write).ok();
 }
 
 /// When the caller no longer reads, the process is told by closing the other way.
-fn copy_output(mut from: &UnixStream, mut to: File, shared: &Shared, index: usize) {
-    let copied = copy_all(&mut from, &mut to, |bytes| {
-        shared.update(index, |progress| progress.bytes += bytes);
-    });
+fn copy_output(mut from: &UnixStream, to: File, shared: &Shared, index: usize) {
+    let mut to = Counted { to, shared, index };
+    let copied = copy_all(&mut from, &mut to);
     drop(copied);
     from.shutdown(Shutdown::Both).ok();
     shared.update(index, |progress| progress.ended = true);
 }
 
-fn copy_all(
-    from: &mut impl Read,
-    to: &mut impl Write,
-    mut copied: impl FnMut(u64),
-) -> io::Result<()> {
+/// A destination whose progress others wait for.
+struct Counted<'a> {
+    to: File,
+    shared: &'a Shared,
+    index: usize,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.shared.update(self.index, |now| now.writing = true);
+        let written = self.to.write(bytes);
+        self.shared.update(self.index, |now| {
+            now.writing = false;
+            now.bytes += written.as_ref().map_or(0, |length| *length as u64);
+        });
+        written
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+fn copy_all(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER_LEN];
     loop {
         let length = match from.read(&mut buffer) {
@@ -187,7 +223,6 @@ fn copy_all(
             Err(err) => return Err(err),
         };
         to.write_all(buffer.get(..length).unwrap_or_default())?;
-        copied(length as u64);
     }
 }
 
@@ -223,7 +258,7 @@ mod tests {
         };
         let output = copy(streams, host).unwrap();
         process.write_all(b"last words").unwrap();
-        output.wait_for(10, 0);
+        assert!(output.wait_for([10, 0], PATIENCE));
         let mut text = String::new();
         seen.rewind().unwrap();
         seen.read_to_string(&mut text).unwrap();
@@ -248,6 +283,31 @@ mod tests {
         };
         let output = copy(streams, host).unwrap();
         drop(process);
-        output.wait_for(1 << 40, 0);
+        assert!(output.wait_for([1 << 40, 0], PATIENCE));
+    }
+
+    #[test]
+    fn more_is_announced_than_ever_comes_and_nobody_waits_for_it() {
+        let (guest, mut process) = UnixStream::pair().unwrap();
+        let (mut reader, writer) = io::pipe().unwrap();
+        let streams = GuestStreams {
+            stdin: None,
+            stdout: Some(guest),
+            stderr: None,
+        };
+        let host = HostStdio {
+            stdin: file(),
+            stdout: File::from(std::os::fd::OwnedFd::from(writer)),
+            stderr: file(),
+        };
+        let output = copy(streams, host).unwrap();
+        let brief = Duration::from_millis(50);
+        // More than a pipe holds: the caller is slow, which is its right.
+        process.write_all(&vec![7; 200_000]).unwrap();
+        let waiting = output.clone();
+        let waiter = std::thread::spawn(move || waiting.wait_for([300_000, 0], brief));
+        let mut seen = vec![0; 200_000];
+        reader.read_exact(&mut seen).unwrap();
+        assert!(!waiter.join().unwrap());
     }
 }

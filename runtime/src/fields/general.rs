@@ -2,6 +2,7 @@
 
 use super::*;
 
+const NO_HARDWARE: &str = "a machine of caisson has virtio devices only, and no device tree";
 const OTHER_SYSTEM: &str = "caisson runs Linux containers";
 
 #[rustfmt::skip] // One line for each field, so that the table can be read as one.
@@ -27,7 +28,17 @@ pub(super) const FIELDS: &[Field] = &[
     applied("hooks.poststart", HOST, ""),
     applied("hooks.poststop", HOST, ""),
 
-    refused("vm", NOT_YET),
+    refused("vm.hypervisor", "caisson is the hypervisor; the annotation `dev.caisson.machine` chooses between kvm and tcg"),
+    applied("vm.kernel.path", MACHINE, "the installed one, or one of `allowed_kernels` of the configuration"),
+    refused("vm.kernel.parameters", "the kernel's parameters are caisson's own"),
+    refused("vm.kernel.initrd", "the machine boots from caisson's image, which holds its agent"),
+    refused("vm.image", "the container's root file system is shared; the machine has no image"),
+    applied("vm.hwConfig.vcpus", MACHINE, "before the number that the CPU quota gives"),
+    applied("vm.hwConfig.memory", MACHINE, "in bytes; before the size that the memory limit gives"),
+    refused("vm.hwConfig.deviceTree", NO_HARDWARE),
+    refused("vm.hwConfig.dtdevs", NO_HARDWARE),
+    refused("vm.hwConfig.iomems", NO_HARDWARE),
+    refused("vm.hwConfig.irqs", NO_HARDWARE),
     refused("windows", OTHER_SYSTEM),
     refused("solaris", OTHER_SYSTEM),
     refused("zos", OTHER_SYSTEM),

@@ -20,7 +20,7 @@ pub(super) const FIELDS: &[Field] = &[
     applied("linux.devices[].fileMode", GUEST, ""),
     applied("linux.devices[].uid", GUEST, ""),
     applied("linux.devices[].gid", GUEST, ""),
-    refused("linux.netDevices", NOT_YET),
+    refused("linux.netDevices", "a machine has no network devices of the host's yet; remove it from the configuration"),
 
     applied("linux.cgroupsPath", HOST, "for the owner, the machine and the file server; the guest's is named after the container"),
     applied("linux.rootfsPropagation", GUEST, "inside the guest: nothing reaches the host"),
@@ -40,6 +40,8 @@ pub(super) const FIELDS: &[Field] = &[
     applied("linux.seccomp.syscalls[].action", HOST, "all but `SCMP_ACT_NOTIFY`, which needs a listener"),
     applied("linux.seccomp.syscalls[].errnoRet", HOST, "only with an action that returns it"),
     applied("linux.seccomp.syscalls[].args", HOST, ""),
-    refused("linux.intelRdt", NOT_YET),
-    refused("linux.memoryPolicy", NOT_YET),
+    refused("linux.intelRdt", "caisson does not divide the host's caches; put the owner into a resctrl group by a createRuntime hook"),
+    applied("linux.memoryPolicy.mode", HOST, "for the memory of the machine and its helpers"),
+    applied("linux.memoryPolicy.nodes", HOST, "the host's numbers"),
+    applied("linux.memoryPolicy.flags", HOST, ""),
 ];

@@ -56,6 +56,7 @@ pub enum Place {
 const GUEST: &[Place] = &[Place::Guest];
 const HOST: &[Place] = &[Place::Host];
 const HOST_AND_GUEST: &[Place] = &[Place::Host, Place::Guest];
+const MACHINE: &[Place] = &[Place::Machine];
 const MACHINE_AND_GUEST: &[Place] = &[Place::Machine, Place::Guest];
 
 const NO_LABELS: &str = "caisson doesn't label a machine's processes and files; have the engine ask for none (label=disable)";

@@ -67,7 +67,10 @@ pub(crate) fn boot(
     log.debug(&choice.reason);
     let limits = Limits::of(order, &choice);
     limits.set(log)?;
-    let image = installation.guest_image()?;
+    let mut image = installation.guest_image()?;
+    if let Some(kernel) = &order.plan.kernel {
+        image.kernel.clone_from(kernel);
+    }
     let folder = order.root.join(&order.id);
 
     mount_point::make(&order.record.rootfs, &order.plan.mount_points)?;

@@ -32,7 +32,7 @@ use crate::owner::{self, Connection, GuestTerminal};
 use crate::preserved::Carrying;
 use crate::session::release_standard_streams;
 use crate::signals::HeldBack;
-use crate::stdio::{self, HostStdio, Output};
+use crate::stdio::{self, HostStdio, Output, PATIENCE};
 use crate::store::Store;
 use crate::terminal::Pty;
 
@@ -112,6 +112,9 @@ impl Monitor {
         own_session.map_err(|errno| step("make a session")(errno.into()))?;
         let signals = HeldBack::begin().map_err(step("hold signals back"))?;
         namespaces::enter(&order.plan, caller)?;
+        if let Some(policy) = &order.plan.memory_policy {
+            policy.apply().map_err(step("set linux.memoryPolicy"))?;
+        }
         run_hooks(order, caller)?;
         let (sender, events) = mpsc::channel();
         let signal_events = sender.clone();
@@ -170,7 +173,7 @@ impl Monitor {
         let status = loop {
             match self.events.recv() {
                 Ok(Event::Agent(AgentEvent::Exited(exited))) if exited.exec_id.is_empty() => {
-                    break self.exited(&exited);
+                    break self.exited(&exited, log);
                 }
                 Ok(Event::Agent(AgentEvent::Exited(exited))) => self.desk.exec_ended(&exited),
                 Ok(Event::Agent(AgentEvent::Oom(_))) => {
@@ -190,10 +193,14 @@ impl Monitor {
 
     /// The container is over; the machine goes down in order, so that what the
     /// guest still holds of shared files reaches the host.
-    fn exited(&self, exited: &Exited) -> u8 {
+    fn exited(&self, exited: &Exited, log: &Log) -> u8 {
         self.desk.close();
-        self.output
-            .wait_for(exited.stdout_bytes, exited.stderr_bytes);
+        let announced = [exited.stdout_bytes, exited.stderr_bytes];
+        if !self.output.wait_for(announced, PATIENCE) {
+            let id = &self.init.container_id;
+            let line = format!("container {id}: the guest announced more output than it sent");
+            log.write_if_file(Level::Warning, &line);
+        }
         let asked = self.sandbox.agent.shut_down(SHUTDOWN_LIMIT);
         if asked.is_ok() {
             // The guest powers off once it sees that its answer has arrived.

@@ -2,7 +2,7 @@
 
 #![expect(
     unsafe_code,
-    reason = "raw descriptors, two ioctls, a step before exec and a CPU counter"
+    reason = "raw descriptors, two ioctls, a step before exec, a memory policy and a CPU counter"
 )]
 
 use std::io;
@@ -94,6 +94,19 @@ pub(crate) fn set_controlling_terminal(terminal: BorrowedFd<'_>) -> io::Result<(
     // SAFETY: the descriptor is open; the argument is a number.
     unsafe { requests::set_controlling(terminal.as_raw_fd(), 0) }?;
     Ok(())
+}
+
+/// Sets where memory of this thread, and of all it starts, comes from; one bit
+/// per node, the lowest first (set_mempolicy(2)).
+pub(crate) fn set_memory_policy(mode: i32, nodes: &[u64]) -> io::Result<()> {
+    let count = nodes.len() * 64;
+    // SAFETY: the kernel reads `count` bits at the pointer, which has as many.
+    let result = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), count) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Frequency of the CPU's time stamp counter in kHz, measured over 10 ms.

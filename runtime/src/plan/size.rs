@@ -1,0 +1,165 @@
+//! How large the machine is, and which kernel it boots.
+//!
+//! Config.json says so by `vm` (runtime-spec, config-vm.md), whose hardware part
+//! the typed form lacks; else the container's limits do, else the defaults.
+
+use std::path::PathBuf;
+
+use caisson_vmm::spec::{MAX_MEM_MIB, MAX_VCPUS};
+use oci_spec::runtime::LinuxResources;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::HostFacts;
+
+/// Memory that kernel, agent and page tables need beside the container's limit, in MiB.
+pub const GUEST_OVERHEAD_MIB: u32 = 64;
+/// Memory of a machine whose container has no limit, in MiB.
+pub const DEFAULT_MEM_MIB: u32 = 512;
+/// Virtual CPUs of a machine whose container has no quota, if the host has them.
+pub const DEFAULT_VCPUS: u8 = 2;
+
+/// A machine that can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not of the specification's form.
+    #[error("config.json: vm")]
+    Malformed(#[source] serde_json::Error),
+    /// Too many.
+    #[error("vm.hwConfig.vcpus: a machine has 1 to {MAX_VCPUS} vCPUs, not {0}")]
+    Vcpus(u32),
+    /// Too little or too much.
+    #[error(
+        "vm.hwConfig.memory: a machine has {GUEST_OVERHEAD_MIB} to {MAX_MEM_MIB} MiB of memory, not {} bytes", .0
+    )]
+    Memory(u64),
+    /// Whoever names a kernel is root in every container it boots.
+    #[error(
+        "vm.kernel.path: {} is not a kernel that this host permits; name it in `allowed_kernels` of the configuration", .0.display()
+    )]
+    Kernel(PathBuf),
+}
+
+/// `vm` of config.json, as far as it is applied.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Wish {
+    kernel: Option<Kernel>,
+    hw_config: Hardware,
+}
+
+#[derive(Debug, Deserialize)]
+struct Kernel {
+    path: PathBuf,
+}
+
+/// Zero asks for nothing.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Hardware {
+    vcpus: u32,
+    /// In bytes.
+    memory: u64,
+}
+
+/// The size of one machine.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) vcpus: u8,
+    pub(super) mem_mib: u32,
+    pub(super) kernel: Option<PathBuf>,
+}
+
+impl Size {
+    pub(super) fn of(
+        resources: Option<&LinuxResources>,
+        config: &Value,
+        facts: &HostFacts,
+    ) -> Result<Self, Error> {
+        let wish = match config.get("vm").filter(|wish| !wish.is_null()) {
+            Some(wish) => Wish::deserialize(wish).map_err(Error::Malformed)?,
+            None => Wish::default(),
+        };
+        let vcpus = match wish.hw_config.vcpus {
+            0 => default_vcpus(resources, facts),
+            vcpus => u8::try_from(vcpus)
+                .ok()
+                .filter(|vcpus| *vcpus <= MAX_VCPUS)
+                .ok_or(Error::Vcpus(vcpus))?,
+        };
+        let mem_mib = match wish.hw_config.memory {
+            0 => default_mem_mib(resources, facts),
+            bytes => u32::try_from(bytes.div_ceil(1 << 20))
+                .ok()
+                .filter(|mem_mib| (GUEST_OVERHEAD_MIB..=MAX_MEM_MIB).contains(mem_mib))
+                .ok_or(Error::Memory(bytes))?,
+        };
+        let kernel = wish.kernel.map(|kernel| kernel.path);
+        match kernel {
+            Some(path) if !facts.kernels.contains(&path) => Err(Error::Kernel(path)),
+            kernel => Ok(Self {
+                vcpus,
+                mem_mib,
+                kernel,
+            }),
+        }
+    }
+}
+
+/// One vCPU for each begun CPU of the quota, but no more than the host, or the
+/// set of CPUs the container is pinned to, has: threads beyond that only wait
+/// for each other.
+fn default_vcpus(resources: Option<&LinuxResources>, facts: &HostFacts) -> u8 {
+    let cpu = resources.and_then(|resources| resources.cpu().as_ref());
+    let pinned = cpu
+        .and_then(|cpu| cpu.cpus().as_deref())
+        .and_then(count_of_set);
+    let host = facts
+        .cpus
+        .min(pinned.unwrap_or(u8::MAX))
+        .clamp(1, MAX_VCPUS);
+    let default = facts.default_vcpus.unwrap_or(DEFAULT_VCPUS).clamp(1, host);
+    let Some((quota, period)) =
+        cpu.and_then(|cpu| Some((cpu.quota()?, cpu.period().unwrap_or(100_000))))
+    else {
+        return default;
+    };
+    match u64::try_from(quota) {
+        Ok(quota) if quota > 0 && period > 0 => u8::try_from(quota.div_ceil(period))
+            .unwrap_or(u8::MAX)
+            .clamp(1, host),
+        _ => default,
+    }
+}
+
+/// How many CPUs a set such as `0-3,7` names; none for what is no set, which the
+/// host's cgroup refuses.
+fn count_of_set(set: &str) -> Option<u8> {
+    let mut count = 0_u32;
+    for part in set
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+    {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        count = count.saturating_add(last.checked_sub(first)?.saturating_add(1));
+    }
+    u8::try_from(count).ok().filter(|count| *count > 0)
+}
+
+/// The limit plus what the guest itself needs; the exact limit is the guest cgroup's.
+fn default_mem_mib(resources: Option<&LinuxResources>, facts: &HostFacts) -> u32 {
+    let limit = resources
+        .and_then(|resources| resources.memory().as_ref()?.limit())
+        .and_then(|bytes| u64::try_from(bytes).ok())
+        .filter(|bytes| *bytes > 0);
+    let default = facts.default_mem_mib.unwrap_or(DEFAULT_MEM_MIB);
+    let wanted = match limit {
+        Some(bytes) => u32::try_from(bytes.div_ceil(1 << 20))
+            .unwrap_or(MAX_MEM_MIB)
+            .saturating_add(GUEST_OVERHEAD_MIB),
+        None => default,
+    };
+    wanted.clamp(GUEST_OVERHEAD_MIB, MAX_MEM_MIB)
+}
