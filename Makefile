@@ -16,6 +16,9 @@ BUILD := target/$(TARGET)/$(PROFILE)
 PACKAGES := gcc make flex bison bc libelf-dev xz-utils zstd lz4 cpio busybox-static \
             libcap-ng-dev libseccomp-dev qemu-system-x86 mmdebstrap e2fsprogs jq attr
 
+# The files of runc's suite that fit the time of every change: a few minutes.
+RUNC_SELECTION := create start start_detached state kill delete list cwd env umask
+
 # Static programs: they start fast and can be executed in an empty root.
 export CARGO_BUILD_TARGET := $(TARGET)
 export RUSTFLAGS := -C target-feature=+crt-static
@@ -101,12 +104,31 @@ test-kvm: dist stock-kernel ## The same tests on real KVM, in the test host
 	cat target/test-kvm.log; \
 	exit $$status
 
+# runc's own suite, OCI's runtime-tools, and two suites for file systems, each
+# beside runc. MACHINE=tcg runs them here, MACHINE=kvm in the test host.
+MACHINE ?= tcg
+SUITES := suite-runc suite-runtime-tools suite-pjdfstest suite-fsx
+.PHONY: $(SUITES)
+suite-runc: dist ## runc's tests, runc and caisson side by side (MACHINE=kvm: real KVM)
+suite-runtime-tools: dist ## OCI's validation programs, the same way
+suite-pjdfstest: dist ## POSIX file system tests on a container's root, the same way
+suite-fsx: dist ## Random file operations on a container's root, the same way
+$(SUITES):
+	tests/suites/run.sh $(@:suite-%=%) $(MACHINE) $(DIST) $(NAMES)
+
+.PHONY: test-suites
+test-suites: dist ## A selection of all suites on emulated machines
+	tests/suites/run.sh fsx tcg $(DIST) auto
+	tests/suites/run.sh pjdfstest tcg $(DIST) auto
+	tests/suites/run.sh runtime-tools tcg $(DIST) create kill kill_no_effect
+	tests/suites/run.sh runc tcg $(DIST) $(RUNC_SELECTION)
+
 .PHONY: test
-test: dist stock-kernel ## All tests: test-unit, test-tcg and, beside them, test-kvm
+test: dist stock-kernel ## All tests: test-unit, test-tcg, test-suites and, beside them, test-kvm
 	@# A test host has one processor: half of its tests run beside all the rest.
 	tests/run.sh kvm:1/2 $(DIST) >target/test-kvm.log 2>&1 </dev/null & kvm=$$!; \
 	status=0; \
-	$(MAKE) --no-print-directory test-unit test-tcg || status=$$?; \
+	$(MAKE) --no-print-directory test-unit test-tcg test-suites || status=$$?; \
 	tests/run.sh kvm:2/2 $(DIST) || status=$$?; \
 	wait $$kvm || status=$$?; \
 	cat target/test-kvm.log; \

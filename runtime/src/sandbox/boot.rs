@@ -76,8 +76,7 @@ pub(crate) fn boot(
     mount_point::make(&order.record.rootfs, &order.plan.mount_points)?;
     let file_server = installation.helper("caisson-fs")?;
     let cache = installation.config.file_cache;
-    let (server, front_end) =
-        share::serve(file_server, &folder, &order.plan.shares, cache)?;
+    let (server, front_end) = share::serve(file_server, &folder, &order.plan.shares, cache)?;
     let mut killers = Killers(vec![server.killer()?]);
     watch(tell, move || Event::FileServerEnded(server.wait()))?;
 
