@@ -17,6 +17,7 @@ use crate::creation::tell_poststop;
 use crate::errand;
 use crate::hooks::{self, HookKind};
 use crate::log::Log;
+use crate::machine;
 use crate::owner::{self, Connection, ProcessEntry, Reply, Request, Status};
 use crate::pidfd::Pidfd;
 use crate::plan;
@@ -54,6 +55,9 @@ pub enum Error {
     /// A hook failed.
     #[error(transparent)]
     Hook(#[from] hooks::Error),
+    /// No machine can be had.
+    #[error(transparent)]
+    Machine(#[from] machine::Error),
     /// The owner failed or refused; the text is its own.
     #[error("{0}")]
     Refused(String),

@@ -13,6 +13,7 @@ use crate::hooks;
 use crate::identity::User;
 use crate::installation::Installation;
 use crate::log::{Format, Level, Log};
+use crate::machine;
 use crate::owner::{Connection, OwnerChild};
 use crate::plan::{self, HostFacts};
 use crate::preserved::Preserved;
@@ -133,6 +134,8 @@ fn order(entry: &Entry, bundle: &Bundle, creation: &Creation) -> Result<Order, E
         user: User::unprivileged(),
     };
     let mut plan = plan::plan(&creation.id, bundle, &facts)?;
+    // The owner chooses; what can't be had is told before anything is made.
+    machine::choose(plan.machine, &installation)?;
     creation
         .preserved
         .tell(&mut plan.guest_spec["process"]["env"]);

@@ -121,7 +121,7 @@ fn limits_leave_room_for_the_machine(scene: &Scene) {
     let quota = value("cpu", &path, ["cpu.cfs_quota_us", "cpu.max"]);
     assert_eq!(quota.split(' ').next(), Some("62500"));
     let shares = value("cpu", &path, ["cpu.shares", "cpu.weight"]);
-    assert_eq!(shares, if is_version_two() { "170" } else { "2048" });
+    assert_eq!(shares, if is_version_two() { "174" } else { "2048" });
     container.remove();
 }
 

@@ -76,15 +76,6 @@ pub(crate) fn a_user_namespace_maps_ids(host: &Host) {
     let spec = with_users(host, script);
     let collected = host.create("user", &spec, b"").unwrap();
     host.start("user").unwrap();
-    let mut further = process(&["sh", "-c", "id -u; id -G; echo > /dev/stdout"]);
-    further["user"] = json!({"uid": 33, "gid": 44, "additionalGids": [55]});
-    let output = host
-        .exec("user", "e", &further)
-        .map(super::host::Collected::stdout);
-    // It may be over before it can be joined.
-    if let Ok(output) = output {
-        assert_eq!(String::from_utf8(output).unwrap(), "33\n44 55\n\n");
-    }
     let output = String::from_utf8(collected.stdout()).unwrap();
     let words: Vec<&str> = output.split_whitespace().collect();
     assert_eq!(
@@ -92,6 +83,12 @@ pub(crate) fn a_user_namespace_maps_ids(host: &Host) {
         ["0", "0", "100000", "65536", "0", "0", "again"],
         "{output}"
     );
+
+    host.run("users", &with_users(host, "sleep 1000"), b"");
+    let mut further = process(&["sh", "-c", "id -u; id -G; echo > /dev/stdout"]);
+    further["user"] = json!({"uid": 33, "gid": 44, "additionalGids": [55]});
+    let output = host.exec("users", "e", &further).unwrap().stdout();
+    assert_eq!(String::from_utf8(output).unwrap(), "33\n44 55\n\n");
 
     let mut spec = with_users(host, "true");
     spec["process"]["user"] = json!({"uid": 70_000, "gid": 0});

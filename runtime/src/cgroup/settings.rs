@@ -270,7 +270,7 @@ impl List {
 }
 
 /// From shares (2 to 262144, default 1024) to weight (1 to 10000, default 100):
-/// a power of two of shares becomes a power of ten of weight, by runc's curve.
+/// by the curve on which both defaults and both ends lie, rounded up as runc does.
 fn weight(shares: u64) -> u64 {
     #[expect(clippy::cast_precision_loss, reason = "at most 262144")]
     let log = (shares.clamp(2, 262_144) as f64).log2();
@@ -280,7 +280,7 @@ fn weight(shares: u64) -> u64 {
         clippy::cast_sign_loss,
         reason = "between 1 and 10000"
     )]
-    let weight = 10_f64.powf(exponent).round() as u64;
+    let weight = 10_f64.powf(exponent).ceil() as u64;
     weight.clamp(1, 10_000)
 }
 
