@@ -29,6 +29,7 @@ pub mod resources;
 pub mod sandbox;
 pub mod seccomp;
 pub mod session;
+pub mod setup;
 pub mod signals;
 mod spelling;
 pub mod statistics;

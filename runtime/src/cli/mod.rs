@@ -21,6 +21,7 @@ mod ps;
 mod ps_columns;
 mod restore;
 mod run;
+mod setup;
 mod spec;
 mod start;
 mod state;
@@ -72,6 +73,7 @@ enum Verb {
     Restore(restore::Restore),
     Spec(spec::Spec),
     Features(features::Features),
+    Setup(setup::Setup),
     /// Owns a container's machine; started by create, not by hand
     #[command(hide = true)]
     Monitor,
@@ -132,6 +134,7 @@ fn dispatch(caller: &Caller, verb: Option<Verb>) -> Outcome {
         Some(Verb::Restore(verb)) => verb.run(caller),
         Some(Verb::Spec(verb)) => verb.run(),
         Some(Verb::Features(verb)) => verb.run(),
+        Some(Verb::Setup(verb)) => verb.run(),
         Some(Verb::Monitor) => monitor::monitor(),
         Some(Verb::ExecOwner) => exec::owner(),
         None if caller.wants_version => global::print_version(),

@@ -1,0 +1,64 @@
+//! Docker's daemon.json: one entry below `runtimes`.
+//!
+//! The entry is the command line by its path, which every version of Docker
+//! knows; the shim needs no entry, only to be found on PATH.
+
+use jsonc_parser::ParseOptions;
+use jsonc_parser::cst::{CstInputValue, CstRootNode};
+use serde_json::Value;
+
+use super::{Aim, Programs, RUNTIME};
+
+/// The new text of the file, or none where nothing would be left in it.
+pub(super) fn edit(before: &str, aim: Aim, programs: &Programs) -> Result<Option<String>, String> {
+    let has_text = !before.trim().is_empty();
+    if has_text {
+        check(before)?;
+    }
+    let root =
+        CstRootNode::parse(before, &ParseOptions::default()).map_err(|err| err.to_string())?;
+    let object = root.object_value_or_set();
+    match aim {
+        Aim::Entered => {
+            let path = programs.command.display().to_string();
+            let entry = CstInputValue::Object(vec![("path".to_owned(), path.into())]);
+            let runtimes = object.object_value_or_set("runtimes");
+            match runtimes.get(RUNTIME) {
+                Some(old) => old.set_value(entry),
+                None => drop(runtimes.append(RUNTIME, entry)),
+            }
+        }
+        Aim::Removed => {
+            if let Some(runtimes) = object.object_value("runtimes") {
+                if let Some(entry) = runtimes.get(RUNTIME) {
+                    entry.remove();
+                }
+                if runtimes.properties().is_empty()
+                    && let Some(empty) = object.get("runtimes")
+                {
+                    empty.remove();
+                }
+            }
+            if object.properties().is_empty() {
+                return Ok(None);
+            }
+        }
+    }
+    let mut text = root.to_string();
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    Ok(Some(text))
+}
+
+/// Docker reads strict JSON, and what it could not read is not for us to mend.
+fn check(text: &str) -> Result<(), String> {
+    let value: Value = serde_json::from_str(text).map_err(|err| err.to_string())?;
+    let Some(members) = value.as_object() else {
+        return Err("it holds no JSON object".to_owned());
+    };
+    match members.get("runtimes") {
+        None | Some(Value::Object(_)) => Ok(()),
+        Some(_) => Err("\"runtimes\" is no object".to_owned()),
+    }
+}

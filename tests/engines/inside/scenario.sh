@@ -1,0 +1,92 @@
+# Scenarios of an engine: titled functions that pass or fail, and what may be
+# left when they are over. Sourced by the engines' scripts.
+#
+# Owns the counting and the looking round. A scenario is a function under
+# `set -e`; what it prints is shown if it fails.
+
+passed=0
+failed=0
+work=$(mktemp -d)
+engine=$(basename "$0" .sh)
+
+# scenario TITLE FUNCTION: runs it, unless the title lacks $FILTER.
+scenario() {
+	local title="$engine${variant:+ $variant}: $1" status=0
+	[[ $title == *"${FILTER:-}"* ]] || return 0
+	(
+		set -euxo pipefail
+		"$2"
+	) >"$work/said" 2>&1 || status=$?
+	if [ $status = 0 ] && look_round >>"$work/said"; then
+		passed=$((passed + 1))
+		echo "test $title ... ok"
+	else
+		failed=$((failed + 1))
+		echo "test $title ... FAILED"
+		sed 's/^/    /' "$work/said" | tail -n 60
+		clear_away >/dev/null 2>&1 || true
+	fi
+}
+
+# The sum of it, for the end of a script.
+verdict() {
+	echo "test result: $passed passed; $failed failed"
+	[ $failed = 0 ] && [ $passed -gt 0 ]
+}
+
+equal() { # equal EXPECTED ACTUAL
+	if [ "$1" != "$2" ]; then
+		echo "expected: $1"
+		echo "     got: $2"
+		return 1
+	fi
+}
+
+contains() { # contains PART TEXT
+	if [[ $2 != *"$1"* ]]; then
+		echo "expected a text with: $1"
+		echo "                 got: $2"
+		return 1
+	fi
+}
+
+# fails_with STATUS COMMAND...: prints what it says, and wants that exit status.
+fails_with() {
+	local expected=$1 status=0
+	shift
+	"$@" 2>&1 || status=$?
+	equal "$expected" "$status"
+}
+
+# soon COMMAND...: it succeeds within a minute.
+soon() {
+	local attempt
+	for attempt in $(seq 120); do
+		if "$@"; then return 0; fi
+		sleep 0.5
+	done
+	echo "not within $attempt attempts: $*"
+	return 1
+}
+
+# What caisson or an engine's network could leave behind, a line each.
+leftovers() {
+	pgrep -af 'caisson' | grep -v -e '/opt/engines/' -e ' monitor-of-the-daemon ' -e 'dockerd' -e 'containerd --config' || true
+	grep -i caisson /proc/self/mountinfo || true
+	find /sys/fs/cgroup -maxdepth 4 -type d -name '*caisson*'
+	ip -o link show type tun 2>/dev/null || true
+	find /run/caisson /run/docker/runtime-runc/moby /run/containerd/s -mindepth 1 -maxdepth 1 2>/dev/null || true
+}
+
+# Fails, and says what, if anything is left; processes get a moment to end.
+look_round() {
+	local attempt left
+	for attempt in $(seq 20); do
+		left=$(leftovers)
+		if [ -z "$left" ]; then return 0; fi
+		sleep 0.5
+	done
+	echo "left behind after $attempt looks:"
+	echo "$left"
+	return 1
+}
