@@ -281,6 +281,17 @@ impl Container {
         }
     }
 
+    /// The host's processes that stand for it: its owner, then those of its execs.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn owners(&self) -> Result<Vec<i32>, Error> {
+        match self.ask(&Request::Owners)? {
+            Reply::Owners(owners) => Ok(owners),
+            _ => Err(Error::NotRunning),
+        }
+    }
+
     /// Removes it, with `force` also if it still runs, and runs its poststop
     /// hooks; those that fail are told in `log`.
     ///

@@ -5,6 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Established, Group};
 use crate::container::{Container, Error};
@@ -77,7 +79,7 @@ fn create_in(entry: &Entry, creation: &Creation) -> Result<(Record, OwnerChild),
 /// Starts the owner, in its cgroup before it does anything, and runs its
 /// errands until the container is created.
 fn bring_up(order: &mut Order, creation: &Creation, log: &Log) -> Result<OwnerChild, Error> {
-    let (owner, connection) = OwnerChild::spawn("monitor").map_err(Error::Spawn)?;
+    let (owner, connection) = OwnerChild::spawn("monitor", title(order)).map_err(Error::Spawn)?;
     let rootless = creation
         .rootless
         .unwrap_or_else(|| !nix::unistd::geteuid().is_root());
@@ -96,6 +98,13 @@ fn bring_up(order: &mut Order, creation: &Creation, log: &Log) -> Result<OwnerCh
         group.remove()?;
     }
     Err(err)
+}
+
+/// The container's name and its command line.
+fn title(order: &Order) -> impl Iterator<Item = &str> {
+    let arguments = order.record.process["args"].as_array();
+    let words = arguments.into_iter().flatten().filter_map(Value::as_str);
+    [order.id.as_str()].into_iter().chain(words)
 }
 
 fn group_of(established: Established, log: &Log) -> Option<Group> {

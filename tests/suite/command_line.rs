@@ -11,6 +11,7 @@ stories![
     features_are_json_with_the_known_parts,
     spec_writes_a_configuration_once,
     ps_lists_the_guests_processes,
+    ps_as_json_lists_the_hosts_processes_with_their_command_lines,
     debug_tells_which_machine_and_why,
     misuse_is_refused,
 ];
@@ -98,13 +99,6 @@ fn ps_lists_the_guests_processes(scene: &Scene) {
     // The shell starts them in its own time.
     let both = "until [ $(ps | grep -c '[s]leep [12]000') = 3 ]; do sleep 0.1; done";
     container.exec(&["sh", "-c", both]).exits(0);
-    let pids: Vec<u32> = serde_json::from_str(
-        &scene
-            .caisson(["ps", "--format", "json", &container.id])
-            .ok(),
-    )
-    .unwrap();
-    assert_eq!(pids.len(), 3, "{pids:?}");
     let table = container.verb("ps", &[]).ok();
     let head: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
     assert_eq!(
@@ -116,6 +110,36 @@ fn ps_lists_the_guests_processes(scene: &Scene) {
         table.contains(" sleep 1000\n") && table.contains(" sleep 2000\n"),
         "{table}"
     );
+    container.remove();
+}
+
+fn ps_as_json_lists_the_hosts_processes_with_their_command_lines(scene: &Scene) {
+    let container = scene.started(&scene.bundle(&["sleep", "1000"]));
+    let pid_file = scene.path("exec.pid");
+    let path = pid_file.to_str().unwrap();
+    let words = [
+        "exec",
+        "--detach",
+        "--pid-file",
+        path,
+        &container.id,
+        "sleep",
+        "2000",
+    ];
+    scene.caisson(words).ok();
+    let exec: i32 = fs::read_to_string(&pid_file).unwrap().parse().unwrap();
+    let pids: Vec<i32> = serde_json::from_str(
+        &scene
+            .caisson(["ps", "--format", "json", &container.id])
+            .ok(),
+    )
+    .unwrap();
+    assert_eq!(pids, [container.pid, exec]);
+    for (pid, command) in [(container.pid, "sleep 1000"), (exec, "sleep 2000")] {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+        let line = line.trim_end_matches('\0').replace('\0', " ");
+        assert!(line.ends_with(command), "{line}");
+    }
     container.remove();
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use caisson_tests::leftovers::other_pids;
 use caisson_tests::{Machine, Scene, stories};
@@ -11,6 +12,7 @@ stories![
     the_monitor_of_machines_is_confined.only(Machine::Kvm),
     the_file_server_is_confined,
     the_vsock_device_is_confined.only(Machine::Tcg),
+    the_containers_pid_leads_to_its_own_files_only,
 ];
 
 /// One process, by its folder in /proc.
@@ -196,5 +198,34 @@ fn the_vsock_device_is_confined(scene: &Scene) {
         "/#",
         "/memfd:guest-memory",
     ]);
+    container.remove();
+}
+
+/// Engines copy files by entering the mount namespace of a container's pid.
+fn the_containers_pid_leads_to_its_own_files_only(scene: &Scene) {
+    let volume = scene.path("volume");
+    fs::create_dir(&volume).unwrap();
+    let bundle = scene.bundle(&["sleep", "1000"]);
+    bundle.with_mount(serde_json::json!({
+        "destination": "/data", "type": "bind", "source": volume, "options": ["rbind"]
+    }));
+    let container = scene.started(&bundle);
+    let root = PathBuf::from(format!("/proc/{}/root", container.pid));
+    fs::write(root.join("copied-in"), "to the root").unwrap();
+    fs::write(root.join("data/copied-in"), "to the volume").unwrap();
+    assert_eq!(
+        container
+            .exec(&["cat", "/copied-in", "/data/copied-in"])
+            .ok(),
+        "to the rootto the volume"
+    );
+    assert!(!Path::new("/copied-in").exists());
+    assert!(volume.join("copied-in").exists());
+    let mounts = fs::read_to_string(format!("/proc/{}/mounts", container.pid)).unwrap();
+    let places: Vec<&str> = mounts
+        .lines()
+        .filter_map(|line| line.split(' ').nth(1))
+        .collect();
+    assert_eq!(places, ["/", "/data"], "{mounts}");
     container.remove();
 }

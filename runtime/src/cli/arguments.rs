@@ -43,7 +43,7 @@ pub(super) fn normalized(arguments: Vec<OsString>) -> Vec<OsString> {
 }
 
 fn stops_at_id(verb: &str) -> bool {
-    matches!(verb, "exec" | "kill" | "ps")
+    matches!(verb, "exec" | "kill" | "ps" | "monitor" | "exec-owner")
 }
 
 /// The flag as the parser wants it, if at all, and whether the next argument is

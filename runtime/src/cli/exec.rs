@@ -292,8 +292,12 @@ fn extend(list: &mut Value, with: &[String]) {
 
 /// Leaves a process behind that stands for the one in the guest, and tells its pid.
 fn detach(order: &DetachedExec) -> Result<i32, Box<dyn std::error::Error>> {
+    let arguments = order.wish.process["args"].as_array();
+    let words = arguments.into_iter().flatten().filter_map(Value::as_str);
+    // Its first word may look like a flag.
+    let title = ["--"].into_iter().chain(words);
     let (owner, near) =
-        OwnerChild::spawn("exec-owner").map_err(failed("start the exec's owner"))?;
+        OwnerChild::spawn("exec-owner", title).map_err(failed("start the exec's owner"))?;
     let numbers: Vec<_> = order
         .wish
         .descriptors

@@ -76,10 +76,17 @@ enum Verb {
     Setup(setup::Setup),
     /// Owns a container's machine; started by create, not by hand
     #[command(hide = true)]
-    Monitor,
+    Monitor(Title),
     /// Stands for a detached exec; started by exec, not by hand
     #[command(hide = true)]
-    ExecOwner,
+    ExecOwner(Title),
+}
+
+/// What users of ps see behind the verb; says nothing to this program.
+#[derive(Debug, clap::Args)]
+struct Title {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<OsString>,
 }
 
 /// Runs one command; the answer is the exit code.
@@ -135,8 +142,8 @@ fn dispatch(caller: &Caller, verb: Option<Verb>) -> Outcome {
         Some(Verb::Spec(verb)) => verb.run(),
         Some(Verb::Features(verb)) => verb.run(),
         Some(Verb::Setup(verb)) => verb.run(),
-        Some(Verb::Monitor) => monitor::monitor(),
-        Some(Verb::ExecOwner) => exec::owner(),
+        Some(Verb::Monitor(_)) => monitor::monitor(),
+        Some(Verb::ExecOwner(_)) => exec::owner(),
         None if caller.wants_version => global::print_version(),
         None => Err("no command given; see `caisson --help`".into()),
     }

@@ -1,4 +1,5 @@
-//! `ps`: prints the processes of a container, as the guest counts them.
+//! `ps`: prints the processes of a container, as the guest counts them; as JSON,
+//! the host's processes that stand for them, since callers look those up there.
 
 use super::{Caller, Outcome, ps_columns};
 use crate::container::{self, Container};
@@ -6,13 +7,15 @@ use crate::container::{self, Container};
 /// List the processes in a container
 ///
 /// Numbers are those of the container's own kernel: no process of the host has them.
+/// With --format json, what engines ask for: the pids of the host's processes that stand
+/// for the container and for each exec in it, whose command lines show theirs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   caisson ps web1                     as ps -ef shows them
   caisson ps web1 aux
   caisson ps web1 -o pid,rss,args
-  caisson ps --format json web1       the numbers alone")]
+  caisson ps --format json web1       pids on the host, for engines")]
 pub(super) struct Ps {
     /// table or json
     #[arg(long, short, value_name = "FORMAT", default_value = "table", value_parser = ["table", "json"])]
@@ -32,17 +35,22 @@ pub(super) struct Ps {
 impl Ps {
     pub(super) fn run(self, caller: &Caller) -> Outcome {
         let container = Container::find(&caller.store, &self.id)?;
-        let processes = match container.processes() {
-            Ok(processes) => processes,
-            // As runc: one that has stopped has none.
-            Err(container::Error::NotRunning) => Vec::new(),
-            Err(err) => return Err(err.into()),
-        };
         if self.format == "json" {
-            let pids: Vec<u32> = processes.iter().map(|process| process.pid).collect();
-            return super::print(&serde_json::to_string(&pids)?);
+            let owners = none_where_stopped(container.owners())?;
+            return super::print(&serde_json::to_string(&owners)?);
         }
+        let processes = none_where_stopped(container.processes())?;
         let columns = ps_columns::wanted(&self.options)?;
         super::print(&ps_columns::table(&processes, &columns))
+    }
+}
+
+/// As runc: one that has stopped has none.
+fn none_where_stopped<T>(
+    found: Result<Vec<T>, container::Error>,
+) -> Result<Vec<T>, container::Error> {
+    match found {
+        Err(container::Error::NotRunning) => Ok(Vec::new()),
+        other => other,
     }
 }

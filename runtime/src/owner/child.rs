@@ -17,6 +17,9 @@ const ORDER_DESCRIPTOR: i32 = 3;
 /// One whose command has hung up has ended by then, or is killed.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
+/// Bytes of a title at most; the rest of a long command line is of no use in ps.
+const MAX_TITLE_LEN: usize = 1024;
+
 /// A process that stands for one in the guest: a child of this one.
 #[derive(Debug)]
 pub struct OwnerChild {
@@ -25,17 +28,21 @@ pub struct OwnerChild {
 
 impl OwnerChild {
     /// Starts this program again with the verb `verb`; the connection is to it.
+    /// Behind the verb, `title` shows users of ps what it stands for.
     /// It is forked, not exec'd in place, so that the caller's death signal and
     /// wait belong to the short-lived command.
     ///
     /// # Errors
     /// When no process can be started.
-    pub fn spawn(verb: &str) -> io::Result<(Self, Connection)> {
+    pub fn spawn<'a>(
+        verb: &str,
+        title: impl IntoIterator<Item = &'a str>,
+    ) -> io::Result<(Self, Connection)> {
         let (near, far) = UnixStream::pair()?;
         // It outlives the caller, who may wait for the end of what it left open.
         sys::close_the_rest_on_exec()?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg(verb);
+        command.arg(verb).args(shortened(title));
         let mapping = FdMapping {
             parent_fd: far.into(),
             child_fd: ORDER_DESCRIPTOR,
@@ -76,4 +83,13 @@ impl OwnerChild {
 /// In the process that was spawned: the connection to the command.
 pub(crate) fn caller() -> Connection {
     UnixStream::from(sys::adopt(ORDER_DESCRIPTOR)).into()
+}
+
+/// As many whole words as fit; what no argument can hold ends the title.
+fn shortened<'a>(title: impl IntoIterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
+    let mut len = 0;
+    title.into_iter().take_while(move |word| {
+        len += word.len() + 1;
+        len <= MAX_TITLE_LEN && !word.contains('\0')
+    })
 }

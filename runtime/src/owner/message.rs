@@ -33,6 +33,9 @@ pub enum Request {
     },
     /// Lists the container's processes. Answer: [`Reply::Processes`].
     Processes,
+    /// Lists the host's processes that stand for processes of the container.
+    /// Answer: [`Reply::Owners`].
+    Owners,
     /// What the container uses. Answer: [`Reply::Statistics`].
     Statistics,
     /// Tells from now on what happens to the container. Answer: [`Reply::Done`], then
@@ -110,6 +113,8 @@ pub enum Reply {
     Status(Status),
     /// The container's processes.
     Processes(Vec<ProcessEntry>),
+    /// The owner's pid, then those of its execs.
+    Owners(Vec<i32>),
     /// What the container uses.
     Statistics(Box<Statistics>),
     /// The guest's kernel has killed a process of the container for lack of memory.

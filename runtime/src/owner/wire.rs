@@ -10,7 +10,10 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, getsockopt, recvmsg, sendmsg,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -99,6 +102,14 @@ impl Connection {
         Ok(Self {
             stream: self.stream.try_clone()?,
         })
+    }
+
+    /// The process at the other end, by its pid here.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn peer_pid(&self) -> io::Result<i32> {
+        Ok(getsockopt(&self.stream, PeerCredentials)?.pid())
     }
 
     /// Sends a message with descriptors beside it.

@@ -4,7 +4,8 @@
 //! the way up. The rest are its parts: `program` spawns confined helpers,
 //! `share` cuts out what the guest may see, `streams` takes the guest's
 //! connections, `agent` speaks to the guest, `requests` answers other
-//! commands, `followers` are told what happens, `tail` keeps the last words of everyone.
+//! commands, `followers` are told what happens, `tail` keeps the last words of
+//! everyone, `view` is what engines see of the container by its pid.
 
 mod agent;
 mod boot;
@@ -23,6 +24,7 @@ pub(crate) mod socket;
 mod streams;
 pub(crate) mod tail;
 mod thread;
+mod view;
 
 pub use error::Error;
 pub use monitor::run;

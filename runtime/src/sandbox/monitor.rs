@@ -24,7 +24,7 @@ use super::boot::{Sandbox, boot, said};
 use super::error::{Error, step};
 use super::requests::{Desk, Ports};
 use super::thread;
-use super::{Order, Outcome, Word, namespaces};
+use super::{Order, Outcome, Word, namespaces, view};
 use crate::errand::{self, Errand};
 use crate::hooks::{self, HookKind};
 use crate::log::{Format, Level, Log};
@@ -151,6 +151,7 @@ impl Monitor {
         desk.open(listener)?;
         entry.write(&order.record.owned_by_this_process())?;
         release_caller(order)?;
+        view::enter(&order.plan, &order.record.rootfs)?;
         let init = ProcessName {
             container_id: order.id.clone(),
             exec_id: String::new(),

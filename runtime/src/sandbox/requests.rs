@@ -281,6 +281,7 @@ impl Desk {
         let done = match request {
             Request::Status => return Ok(Reply::Status(self.status())),
             Request::Processes => return Ok(Reply::Processes(self.agent.processes(&self.id)?)),
+            Request::Owners => return Ok(Reply::Owners(self.owners())),
             Request::Statistics => {
                 let statistics = self.agent.statistics(&self.id)?;
                 return Ok(Reply::Statistics(Box::new(statistics)));
@@ -296,6 +297,20 @@ impl Desk {
             | Request::Follow => Err("this connection has no process, or has one already".into()),
         };
         done.map(|()| Reply::Done)
+    }
+
+    /// This process, then those that stand for execs.
+    fn owners(&self) -> Vec<i32> {
+        let execs = self.execs();
+        let connections = execs.values().filter_map(|exec| match exec {
+            Exec::Running(connection) => Some(connection),
+            Exec::Starting { .. } => None,
+        });
+        let of_execs = connections.filter_map(|connection| connection.peer_pid().ok());
+        [nix::unistd::getpid().as_raw()]
+            .into_iter()
+            .chain(of_execs)
+            .collect()
     }
 
     fn start(&self) -> Result<(), Refusal> {

@@ -59,7 +59,8 @@ pub(crate) fn serve(
     Ok((server, front_end))
 }
 
-fn cut_out(share: &Share) -> Result<(std::os::fd::OwnedFd, bool), Error> {
+/// The mount of `share`, and whether it is a folder.
+pub(crate) fn cut_out(share: &Share) -> Result<(std::os::fd::OwnedFd, bool), Error> {
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Share {
         path: share.source.clone(),
         source,

@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# What users of Podman, as root, do, done with caisson.
+#
+# usage: podman.sh
+#
+# $FILTER chooses scenarios.
+set -euo pipefail
+here=$(dirname "$(readlink -f "$0")")
+# shellcheck source=scenario.sh
+. "$here/scenario.sh"
+# shellcheck source=image.sh
+. "$here/image.sh"
+variant=
+export PATH=/opt/caisson/bin:$PATH
+
+podman() { timeout -s KILL 180 podman "$@"; }
+run() { podman --runtime caisson run --rm "$@"; }
+# alive WORDS...: a container named `one` that stays.
+alive() { podman --runtime caisson run -d --name one "$@" busybox sleep 1000; }
+
+clear_away() {
+	podman rm -af -t 0
+	podman network prune -f
+}
+
+begin() {
+	caisson setup podman
+	busybox_tree "$work/tree"
+	tar -C "$work/tree" -c . | podman import - busybox >/dev/null 2>&1
+}
+
+its_own_kernel() {
+	contains caisson "$(run busybox uname -r)"
+}
+
+exit_codes() {
+	fails_with 7 run busybox sh -c 'exit 7'
+	said=$(fails_with 127 run busybox nosuch)
+	contains 'executable file not found' "$said"
+	said=$(fails_with 126 run busybox /etc)
+	contains 'permission denied' "$said"
+	said=$(fails_with 125 run --pid host busybox true || fails_with 126 run --pid host busybox true)
+	contains pid "$said"
+	said=$(fails_with 125 run --network host busybox true || fails_with 126 run --network host busybox true)
+	contains network "$said"
+}
+
+exec_in() {
+	alive
+	equal hello "$(podman exec one echo hello)"
+	fails_with 3 podman exec one sh -c 'exit 3'
+	equal "$(seq 100000 | cksum)" "$(seq 100000 | podman exec -i one cat | cksum)"
+	contains 40 "$(script -qec 'stty cols 77 rows 40; podman exec -it one stty size' /dev/null)"
+	fails_with 127 podman exec one nosuch
+	podman rm -f -t 0 one
+}
+
+logs_and_stop() {
+	podman --runtime caisson run -d --name one busybox sh -c 'trap "echo bye; exit 9" TERM; echo up; while :; do sleep 0.1; done'
+	soon logs_are up
+	podman stop -t 20 one
+	equal $'up\nbye' "$(podman logs one)"
+	equal 9 "$(podman inspect -f '{{.State.ExitCode}}' one)"
+	podman start one
+	podman exec one true
+	podman kill one
+	equal 137 "$(podman wait one)"
+	podman rm one
+}
+logs_are() { [ "$(podman logs one)" = "$1" ]; }
+
+# What is copied into a running container stays inside of it.
+copying() {
+	alive
+	echo host >"$work/file"
+	podman cp "$work/file" one:/srv/file
+	[ ! -e /srv/file ]
+	equal host "$(podman exec one cat /srv/file)"
+	podman exec one sh -c 'echo guest >/srv/other'
+	podman cp one:/srv/other "$work/other"
+	equal guest "$(cat "$work/other")"
+	podman rm -f -t 0 one
+}
+
+limits() {
+	alive --memory 64m --pids-limit 30
+	equal 67108864 "$(podman exec one cat /sys/fs/cgroup/memory.max)"
+	podman update --memory 96m one
+	equal 100663296 "$(podman exec one cat /sys/fs/cgroup/memory.max)"
+	podman pause one
+	podman unpause one
+	contains 'sleep 1000' "$(podman top one -o pid,args)"
+	podman stats --no-stream one
+	podman rm -f -t 0 one
+}
+
+volumes() {
+	mkdir -p "$work/volume"
+	alive -v "$work/volume:/v" --tmpfs /t:size=3m
+	echo two >"$work/volume/file"
+	equal two "$(podman exec one cat /v/file)"
+	podman exec one sh -c 'echo three >/v/file'
+	equal three "$(cat "$work/volume/file")"
+	podman rm -f -t 0 one
+}
+
+published_port() {
+	alive -p 18080:80
+	podman exec -d one httpd -f -p 80 -h /etc
+	address=$(podman inspect -f '{{.NetworkSettings.Networks.podman.IPAddress}}' one)
+	contains "$address/16" "$(podman exec one ip address)"
+	soon busybox wget -q -O "$work/page" "http://$address/passwd"
+	contains root "$(busybox wget -q -O - http://127.0.0.1:18080/passwd)"
+	podman rm -f -t 0 one
+}
+
+begin
+scenario 'a container has its own kernel' its_own_kernel
+scenario 'exit codes' exit_codes
+scenario 'exec' exec_in
+scenario 'logs, stop, start, kill' logs_and_stop
+scenario 'cp both ways' copying
+scenario 'limits, pause, top, stats' limits
+scenario 'volumes change live both ways' volumes
+scenario 'published port' published_port
+verdict
