@@ -5,6 +5,8 @@
 //! stands in `proto/agent.proto`. The host builds with feature `client`
 //! (blocking), the guest with feature `server` (async, one thread).
 
+pub mod cgroup;
+
 /// Generated for the host: messages in `agent`, the blocking client in `agent_ttrpc`.
 #[cfg(feature = "client")]
 #[expect(

@@ -3,6 +3,7 @@
 //! Owns what `cpu.*` and `cpuset.*` files are to say. Numbers of CPUs and of memory
 //! nodes are the guest's.
 
+use caisson_protocol::cgroup::cpu_weight;
 use oci_spec::runtime::LinuxCpu;
 
 use super::{
@@ -18,7 +19,7 @@ pub(super) fn add(settings: &mut Vec<Setting>, cpu: &LinuxCpu, present: &Present
     // An idle group has no weight.
     let shares = cpu.shares().filter(|_| cpu.idle() != Some(1)).unwrap_or(0);
     if shares != 0 {
-        setting(settings, "cpu.weight", weight(shares).to_string());
+        setting(settings, "cpu.weight", cpu_weight(shares).to_string());
     }
     add_bandwidth(settings, cpu, present);
     for (file, list) in [("cpuset.cpus", cpu.cpus()), ("cpuset.mems", cpu.mems())] {
@@ -55,27 +56,6 @@ fn add_bandwidth(settings: &mut Vec<Setting>, cpu: &LinuxCpu, present: &Present)
     if let Some(burst) = burst.filter(|_| !fits_now) {
         setting(settings, "cpu.max.burst", burst);
     }
-}
-
-/// From shares (2 to 262144, default 1024) to weight (1 to 10000, default 100),
-/// by the curve on which both defaults and both ends lie.
-fn weight(shares: u64) -> u64 {
-    match shares {
-        0..=2 => return 1,
-        262_144.. => return 10_000,
-        _ => {}
-    }
-    // In range, so neither conversion loses anything.
-    let log2 = f64::from(u32::try_from(shares).unwrap_or(u32::MAX)).log2();
-    let exponent = log2.mul_add(log2, 125.0 * log2) / 612.0 - 7.0 / 34.0;
-    let weight = 10_f64.powf(exponent).ceil();
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "between 1 and 10000 for shares in range"
-    )]
-    let weight = weight as u64;
-    weight
 }
 
 #[cfg(test)]

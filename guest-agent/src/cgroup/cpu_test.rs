@@ -21,20 +21,6 @@ fn is(file: &str, value: &str) -> (String, String) {
 }
 
 #[test]
-fn shares_become_weights_with_both_defaults_and_both_ends_kept() {
-    for (shares, expected) in [
-        (1, 1),
-        (2, 1),
-        (1024, 100),
-        (262_144, 10_000),
-        (999_999, 10_000),
-    ] {
-        assert_eq!(weight(shares), expected, "{shares}");
-    }
-    assert!(weight(512) < 100 && weight(2048) > 100);
-}
-
-#[test]
 fn quota_and_period_share_a_file() {
     assert_eq!(one(r#"{"quota":50000}"#), is("cpu.max", "50000 100000"));
     assert_eq!(

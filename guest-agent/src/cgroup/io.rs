@@ -2,7 +2,8 @@
 //!
 //! Owns what `io.*` files are to say. Device numbers are the guest's.
 
-use oci_spec::runtime::{LinuxBlockIo, LinuxThrottleDevice};
+use caisson_protocol::cgroup::{io_max, io_weight};
+use oci_spec::runtime::LinuxBlockIo;
 
 use super::{
     limits::{Setting, add as setting},
@@ -33,25 +34,10 @@ pub(super) fn add(settings: &mut Vec<Setting>, block: &LinuxBlockIo, present: &P
         ("wiops", block.throttle_write_iops_device()),
     ] {
         for device in devices.iter().flatten() {
-            setting(settings, "io.max", throttle(key, device));
+            let number = (device.major(), device.minor());
+            setting(settings, "io.max", io_max(number, key, device.rate()));
         }
     }
-}
-
-/// No rate is no limit.
-fn throttle(key: &str, device: &LinuxThrottleDevice) -> String {
-    let (major, minor) = (device.major(), device.minor());
-    match device.rate() {
-        0 => format!("{major}:{minor} {key}=max"),
-        rate => format!("{major}:{minor} {key}={rate}"),
-    }
-}
-
-/// From the weights of BFQ (10 to 1000) to those of the cost model (1 to 10000),
-/// on a line through both ends.
-fn io_weight(weight: u16) -> u16 {
-    let weight = u32::from(weight.clamp(10, 1000));
-    u16::try_from(1 + (weight - 10) * 9999 / 990).unwrap_or(10_000)
 }
 
 #[cfg(test)]
@@ -67,13 +53,6 @@ mod tests {
 
     fn is(file: &str, value: &str) -> (String, String) {
         (file.to_owned(), value.to_owned())
-    }
-
-    #[test]
-    fn weights_keep_their_ends() {
-        for (weight, expected) in [(10, 1), (500, 4950), (1000, 10_000)] {
-            assert_eq!(io_weight(weight), expected);
-        }
     }
 
     #[test]

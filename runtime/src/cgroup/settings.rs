@@ -4,6 +4,7 @@
 //! they hold if the guest's own, exact limits should ever not. Only what the
 //! guest can't do, CPU sets and block I/O, is exact here. Writes nothing.
 
+use caisson_protocol::cgroup::{cpu_weight, io_max, io_weight};
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxResources};
 
 use super::hierarchy::Version;
@@ -163,7 +164,7 @@ impl List {
         if shares != 0 {
             let value = match self.version {
                 Version::V1 => shares,
-                Version::V2 => weight(shares),
+                Version::V2 => cpu_weight(shares),
             };
             self.wider("cpu", ["cpu.shares", "cpu.weight"], value.to_string());
         }
@@ -258,36 +259,14 @@ impl List {
         for (devices, file, key) in throttles {
             for device in devices.iter().flatten() {
                 let (major, minor, rate) = (device.major(), device.minor(), device.rate());
-                let value = match (self.version, rate) {
-                    (Version::V1, rate) => format!("{major}:{minor} {rate}"),
-                    (Version::V2, 0) => format!("{major}:{minor} {key}=max"),
-                    (Version::V2, rate) => format!("{major}:{minor} {key}={rate}"),
+                let value = match self.version {
+                    Version::V1 => format!("{major}:{minor} {rate}"),
+                    Version::V2 => io_max((major, minor), key, rate),
                 };
                 self.only(controller, [file, "io.max"], value);
             }
         }
     }
-}
-
-/// From shares (2 to 262144, default 1024) to weight (1 to 10000, default 100):
-/// by the curve on which both defaults and both ends lie, rounded up as runc does.
-fn weight(shares: u64) -> u64 {
-    #[expect(clippy::cast_precision_loss, reason = "at most 262144")]
-    let log = (shares.clamp(2, 262_144) as f64).log2();
-    let exponent = log.mul_add(log, 125.0 * log) / 612.0 - 7.0 / 34.0;
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "between 1 and 10000"
-    )]
-    let weight = 10_f64.powf(exponent).ceil() as u64;
-    weight.clamp(1, 10_000)
-}
-
-/// From the weight of version 1 (10 to 1000) to that of version 2 (1 to 10000).
-fn io_weight(weight: u16) -> u64 {
-    let weight = u64::from(weight.clamp(10, 1000));
-    1 + (weight - 10) * 9_999 / 990
 }
 
 #[cfg(test)]

@@ -108,9 +108,3 @@ fn sets_of_cpus_and_block_io_are_exact_and_the_hosts_alone() {
         ]
     );
 }
-
-#[test]
-fn shares_become_weights_with_equal_defaults_and_ends() {
-    let weights = [2, 1024, 262_144].map(weight);
-    assert_eq!(weights, [1, 100, 10_000]);
-}

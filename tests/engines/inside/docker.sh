@@ -42,7 +42,7 @@ its_own_kernel() {
 
 exit_codes() {
 	fails_with 7 run busybox sh -c 'exit 7'
-	fails_with 143 run busybox sh -c 'kill -TERM $$; sleep 9'
+	fails_with 143 run busybox sh -c 'sleep 99 & kill -TERM $!; wait $!'
 	said=$(fails_with 127 run busybox nosuch)
 	contains 'executable file not found' "$said"
 	said=$(fails_with 126 run busybox /etc)
@@ -57,7 +57,7 @@ exec_in() {
 	equal 'hello' "$(docker exec one echo hello)"
 	fails_with 3 docker exec one sh -c 'exit 3'
 	equal "$(seq 100000 | cksum)" "$(seq 100000 | docker exec -i one cat | cksum)"
-	contains 40 "$(script -qec 'stty cols 77 rows 40; docker exec -it one stty size' /dev/null)"
+	contains 40 "$(on_a_terminal 'stty cols 77 rows 40; docker exec -it one stty size')"
 	equal 1000:1000 "$(docker exec -u 1000:1000 one sh -c 'echo $(id -u):$(id -g)')"
 	equal /srv "$(docker exec -w /srv one pwd)"
 	equal x "$(docker exec -e A=x one sh -c 'echo $A')"
@@ -121,13 +121,16 @@ copying() {
 }
 
 updating() {
-	alive --memory 64m --pids-limit 30
-	equal 67108864 "$(docker exec one cat /sys/fs/cgroup/memory.max)"
-	equal 30 "$(docker exec one cat /sys/fs/cgroup/pids.max)"
-	docker update --memory 96m --memory-swap 96m --pids-limit 40 --cpus 0.5 one
+	alive --memory 96m --pids-limit 30
 	equal 100663296 "$(docker exec one cat /sys/fs/cgroup/memory.max)"
+	equal 30 "$(docker exec one cat /sys/fs/cgroup/pids.max)"
+	docker update --memory 64m --memory-swap 64m --pids-limit 40 --cpus 0.5 one
+	equal 67108864 "$(docker exec one cat /sys/fs/cgroup/memory.max)"
 	equal 40 "$(docker exec one cat /sys/fs/cgroup/pids.max)"
 	equal '50000 100000' "$(docker exec one cat /sys/fs/cgroup/cpu.max)"
+	# A machine does not grow.
+	said=$(fails_with 1 docker update --memory 1g --memory-swap 1g one)
+	contains 'more than the machine has' "$said"
 	docker rm -f one
 }
 

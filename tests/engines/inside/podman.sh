@@ -50,7 +50,7 @@ exec_in() {
 	equal hello "$(podman exec one echo hello)"
 	fails_with 3 podman exec one sh -c 'exit 3'
 	equal "$(seq 100000 | cksum)" "$(seq 100000 | podman exec -i one cat | cksum)"
-	contains 40 "$(script -qec 'stty cols 77 rows 40; podman exec -it one stty size' /dev/null)"
+	contains 40 "$(on_a_terminal 'stty cols 77 rows 40; podman exec -it one stty size')"
 	fails_with 127 podman exec one nosuch
 	podman rm -f -t 0 one
 }
@@ -83,10 +83,10 @@ copying() {
 }
 
 limits() {
-	alive --memory 64m --pids-limit 30
-	equal 67108864 "$(podman exec one cat /sys/fs/cgroup/memory.max)"
-	podman update --memory 96m one
+	alive --memory 96m --pids-limit 30
 	equal 100663296 "$(podman exec one cat /sys/fs/cgroup/memory.max)"
+	podman update --memory 64m one
+	equal 67108864 "$(podman exec one cat /sys/fs/cgroup/memory.max)"
 	podman pause one
 	podman unpause one
 	contains 'sleep 1000' "$(podman top one -o pid,args)"

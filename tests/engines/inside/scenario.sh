@@ -11,12 +11,16 @@ engine=$(basename "$0" .sh)
 
 # scenario TITLE FUNCTION: runs it, unless the title lacks $FILTER.
 scenario() {
-	local title="$engine${variant:+ $variant}: $1" status=0
+	local title="$engine${variant:+ $variant}: $1" status
 	[[ $title == *"${FILTER:-}"* ]] || return 0
+	# In the condition of anything, the shell would not stop at a failure.
+	set +e
 	(
 		set -euxo pipefail
 		"$2"
-	) >"$work/said" 2>&1 || status=$?
+	) >"$work/said" 2>&1
+	status=$?
+	set -e
 	if [ $status = 0 ] && look_round >>"$work/said"; then
 		passed=$((passed + 1))
 		echo "test $title ... ok"
@@ -56,6 +60,11 @@ fails_with() {
 	shift
 	"$@" 2>&1 || status=$?
 	equal "$expected" "$status"
+}
+
+# on_a_terminal SCRIPT: runs it with a terminal of its own, and prints what it shows.
+on_a_terminal() {
+	python3 -c 'import pty, sys; pty.spawn(["sh", "-c", sys.argv[1]])' "$1" </dev/null
 }
 
 # soon COMMAND...: it succeeds within a minute.
