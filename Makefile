@@ -123,6 +123,15 @@ test-suites: dist ## A selection of all suites on emulated machines
 	tests/suites/run.sh runtime-tools tcg $(DIST) create kill kill_no_effect
 	tests/suites/run.sh runc tcg $(DIST) $(RUNC_SELECTION)
 
+# Each runs in a test host of its own; the older ones are those of Debian's suites.
+ENGINES := docker docker:io.containerd.caisson.v2 docker@trixie docker@bookworm podman
+
+.PHONY: test-engines
+test-engines: dist ## Docker, Podman and containerd with caisson as their runtime
+	status=0; \
+	for engine in $(ENGINES); do tests/engines/run.sh $(DIST) $$engine || status=$$?; done; \
+	exit $$status
+
 .PHONY: test
 test: dist stock-kernel ## All tests: test-unit, test-tcg and, beside them, test-kvm
 	@# A test host has one processor: half of its tests run beside all the rest.

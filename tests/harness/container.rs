@@ -80,6 +80,13 @@ impl Scene {
         Container::known(self, &bundle.id, pid)
     }
 
+    /// `create` that may fail.
+    #[must_use]
+    pub fn try_create(&self, bundle: &Bundle) -> Output {
+        let folder = bundle.path.to_str().unwrap();
+        self.caisson(["create", "--bundle", folder, &bundle.id])
+    }
+
     /// `create` and `start`.
     ///
     /// # Panics

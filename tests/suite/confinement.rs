@@ -50,7 +50,14 @@ impl Process {
             .collect()
     }
 
-    fn namespace(&self, kind: &str) -> std::path::PathBuf {
+    fn assert_powerless(&self) {
+        for set in ["CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb"] {
+            let none = BTreeSet::from([NO_CAPABILITIES.into()]);
+            assert_eq!(self.of_every_thread(set), none, "{set}");
+        }
+    }
+
+    fn namespace(&self, kind: &str) -> PathBuf {
         fs::read_link(self.path(&format!("ns/{kind}"))).unwrap()
     }
 
@@ -121,28 +128,24 @@ impl Process {
 }
 
 const NO_CAPABILITIES: &str = "0000000000000000";
+/// What every process of a machine may hold.
+const OF_A_MACHINE: &[&str] = &[
+    "/dev/null",
+    "pipe",
+    "socket",
+    "anon_inode",
+    "/#",
+    "/memfd:guest-memory",
+];
 const ALL_NAMESPACES: &[&str] = &["user", "mnt", "pid", "net", "ipc", "uts"];
 
 fn the_monitor_of_machines_is_confined(scene: &Scene) {
     let container = scene.started(&scene.bundle(&["sleep", "1000"]));
     let vmm = Process::called("caisson-vmm");
     vmm.assert_confined(ALL_NAMESPACES);
-    for set in ["CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb"] {
-        assert_eq!(
-            vmm.of_every_thread(set),
-            BTreeSet::from([NO_CAPABILITIES.into()]),
-            "{set}"
-        );
-    }
+    vmm.assert_powerless();
     vmm.assert_empty_root();
-    vmm.assert_descriptors(&[
-        "/dev/null",
-        "pipe",
-        "socket",
-        "anon_inode",
-        "/#",
-        "/memfd:guest-memory",
-    ]);
+    vmm.assert_descriptors(OF_A_MACHINE);
     container.remove();
 }
 
@@ -165,16 +168,7 @@ fn the_file_server_is_confined(scene: &Scene) {
         .map(|entry| entry.file_name())
         .collect();
     assert_eq!(shared, BTreeSet::from(["rootfs".into()]));
-    server.assert_descriptors(&[
-        "/dev/null",
-        "pipe",
-        "socket",
-        "anon_inode",
-        "/#",
-        "/memfd:guest-memory",
-        "/memfd:spec",
-        "/",
-    ]);
+    server.assert_descriptors(&[OF_A_MACHINE, &["/memfd:spec", "/"]].concat());
     container.remove();
 }
 
@@ -182,22 +176,9 @@ fn the_vsock_device_is_confined(scene: &Scene) {
     let container = scene.started(&scene.bundle(&["sleep", "1000"]));
     let device = Process::called("caisson-vsock");
     device.assert_confined(ALL_NAMESPACES);
-    for set in ["CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb"] {
-        assert_eq!(
-            device.of_every_thread(set),
-            BTreeSet::from([NO_CAPABILITIES.into()]),
-            "{set}"
-        );
-    }
+    device.assert_powerless();
     device.assert_empty_root();
-    device.assert_descriptors(&[
-        "/dev/null",
-        "pipe",
-        "socket",
-        "anon_inode",
-        "/#",
-        "/memfd:guest-memory",
-    ]);
+    device.assert_descriptors(OF_A_MACHINE);
     container.remove();
 }
 

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use caisson_tests::{Bundle, Output, Scene, stories};
+use caisson_tests::{Bundle, Scene, stories};
 use serde_json::{Value, json};
 
 stories![
@@ -30,15 +30,6 @@ fn shell(script: &str) -> Value {
 
 fn set_hooks(bundle: &Bundle, kind: &str, hooks: &[Value]) {
     bundle.edit(|config| config["hooks"][kind] = json!(hooks));
-}
-
-fn create(scene: &Scene, bundle: &Bundle) -> Output {
-    scene.caisson([
-        "create",
-        "--bundle",
-        bundle.path.to_str().unwrap(),
-        &bundle.id,
-    ])
 }
 
 /// What hooks have appended to the scene's log, a line each.
@@ -164,7 +155,7 @@ fn a_failing_hook_fails_the_creation_and_leaves_nothing(scene: &Scene) {
         set_hooks(&bundle, "poststop", &[appending(scene, "echo poststop")]);
         let text =
             format!("error running {kind} hook #1: exit status: 3, stdout: said, stderr: why");
-        create(scene, &bundle).fails(1, &text);
+        scene.try_create(&bundle).fails(1, &text);
         scene.assert_nothing_is_left();
     }
     assert_eq!(lines(&log(scene)), ["poststop"; 3]);
@@ -177,7 +168,7 @@ fn a_late_hook_is_killed(scene: &Scene) {
         hook["timeout"] = 1.into();
         set_hooks(&bundle, kind, &[hook]);
         let text = format!("error running {kind} hook #0: hook ran past specified timeout of 1.0s");
-        create(scene, &bundle).fails(1, &text);
+        scene.try_create(&bundle).fails(1, &text);
         scene.assert_nothing_is_left();
     }
 }
@@ -198,7 +189,7 @@ fn a_hook_that_cannot_be_executed_is_named(scene: &Scene) {
                 "error running {kind} hook #0: start {}: {reason}",
                 path.display()
             );
-            create(scene, &bundle).fails(1, &text);
+            scene.try_create(&bundle).fails(1, &text);
             scene.assert_nothing_is_left();
         }
     }
@@ -207,10 +198,14 @@ fn a_hook_that_cannot_be_executed_is_named(scene: &Scene) {
 fn a_malformed_hook_is_named(scene: &Scene) {
     let bundle = scene.bundle(&["true"]);
     set_hooks(&bundle, "poststop", &[json!({"path": "bin/hook"})]);
-    create(scene, &bundle).fails(1, "hooks.poststop[0]: path bin/hook is not absolute");
+    scene
+        .try_create(&bundle)
+        .fails(1, "hooks.poststop[0]: path bin/hook is not absolute");
     let never = json!({"path": "/bin/true", "timeout": 0});
     set_hooks(&bundle, "poststop", &[never]);
-    create(scene, &bundle).fails(1, "hooks.poststop[0]: timeout 0 is not greater than zero");
+    scene
+        .try_create(&bundle)
+        .fails(1, "hooks.poststop[0]: timeout 0 is not greater than zero");
 }
 
 fn a_failing_poststart_hook_stops_the_container(scene: &Scene) {

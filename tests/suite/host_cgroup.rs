@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use caisson_tests::leftovers::other_pids;
-use caisson_tests::{Bundle, Output, Scene, stories};
+use caisson_tests::{Bundle, Scene, stories};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -66,15 +66,6 @@ fn cgroups_of(pid: i32) -> Vec<String> {
     lines
         .map(|line| line.split_once(':').unwrap_or_default().1.to_owned())
         .collect()
-}
-
-fn create(scene: &Scene, bundle: &Bundle) -> Output {
-    scene.caisson([
-        "create",
-        "--bundle",
-        bundle.path.to_str().unwrap(),
-        &bundle.id,
-    ])
 }
 
 fn every_process_lives_in_the_named_cgroup(scene: &Scene) {
@@ -145,7 +136,7 @@ fn processors_are_pinned_on_the_host(scene: &Scene) {
         "set cpuset.cpus of cgroup {} to \"100000\": ",
         folder("cpuset", &path).display()
     );
-    let output = create(scene, &bundle);
+    let output = scene.try_create(&bundle);
     assert!(output.error_line(1).starts_with(&text), "{output:?}");
     scene.assert_nothing_is_left();
 }
@@ -179,7 +170,7 @@ fn a_cgroup_of_others_is_refused(scene: &Scene) {
     let mut tenant = Command::new("sleep").arg("1000").spawn().unwrap();
     fs::write(taken.join("cgroup.procs"), tenant.id().to_string()).unwrap();
     let text = "container's cgroup is not empty: 1 process(es) found";
-    create(scene, &bundle).fails(1, text);
+    scene.try_create(&bundle).fails(1, text);
     assert!(taken.exists(), "it was someone's");
     tenant.kill().unwrap();
     tenant.wait().unwrap();
@@ -192,7 +183,7 @@ fn a_failed_creation_leaves_no_cgroup(scene: &Scene) {
     bundle.edit(|config| {
         config["hooks"]["createContainer"] = json!([{"path": "/bin/false"}]);
     });
-    create(scene, &bundle).exits(1);
+    scene.try_create(&bundle).exits(1);
     scene.assert_nothing_is_left();
 }
 
@@ -235,7 +226,7 @@ fn a_path_that_does_not_fit_the_driver_is_named(scene: &Scene) {
     scene.caisson(arguments).fails(1, text);
     bundle.edit(|config| config["linux"]["cgroupsPath"] = "/..".into());
     let text = "linux.cgroupsPath \"/..\" is the root cgroup; name one of its own";
-    create(scene, &bundle).fails(1, text);
+    scene.try_create(&bundle).fails(1, text);
     scene.assert_nothing_is_left();
 }
 

@@ -1,6 +1,6 @@
 //! Standard streams lose nothing, in either direction, however much it is.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Write};
 use std::process::{ChildStdin, Stdio};
 use std::thread;
@@ -136,15 +136,8 @@ fn the_last_line_before_the_exit_is_never_lost(scene: &Scene) {
 fn a_reader_that_is_slow_gets_everything(scene: &Scene) {
     let bundle = scene.shell("seq 1 200000; echo end");
     let (mut reader, writer) = std::io::pipe().unwrap();
-    let null = || {
-        File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/null")
-            .unwrap()
-    };
-    let container =
-        scene.create_with_streams(&bundle, [null().into(), writer.into(), null().into()]);
+    let streams = [Stdio::null(), writer.into(), Stdio::null()];
+    let container = scene.create_with_streams(&bundle, streams);
     container.start();
     // The pipe is full long before the container is done; it waits for its reader.
     container.assert_status("running");
@@ -159,15 +152,8 @@ fn a_reader_that_is_slow_gets_everything(scene: &Scene) {
 fn output_nobody_reads_does_not_block_the_end(scene: &Scene) {
     let bundle = scene.shell("seq 1 200000; echo $? >/tmp/status; exit 3");
     let (reader, writer) = std::io::pipe().unwrap();
-    let null = || {
-        File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/null")
-            .unwrap()
-    };
-    let container =
-        scene.create_with_streams(&bundle, [null().into(), writer.into(), null().into()]);
+    let streams = [Stdio::null(), writer.into(), Stdio::null()];
+    let container = scene.create_with_streams(&bundle, streams);
     container.start();
     drop(reader);
     assert_eq!(container.wait(), 3);
