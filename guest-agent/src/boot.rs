@@ -21,6 +21,7 @@ use rustix::{
 use crate::{
     cgroup,
     failure::{Attempt, Failure},
+    network,
     sys::bring_loopback_up,
 };
 
@@ -63,6 +64,7 @@ pub fn before_containers() -> Result<(), Failure> {
     cgroup::enable_controllers()?;
     sethostname(b"caisson").doing("set hostname")?;
     bring_loopback_up().doing("bring lo up")?;
+    network::put_devices_away()?;
     mount_share()
 }
 

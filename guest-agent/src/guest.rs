@@ -26,7 +26,9 @@ use crate::{
     },
     events::Events,
     failure::{Attempt, Failure},
-    listing, oom,
+    listing,
+    network::Network,
+    oom,
     process::{self, Exit, Process, ProcessState},
     reaper,
     stdio::{Connections, Pipes, Streams, pipes},
@@ -40,6 +42,7 @@ pub(crate) struct Guest {
     /// What has happened, for the host.
     pub(crate) events: Events,
     table: Mutex<Table>,
+    network: Mutex<Network>,
 }
 
 #[derive(Debug, Default)]
@@ -75,7 +78,13 @@ impl Guest {
             transport,
             events: Events::default(),
             table: Mutex::default(),
+            network: Mutex::default(),
         }
+    }
+
+    /// The machine's interfaces.
+    pub(crate) fn network(&self) -> MutexGuard<'_, Network> {
+        self.network.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {

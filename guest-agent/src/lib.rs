@@ -13,6 +13,7 @@ mod container;
 mod events;
 mod guest;
 mod listing;
+mod network;
 mod oom;
 mod power;
 mod process;

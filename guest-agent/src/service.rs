@@ -11,8 +11,8 @@ use caisson_protocol::{
     server::{
         agent::{
             ContainerRequest, CreateContainerRequest, Empty, Event, ExecRequest, HelloRequest,
-            HelloResponse, ListProcessesResponse, NextEventRequest, ProcessStarted, ResizeRequest,
-            SignalRequest, Statistics, UpdateContainerRequest,
+            HelloResponse, ListProcessesResponse, NetworkConfiguration, NextEventRequest,
+            ProcessStarted, ResizeRequest, SignalRequest, Statistics, UpdateContainerRequest,
         },
         agent_ttrpc::Agent,
     },
@@ -187,6 +187,16 @@ impl Agent for Service {
     ) -> ttrpc::Result<Statistics> {
         self.run(|guest| async move { guest.statistics(&request.container_id) })
             .await
+    }
+
+    async fn configure_network(
+        &self,
+        _: &TtrpcContext,
+        request: NetworkConfiguration,
+    ) -> ttrpc::Result<Empty> {
+        self.run(|guest| async move { guest.network().configure(request) })
+            .await?;
+        Ok(Empty::new())
     }
 
     async fn delete_container(

@@ -18,6 +18,7 @@ use crate::errand;
 use crate::hooks::{self, HookKind};
 use crate::log::Log;
 use crate::machine;
+use crate::network;
 use crate::owner::{self, Connection, ProcessEntry, Reply, Request, Status};
 use crate::pidfd::Pidfd;
 use crate::plan;
@@ -49,6 +50,9 @@ pub enum Error {
     /// The container's cgroup on the host.
     #[error(transparent)]
     Cgroup(#[from] cgroup::Error),
+    /// The container's network namespace on the host.
+    #[error(transparent)]
+    Network(#[from] network::Error),
     /// Something to be done for the owner failed.
     #[error(transparent)]
     Errand(#[from] errand::Error),
@@ -315,6 +319,10 @@ impl Container {
             },
         }
         self.await_end()?;
+        if let Some(namespace) = &self.record.network {
+            // Its owner did, unless it was killed.
+            network::restore(namespace, self.record.pid)?;
+        }
         if let Some(group) = &self.record.cgroup {
             group.remove()?;
         }

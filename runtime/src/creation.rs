@@ -157,6 +157,7 @@ fn order(entry: &Entry, bundle: &Bundle, creation: &Creation) -> Result<Order, E
         mem_mib: plan.mem_mib,
         process: bundle.raw.get("process").cloned().unwrap_or_default(),
         hooks: plan.hooks.clone(),
+        network: plan.network.path().map(Path::to_owned),
         ..Record::new(&creation.id)
     };
     let root = entry

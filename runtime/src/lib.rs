@@ -20,6 +20,7 @@ pub mod installation;
 pub mod log;
 pub mod machine;
 mod memory_file;
+pub mod network;
 pub mod numa;
 pub mod owner;
 mod pidfd;

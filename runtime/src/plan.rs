@@ -147,6 +147,17 @@ pub enum Network {
     Join(PathBuf),
 }
 
+impl Network {
+    /// The file that stands for it, if it is one that the caller made.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Own => None,
+            Self::Join(path) => Some(path),
+        }
+    }
+}
+
 /// One folder or file of the host that the guest sees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {

@@ -88,6 +88,9 @@ pub struct Record {
     pub cgroup: Option<Group>,
     /// What the host runs at turns of its life.
     pub hooks: Hooks,
+    /// The network namespace that the caller made for it, if one did.
+    #[serde(default)]
+    pub network: Option<PathBuf>,
 }
 
 impl Record {
@@ -109,6 +112,7 @@ impl Record {
             process: serde_json::Value::Null,
             cgroup: None,
             hooks: Hooks::default(),
+            network: None,
         }
     }
 

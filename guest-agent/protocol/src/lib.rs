@@ -42,9 +42,12 @@ pub mod server {
 /// Raised by a change that an older peer would misunderstand.
 pub const PROTOCOL_MAJOR: u32 = 1;
 /// Raised by an addition that an older peer may ignore.
-pub const PROTOCOL_MINOR: u32 = 3;
+pub const PROTOCOL_MINOR: u32 = 4;
 /// Agents before this minor version ignore a filter of system calls.
 pub const SECCOMP_MINOR: u32 = 1;
+
+/// Agents before this minor version have no network beyond `lo`.
+pub const NETWORK_MINOR: u32 = 4;
 
 /// Mount options that the agent knows, whatever the file system. `r` before the
 /// name of an attribute or a propagation means everything below the mount, too.

@@ -5,12 +5,14 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::mpsc::{self, Sender};
 
 use caisson_protocol::{GUEST_CID, SHARE_TAG};
 use caisson_vmm::control::{Exit, MAX_PACKET_LEN, Report};
 use caisson_vmm::spec::{ConsoleSpec, Description, Devices, FsSpec, MachineSpec, VsockSpec};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socketpair};
 
+use super::nics::Plugged;
 use super::{Parts, kernel};
 use crate::installation::{Installation, KernelKind};
 use crate::sandbox::Error;
@@ -20,18 +22,23 @@ use crate::sandbox::program::{Killer, Program, Running};
 /// panicked stands in its memory (`reboot=` words of the kernel's parameters).
 const CMDLINE: &str = "quiet panic=-1 reboot=k,panic_warm console=hvc0 8250.nr_uarts=0 \
                        random.trust_cpu=on tsc=reliable cryptomgr.notests";
-/// Slots left free for devices that come later.
-const PLACEHOLDERS: u8 = 2;
+/// Slots left free for devices that come later: so many network interfaces can be had.
+const PLACEHOLDERS: u8 = 6;
 
 /// A machine that `caisson-vmm` runs.
 #[derive(Debug)]
 pub(crate) struct Machine {
     vmm: Running,
     control: OwnedFd,
+    /// Where answers to requests go.
+    answers: Sender<Report>,
 }
 
 impl Machine {
-    pub(crate) fn start(installation: &Installation, parts: Parts) -> Result<Self, Error> {
+    pub(super) fn start(
+        installation: &Installation,
+        parts: Parts,
+    ) -> Result<(Self, Plugged), Error> {
         let kernel = kernel::open(&parts.image)?;
         let step = |name| move |source| Error::Step(name, source);
         let initramfs =
@@ -78,10 +85,14 @@ impl Machine {
                 placeholders: PLACEHOLDERS,
             },
         };
-        Ok(Self {
+        let (answers, answered) = mpsc::channel();
+        let requests = control.try_clone().map_err(step("share a socket"))?;
+        let machine = Self {
             vmm: program.spawn(&spec)?,
             control,
-        })
+            answers,
+        };
+        Ok((machine, Plugged::new(requests, answered, PLACEHOLDERS)))
     }
 
     pub(crate) fn killers(&self) -> Result<Vec<Killer>, Error> {
@@ -96,9 +107,13 @@ impl Machine {
                 Ok(0) | Err(_) => break None,
                 Ok(length) => length,
             };
-            let report = packet.get(..length).map(serde_json::from_slice::<Report>);
-            if let Some(Ok(Report::Exit { reason })) = report {
-                break Some(reason);
+            match packet.get(..length).map(serde_json::from_slice::<Report>) {
+                Some(Ok(Report::Exit { reason })) => break Some(reason),
+                Some(Ok(answer @ (Report::Done { .. } | Report::Failed { .. }))) => {
+                    // Who asked may have given up.
+                    self.answers.send(answer).ok();
+                }
+                _ => {}
             }
         };
         let ending = self.vmm.wait();

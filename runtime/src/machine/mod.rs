@@ -6,6 +6,7 @@
 mod choice;
 mod kernel;
 mod kvm;
+mod nics;
 mod tcg;
 
 use std::os::fd::OwnedFd;
@@ -17,6 +18,7 @@ use caisson_vmm::control::Exit;
 pub use choice::{Choice, Kind, choose};
 
 use crate::installation::{GuestImage, Installation};
+use crate::network::Nics;
 use crate::sandbox::Error as SandboxError;
 use crate::sandbox::program::Killer;
 
@@ -67,15 +69,21 @@ pub(crate) enum Machine {
 }
 
 impl Machine {
-    /// Starts a machine of the chosen kind.
+    /// Starts a machine of the chosen kind; the answer has its network devices, too.
     pub(crate) fn start(
         choice: &Choice,
         installation: &Installation,
         parts: Parts,
-    ) -> Result<Self, SandboxError> {
+    ) -> Result<(Self, Box<dyn Nics>), SandboxError> {
         match &choice.kind {
-            Kind::Kvm => Ok(Self::Kvm(kvm::Machine::start(installation, parts)?)),
-            Kind::Tcg { qemu } => Ok(Self::Tcg(tcg::Machine::start(installation, qemu, parts)?)),
+            Kind::Kvm => {
+                let (machine, nics) = kvm::Machine::start(installation, parts)?;
+                Ok((Self::Kvm(machine), Box::new(nics)))
+            }
+            Kind::Tcg { qemu } => {
+                let (machine, nics) = tcg::Machine::start(installation, qemu, parts)?;
+                Ok((Self::Tcg(machine), Box::new(nics)))
+            }
         }
     }
 

@@ -14,8 +14,10 @@ use caisson_protocol::{GUEST_CID, POWER_OFF_PORT, SHARE_TAG};
 use caisson_vmm::control::Exit;
 use serde::Serialize;
 
+use super::nics::Waiting;
 use super::{Parts, kernel};
 use crate::installation::{GuestImage, Installation, KernelKind};
+use crate::network::Mac;
 use crate::sandbox::Error;
 use crate::sandbox::program::{Killer, Program, Running};
 use crate::sandbox::socket;
@@ -23,6 +25,9 @@ use crate::sandbox::socket;
 /// Without a keyboard controller the guest resets by a triple fault.
 const CMDLINE: &str = "quiet panic=-1 reboot=t,panic_warm random.trust_cpu=on no_timer_check \
                        noreplace-smp cryptomgr.notests";
+/// Network interfaces that a container can have: QEMU has eight slots, and five devices
+/// of other kinds.
+const NICS: u8 = 3;
 /// Where Linux notes before a reset whether it panicked (`reboot=panic_warm`).
 const WARM_RESET_FLAG: u64 = 0x472;
 const WARM_RESET: u16 = 0x1234;
@@ -44,11 +49,11 @@ struct VsockBackendSpec {
 }
 
 impl Machine {
-    pub(crate) fn start(
+    pub(super) fn start(
         installation: &Installation,
         qemu: &Path,
         parts: Parts,
-    ) -> Result<Self, Error> {
+    ) -> Result<(Self, Waiting), Error> {
         let step = |name| move |source| Error::Step(name, source);
         let kernel = kernel::open(&parts.image)?;
         let memory = parts
@@ -57,6 +62,7 @@ impl Machine {
             .map_err(step("share the guest's memory"))?;
         let (vsock, vsock_front) = start_vsock(installation, &parts.folder, parts.vsock_channel)?;
 
+        let (nics, taps) = Waiting::make(NICS);
         let mut program = Program::new(qemu.to_owned());
         let numbers = Numbers {
             memory: program.pass(parts.memory),
@@ -64,15 +70,20 @@ impl Machine {
             fs: program.pass(parts.fs),
             vsock: program.pass(vsock_front),
             console: program.pass(parts.console),
+            taps: taps
+                .into_iter()
+                .map(|(mac, tap)| (mac, program.pass(tap.descriptor)))
+                .collect(),
         };
         let mut arguments = arguments(&numbers, &parts.image, parts.vcpus, parts.mem_mib);
         arguments.extend(firmware_folder(qemu));
         let qemu = program.arguments(arguments).spawn(&())?;
-        Ok(Self {
+        let machine = Self {
             qemu,
             vsock,
             memory: memory.into(),
-        })
+        };
+        Ok((machine, nics))
     }
 
     pub(crate) fn killers(&self) -> Result<Vec<Killer>, Error> {
@@ -137,6 +148,7 @@ struct Numbers {
     fs: i32,
     vsock: i32,
     console: i32,
+    taps: Vec<(Mac, i32)>,
 }
 
 fn arguments(numbers: &Numbers, image: &GuestImage, vcpus: u8, mem_mib: u32) -> Vec<String> {
@@ -146,6 +158,7 @@ fn arguments(numbers: &Numbers, image: &GuestImage, vcpus: u8, mem_mib: u32) -> 
         fs,
         vsock,
         console,
+        taps,
     } = numbers;
     let Kernel {
         firmware,
@@ -174,7 +187,11 @@ fn arguments(numbers: &Numbers, image: &GuestImage, vcpus: u8, mem_mib: u32) -> 
         "-device virtio-rng-device -device virtio-balloon-device,free-page-reporting=on".into(),
         format!("-device isa-debug-exit,iobase={POWER_OFF_PORT:#x},iosize=1"),
     ];
+    let nics = taps.iter().map(nic);
     let mut arguments: Vec<String> = words
+        .into_iter()
+        .chain(nics)
+        .collect::<Vec<_>>()
         .iter()
         .flat_map(|line| line.split(' '))
         .map(str::to_owned)
@@ -194,6 +211,15 @@ fn arguments(numbers: &Numbers, image: &GuestImage, vcpus: u8, mem_mib: u32) -> 
         format!("{CMDLINE} {words} tsc_early_khz={tsc_khz}{transports}"),
     ]);
     arguments
+}
+
+/// A network device over a tap that is open already.
+fn nic((mac, tap): &(Mac, i32)) -> String {
+    let octets: Vec<String> = mac.iter().map(|octet| format!("{octet:02x}")).collect();
+    let mac = octets.join(":");
+    format!(
+        "-netdev tap,id=tap{tap},fd={tap} -device virtio-net-device,netdev=tap{tap},mac={mac},mq=off"
+    )
 }
 
 /// What a kernel needs of QEMU.

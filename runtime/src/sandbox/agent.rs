@@ -9,10 +9,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use caisson_protocol::client::agent::{
     ContainerRequest, CreateContainerRequest, Empty, Event, ExecRequest, HelloRequest,
-    NextEventRequest, ResizeRequest, Seccomp, SignalRequest, Stdio, UpdateContainerRequest,
+    NetworkConfiguration, NextEventRequest, ResizeRequest, Seccomp, SignalRequest, Stdio,
+    UpdateContainerRequest,
 };
 use caisson_protocol::client::agent_ttrpc::AgentClient;
-use caisson_protocol::{PROTOCOL_MAJOR, PROTOCOL_MINOR, SECCOMP_MINOR, check_version};
+use caisson_protocol::{
+    NETWORK_MINOR, PROTOCOL_MAJOR, PROTOCOL_MINOR, SECCOMP_MINOR, check_version,
+};
 use ttrpc::{Code, context};
 
 use crate::owner::ProcessEntry;
@@ -205,6 +208,14 @@ impl Agent {
     pub(crate) fn statistics(&self, id: &str) -> Result<Statistics, Error> {
         let answer = self.client.get_statistics(limited(), &container(id));
         answer.map(Into::into).map_err(text)
+    }
+
+    pub(crate) fn configure_network(&self, wanted: &NetworkConfiguration) -> Result<(), Error> {
+        if self.minor < NETWORK_MINOR {
+            return Err(Error::Refused("the guest's agent is too old for networks: install the initramfs that belongs to this caisson".into()));
+        }
+        let configured = self.client.configure_network(limited(), wanted);
+        configured.map(drop).map_err(text)
     }
 
     /// Waits for the event after `after`, however long that takes.

@@ -15,6 +15,7 @@ use super::agent::Agent;
 use super::error::{Error, step};
 use super::limits::Limits;
 use super::monitor::Event;
+use super::network::Network;
 use super::program::Killer;
 use super::streams::Streams;
 use super::tail::Tail;
@@ -36,6 +37,7 @@ pub(crate) struct Sandbox {
     pub(crate) console: Tail,
     pub(crate) killers: Killers,
     pub(crate) limits: Arc<Limits>,
+    pub(crate) network: Arc<Network>,
 }
 
 /// Ends every process of the sandbox, also when it is dropped half-made.
@@ -98,7 +100,7 @@ pub(crate) fn boot(
         arrival.send(Event::AgentConnected(stream)).ok();
     })?;
     let console = Tail::follow(console.into(), "console")?;
-    let machine = Machine::start(&choice, &installation, parts)?;
+    let (machine, nics) = Machine::start(&choice, &installation, parts)?;
     killers.0.extend(machine.killers()?);
     watch(tell, move || Event::MachineEnded(machine.wait()))?;
 
@@ -113,6 +115,7 @@ pub(crate) fn boot(
     limits.hold_to_quota(log)?;
     Ok(Sandbox {
         hang_up,
+        network: Network::new(nics, agent.clone(), tell.clone()),
         agent,
         streams,
         console,
@@ -164,7 +167,7 @@ fn await_agent(events: &Receiver<Event>, limit: Duration) -> Result<UnixStream, 
             }
             Ok(Event::CallerGone) => return Err(NoAgent::GivenUp),
             Ok(Event::Signal(signal)) if ends_a_process(signal) => return Err(NoAgent::GivenUp),
-            Ok(Event::Signal(_) | Event::Agent(_)) => {}
+            Ok(Event::Signal(_) | Event::Agent(_) | Event::Warning(_)) => {}
             Err(_) => return Err(NoAgent::Late(limit)),
         }
     }

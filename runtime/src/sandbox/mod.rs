@@ -4,8 +4,9 @@
 //! the way up. The rest are its parts: `program` spawns confined helpers,
 //! `share` cuts out what the guest may see, `streams` takes the guest's
 //! connections, `agent` speaks to the guest, `requests` answers other
-//! commands, `followers` are told what happens, `tail` keeps the last words of
-//! everyone, `view` is what engines see of the container by its pid.
+//! commands, `network` keeps up with the namespace, `followers` are told what
+//! happens, `tail` keeps the last words of everyone, `view` is what engines see of
+//! the container by its pid.
 
 mod agent;
 mod boot;
@@ -16,6 +17,7 @@ mod memory;
 mod monitor;
 mod mount_point;
 mod namespaces;
+mod network;
 mod order;
 pub(crate) mod program;
 mod requests;

@@ -55,6 +55,8 @@ pub(crate) enum Event {
     MachineEnded(Exit),
     /// The file server has ended; how, and its last words.
     FileServerEnded(String),
+    /// The container goes on, but somebody should know.
+    Warning(String),
 }
 
 /// Carries the order out; the answer is the exit status of this process. The
@@ -183,12 +185,14 @@ impl Monitor {
                 }
                 Ok(Event::Agent(_) | Event::CallerGone | Event::AgentConnected(_)) => {}
                 Ok(Event::Signal(signal)) => self.signal(signal),
+                Ok(Event::Warning(line)) => log.write_if_file(Level::Warning, &line),
                 Ok(Event::MachineEnded(reason)) => break self.lost(&reason.to_string(), log),
                 Ok(Event::FileServerEnded(how)) => break self.lost(&self.first_cause(how), log),
                 Err(_) => break self.lost("every source of events is gone", log),
             }
         };
         self.desk.all_ended();
+        self.sandbox.network.leave();
         status
     }
 

@@ -17,6 +17,7 @@ use super::boot::Sandbox;
 use super::error::Error;
 use super::followers::Followers;
 use super::limits::Limits;
+use super::network::Network;
 use super::streams::{Expected, Streams};
 use super::thread;
 use crate::fields::{process_for_guest, resources_for_guest};
@@ -35,6 +36,7 @@ pub(crate) struct Desk {
     /// Holds for every process of the container.
     seccomp: Option<Filter>,
     limits: Arc<Limits>,
+    network: Arc<Network>,
     doing: Mutex<Doing>,
     followers: Followers,
     execs: Mutex<HashMap<String, Exec>>,
@@ -154,6 +156,7 @@ impl Desk {
             streams: sandbox.streams.clone(),
             seccomp,
             limits: Arc::clone(&sandbox.limits),
+            network: Arc::clone(&sandbox.network),
             doing: Mutex::new(Doing {
                 status: Status::Created,
                 when_resumed: Status::Created,
@@ -324,6 +327,7 @@ impl Desk {
                 return Err(Refusal::Because(why));
             }
         }
+        self.network.begin().map_err(Refusal::Because)?;
         self.agent.start(&self.id)?;
         doing.status = Status::Running;
         Ok(())

@@ -2,8 +2,10 @@
 
 #![expect(
     unsafe_code,
-    reason = "raw descriptors, two ioctls, a step before exec, a memory policy and a CPU counter"
+    reason = "raw descriptors, ioctls, a step before exec, a memory policy and a CPU counter"
 )]
+
+mod tap;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -12,6 +14,8 @@ use std::process::Command;
 
 use nix::libc;
 use nix::pty::Winsize;
+
+pub(crate) use tap::make_tap;
 
 /// Owns a descriptor that the kernel has just handed to this process.
 ///

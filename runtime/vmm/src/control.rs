@@ -22,6 +22,17 @@ pub enum Request {
         /// Serial number shown to the guest, at most 20 bytes.
         serial: String,
     },
+    /// Puts a network interface into the first free placeholder. The packet carries
+    /// the descriptor of its tap, which has headers of 12 bytes.
+    PlugNet {
+        /// Address shown to the guest.
+        mac: [u8; 6],
+    },
+    /// Empties a slot that was plugged; the guest has let go of it before.
+    Unplug {
+        /// Its index.
+        slot: u8,
+    },
 }
 
 /// Machine to owner.

@@ -10,7 +10,8 @@ use crate::owner::{self, Owner};
 use crate::poller::{Poller, Source};
 use crate::slots::Slots;
 use crate::virtio::block::{self, Block};
-use crate::virtio::device;
+use crate::virtio::device::{self, VirtioDevice};
+use crate::virtio::net::Net;
 
 /// Everything the thread owns.
 pub(crate) struct EventLoop<'a> {
@@ -74,7 +75,7 @@ impl<'a> EventLoop<'a> {
         loop {
             let served = poller.wait(|source, readiness| match source {
                 Source::Inbox => read_inbox(inbox, slots, poller),
-                Source::Owner => serve_owner(owner, slots),
+                Source::Owner => serve_owner(owner, slots, poller),
                 Source::Kick { slot, queue } => Ok(slots.kicked(slot, queue, poller)?),
                 Source::Device { slot, token } => Ok(slots.ready(slot, token, readiness, poller)?),
             });
@@ -100,30 +101,58 @@ fn read_inbox(inbox: &Inbox, slots: &mut Slots, poller: &Poller) -> Result<(), E
     Ok(())
 }
 
-fn serve_owner(owner: &mut Owner, slots: &mut Slots) -> Result<(), End> {
+fn serve_owner(owner: &mut Owner, slots: &mut Slots, poller: &Poller) -> Result<(), End> {
     let (request, descriptor) = owner.receive()?;
     let report = match request {
         Request::Stop => return Err(End::Exit(Exit::Stopped)),
         Request::PlugBlock { read_only, serial } => {
             plug_block(slots, descriptor, read_only, &serial)
         }
+        Request::PlugNet { mac } => plug_net(slots, descriptor, mac),
+        Request::Unplug { slot } => unplug(slots, slot, poller),
     };
     owner.report(&report)?;
     Ok(())
 }
 
 fn plug_block(slots: &mut Slots, image: Option<File>, read_only: bool, serial: &str) -> Report {
-    let refused = |message: String| Report::Failed { message };
     let Some(image) = image else {
-        return refused("the request has no descriptor".to_owned());
+        return refused("the request has no descriptor");
     };
-    let block = match Block::new(image, block::Access::read_only(read_only), serial) {
-        Ok(block) => block,
-        Err(error) => return refused(chain(&error)),
+    match Block::new(image, block::Access::read_only(read_only), serial) {
+        Ok(block) => plug(slots, Box::new(block)),
+        Err(error) => refused(chain(&error)),
+    }
+}
+
+fn plug_net(slots: &mut Slots, tap: Option<File>, mac: [u8; 6]) -> Report {
+    let Some(tap) = tap else {
+        return refused("the request has no descriptor");
     };
-    match slots.plug(Box::new(block)).map(u8::try_from) {
+    match Net::new(tap.into(), mac) {
+        Ok(net) => plug(slots, Box::new(net)),
+        Err(error) => refused(chain(&error)),
+    }
+}
+
+fn plug(slots: &mut Slots, device: Box<dyn VirtioDevice>) -> Report {
+    match slots.plug(device).map(u8::try_from) {
         Some(Ok(slot)) => Report::Done { slot: Some(slot) },
-        _ => refused("no slot is free".to_owned()),
+        _ => refused("no slot is free"),
+    }
+}
+
+fn unplug(slots: &mut Slots, slot: u8, poller: &Poller) -> Report {
+    if slots.unplug(slot.into(), poller) {
+        Report::Done { slot: None }
+    } else {
+        refused("no device was plugged into this slot")
+    }
+}
+
+fn refused(message: impl Into<String>) -> Report {
+    Report::Failed {
+        message: message.into(),
     }
 }
 

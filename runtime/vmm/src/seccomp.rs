@@ -10,6 +10,8 @@ use seccompiler::{
     SeccompFilter, SeccompRule, TargetArch,
 };
 
+use crate::sys::TUN_SET_OFFLOAD;
+
 /// A filter, ready to install.
 pub(crate) type Filter = BpfProgram;
 
@@ -32,6 +34,8 @@ enum Only {
     Any,
     /// The argument of that index has this value (32 bits).
     Equal(u8, u64),
+    /// The argument of that index has one of these values (32 bits).
+    OneOf(u8, &'static [u64]),
     /// The argument of that index has none of these bits.
     Without(u8, u64),
 }
@@ -87,8 +91,11 @@ const DEVICES: &[Rule] = &[
     (libc::SYS_readv, Only::Any),
     (libc::SYS_writev, Only::Any),
     (libc::SYS_fcntl, Only::Any),
-    // Non-blocking sockets.
-    (libc::SYS_ioctl, Only::Equal(1, libc::FIONBIO)),
+    // Non-blocking sockets; offloads of network interfaces.
+    (
+        libc::SYS_ioctl,
+        Only::OneOf(1, &[libc::FIONBIO, TUN_SET_OFFLOAD]),
+    ),
     // Ends of connections, disks that are refused.
     (libc::SYS_close, Only::Any),
     // Disks.
@@ -133,11 +140,18 @@ fn build(table: &[Rule]) -> Result<Filter, Error> {
 
 /// No rule at all means "any arguments" to seccompiler.
 fn conditions(only: Only) -> Result<Vec<SeccompRule>, BackendError> {
-    let (argument, operator, value) = match only {
-        Only::Any => return Ok(Vec::new()),
-        Only::Equal(argument, value) => (argument, SeccompCmpOp::Eq, value),
-        Only::Without(argument, bits) => (argument, SeccompCmpOp::MaskedEq(bits), 0),
-    };
+    match only {
+        Only::Any => Ok(Vec::new()),
+        Only::Equal(argument, value) => Ok(vec![rule(argument, SeccompCmpOp::Eq, value)?]),
+        Only::OneOf(argument, values) => values
+            .iter()
+            .map(|value| rule(argument, SeccompCmpOp::Eq, *value))
+            .collect(),
+        Only::Without(argument, bits) => Ok(vec![rule(argument, SeccompCmpOp::MaskedEq(bits), 0)?]),
+    }
+}
+
+fn rule(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompRule, BackendError> {
     let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)?;
-    Ok(vec![SeccompRule::new(vec![condition])?])
+    SeccompRule::new(vec![condition])
 }

@@ -6,6 +6,7 @@
 //! ```text
 //! Empty -> Inactive <-> Active -> Broken -> Inactive
 //!   (plug)     (DRIVER_OK, reset)  (guest's fault)  (reset)
+//! any -> Empty (unplug)
 //! ```
 
 use std::io::{self, Write as _};
@@ -28,6 +29,8 @@ pub(crate) struct Slot {
     kicks: Vec<EventFd>,
     interrupt: Arc<MmioInterrupt>,
     state: State,
+    /// The device came while the machine ran, and may go again.
+    plugged: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +52,7 @@ impl Slot {
             kicks,
             interrupt,
             state: State::Inactive,
+            plugged: false,
         }
     }
 }
@@ -124,7 +128,24 @@ impl Slots {
         }
         self.bus.registers(index)?.fill(Identity::of(&*device));
         slot.device = Some(device);
+        slot.plugged = true;
         Some(index)
+    }
+
+    /// Takes the device out of a slot that was filled by `plug`; false if it wasn't.
+    pub(crate) fn unplug(&mut self, index: usize, poller: &Poller) -> bool {
+        let Some(slot) = self.slots.get_mut(index).filter(|slot| slot.plugged) else {
+            return false;
+        };
+        // A guest that still uses it finds an empty slot, as hardware that was pulled.
+        stop(slot, slot_number(index), poller);
+        slot.state = State::Inactive;
+        slot.device = None;
+        slot.plugged = false;
+        if let Some(mut registers) = self.bus.registers(index) {
+            registers.fill(Identity::default());
+        }
+        true
     }
 
     fn activate(&mut self, index: usize, setup: Setup, poller: &Poller) -> Result<(), Error> {

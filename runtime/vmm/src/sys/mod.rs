@@ -1,7 +1,7 @@
 //! Every `unsafe` of the crate, behind signatures that need none.
 //!
 //! `descriptors` takes over inherited descriptors, `kvm` hands memory to KVM,
-//! `memory` gives advice on it.
+//! `memory` gives advice on it, `packets` moves packets between it and a tap.
 
 #![expect(
     unsafe_code,
@@ -11,9 +11,13 @@
 mod descriptors;
 mod kvm;
 mod memory;
+mod packets;
 
 pub(crate) use descriptors::Inherited;
 #[expect(unreachable_pub, reason = "part of the public errors of two processes")]
 pub use descriptors::TakeError;
 pub(crate) use kvm::{adopt_kvm, internal_error, map_memory};
 pub(crate) use memory::advise_huge_pages;
+pub(crate) use packets::{
+    MAX_SLICES, TUN_SET_OFFLOAD, read_packet, set_tap_offloads, write_packet,
+};

@@ -10,5 +10,6 @@ pub(crate) mod console;
 pub mod device;
 pub(crate) mod fs;
 pub(crate) mod mmio;
+pub(crate) mod net;
 pub(crate) mod rng;
 pub mod vsock;

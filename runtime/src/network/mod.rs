@@ -1,0 +1,25 @@
+//! The network of a container: what engines put into its namespace on the host, made
+//! to work inside of the machine.
+//!
+//! ```text
+//! host | veth <-- tc redirect, both ways --> tap | caisson-vmm | virtio-net: guest
+//! ```
+//! `scan` reads a namespace as plain data, `tap` and `redirect` lay the wire beside
+//! each interface, `uplink` keeps machine and namespace in step. Everything here runs
+//! in the namespace itself: its owner lives in it.
+
+mod error;
+mod redirect;
+mod restore;
+mod routes;
+mod scan;
+mod tap;
+mod uplink;
+
+pub use error::Error;
+pub use restore::restore;
+pub(crate) use tap::Tap;
+pub(crate) use uplink::{CHANGES, Nic, Nics, Uplink};
+
+/// A hardware address.
+pub(crate) type Mac = [u8; 6];

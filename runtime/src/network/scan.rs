@@ -1,0 +1,262 @@
+//! A network namespace as plain data, and what of it a guest is told.
+//!
+//! Owns the reading of the kernel's dumps and the choice of what counts. Changes
+//! nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+
+use caisson_netlink::{Answer, INET, INET6, Message, Socket, number, text};
+use caisson_protocol::client::agent::{Address, Interface, Neighbour, NetworkConfiguration, Route};
+use nix::libc;
+
+use super::{Mac, routes, tap};
+
+/// Lengths of the structures that messages begin with.
+const LINK_LEN: usize = 16;
+const ADDRESS_LEN: usize = 8;
+const NEIGHBOUR_LEN: usize = 12;
+const RULE_LEN: usize = 12;
+
+/// `IFLA_INFO_KIND`
+const INFO_KIND: u16 = 1;
+/// `NDA_DST`, `NDA_LLADDR`, `NUD_PERMANENT`
+const NEIGHBOUR_ADDRESS: u16 = 1;
+const NEIGHBOUR_MAC: u16 = 2;
+const PERMANENT: u16 = 0x80;
+/// `FRA_PRIORITY`, `FRA_TABLE`
+const RULE_PRIORITY: u16 = 6;
+const RULE_TABLE: u16 = 15;
+/// `FIB_RULE_INVERT`; the kernel's own flags are not set by anybody.
+const RULE_FLAGS: u32 = 2;
+/// Priority and table of the rules that every namespace begins with.
+const USUAL_RULES: [(u32, u32); 3] = [(0, 255), (32766, 254), (32767, 253)];
+/// Files that say how an interface behaves in IPv6, in the order of their writing.
+const IPV6_SETTINGS: [&str; 3] = ["disable_ipv6", "accept_ra", "autoconf"];
+
+/// An interface of the namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) index: u32,
+    pub(super) name: String,
+    pub(super) mac: Vec<u8>,
+    pub(super) mtu: u32,
+    up: bool,
+    ethernet: bool,
+    /// Part of a bridge or the like, which has the traffic.
+    enslaved: bool,
+    /// What drives it: `veth`, `tun`, `bridge`...
+    kind: String,
+}
+
+impl Link {
+    /// Its hardware address, if it can be had in a machine: an interface that is up,
+    /// speaks Ethernet, and is neither part of another nor one of our taps.
+    pub(super) fn usable(&self) -> Option<Mac> {
+        let usable =
+            self.up && self.ethernet && !self.enslaved && !tap::is_one(&self.name, &self.kind);
+        self.mac.as_slice().try_into().ok().filter(|_| usable)
+    }
+
+    /// Why it can't be had, where somebody might expect that.
+    pub(super) fn complaint(&self) -> Option<String> {
+        let foreign = self.up && !self.ethernet && self.name != "lo";
+        foreign.then(|| {
+            format!(
+                "interface {} of the network namespace is not an Ethernet one: the container doesn't have it",
+                self.name
+            )
+        })
+    }
+}
+
+/// Everything there is in a namespace.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Picture {
+    pub(super) links: Vec<Link>,
+    addresses: Vec<(u32, Address)>,
+    neighbours: Vec<(u32, Neighbour)>,
+    routes: Vec<Route>,
+    rules: Vec<Vec<u8>>,
+}
+
+impl Picture {
+    /// Reads the namespace of `socket`. Without usable interfaces only the links.
+    pub(super) fn take(socket: &Socket) -> io::Result<Self> {
+        let ask = |kind, family: u8, len: usize| {
+            let mut header = vec![0; len];
+            header.iter_mut().take(1).for_each(|byte| *byte = family);
+            socket.list(&Message::new(kind, 0, &header))
+        };
+        let links = ask(libc::RTM_GETLINK, 0, LINK_LEN)?;
+        let links: Vec<Link> = links.iter().filter_map(link).collect();
+        if !links.iter().any(|link| link.usable().is_some()) {
+            return Ok(Self {
+                links,
+                ..Default::default()
+            });
+        }
+        let addresses = ask(libc::RTM_GETADDR, 0, ADDRESS_LEN)?;
+        let neighbours = ask(libc::RTM_GETNEIGH, 0, NEIGHBOUR_LEN)?;
+        let mut routes = Vec::new();
+        let mut rules = Vec::new();
+        let names: BTreeMap<u32, String> = links
+            .iter()
+            .map(|link| (link.index, link.name.clone()))
+            .collect();
+        for family in [INET, INET6] {
+            // A kernel without IPv6 has none of either.
+            let found = ask(libc::RTM_GETROUTE, family, routes::HEADER_LEN).unwrap_or_default();
+            routes.extend(found.iter().filter_map(|one| routes::parse(one, &names)));
+            let found = ask(libc::RTM_GETRULE, family, RULE_LEN).unwrap_or_default();
+            rules.extend(found.iter().filter_map(rule));
+        }
+        Ok(Self {
+            links,
+            addresses: addresses.iter().filter_map(address).collect(),
+            neighbours: neighbours.iter().filter_map(neighbour).collect(),
+            routes,
+            rules,
+        })
+    }
+
+    /// What the guest is told when it has these links, each behind the device with
+    /// this address.
+    pub(super) fn configuration<'a>(
+        &self,
+        plugged: impl Iterator<Item = (&'a Link, Mac)>,
+    ) -> NetworkConfiguration {
+        let interfaces: Vec<Interface> = plugged
+            .map(|(link, device_mac)| self.interface(link, device_mac))
+            .collect();
+        if interfaces.is_empty() {
+            return NetworkConfiguration::default();
+        }
+        let has = |name: &str| interfaces.iter().any(|one| one.name == name);
+        let mut routes: Vec<Route> = self
+            .routes
+            .iter()
+            .filter(|route| route.next_hops.iter().all(|hop| has(&hop.interface)))
+            .cloned()
+            .collect();
+        // A gateway has to be reachable by the time it is named.
+        routes.sort_by_key(|route| route.next_hops.iter().any(|hop| !hop.gateway.is_empty()));
+        NetworkConfiguration {
+            interfaces,
+            routes,
+            rules: self.rules.clone(),
+            ..Default::default()
+        }
+    }
+
+    fn interface(&self, link: &Link, device_mac: Mac) -> Interface {
+        fn of<T: Clone>(index: u32, all: &[(u32, T)]) -> Vec<T> {
+            let own = all.iter().filter(|(owner, _)| *owner == index);
+            own.map(|(_, one)| one.clone()).collect()
+        }
+        Interface {
+            device_mac: device_mac.to_vec(),
+            name: link.name.clone(),
+            mac: link.mac.clone(),
+            mtu: link.mtu,
+            addresses: of(link.index, &self.addresses),
+            neighbours: of(link.index, &self.neighbours),
+            ipv6_settings: ipv6_settings(&link.name),
+            ..Default::default()
+        }
+    }
+}
+
+/// The files show the network namespace of whoever reads them.
+fn ipv6_settings(name: &str) -> std::collections::HashMap<String, String> {
+    let read = |file: &str| {
+        let path = format!("/proc/sys/net/ipv6/conf/{name}/{file}");
+        let value = fs::read_to_string(path).ok()?;
+        Some((file.to_owned(), value.trim().to_owned()))
+    };
+    IPV6_SETTINGS.into_iter().filter_map(read).collect()
+}
+
+fn link(answer: &Answer) -> Option<Link> {
+    let (header, attributes) = answer.split(LINK_LEN)?;
+    let kind = u16::from_ne_bytes(header.get(2..4)?.try_into().ok()?);
+    let flags = number(header.get(8..)?)?;
+    let details = attributes.find(libc::IFLA_LINKINFO);
+    let driver = details.and_then(|all| caisson_netlink::Attributes(all).find(INFO_KIND));
+    Some(Link {
+        index: number(header.get(4..)?)?,
+        name: attributes.find(libc::IFLA_IFNAME).map(text)?,
+        mac: attributes
+            .find(libc::IFLA_ADDRESS)
+            .unwrap_or_default()
+            .to_vec(),
+        mtu: attributes.find(libc::IFLA_MTU).and_then(number)?,
+        up: flags & libc::IFF_UP.unsigned_abs() != 0,
+        ethernet: kind == libc::ARPHRD_ETHER,
+        enslaved: attributes.find(libc::IFLA_MASTER).is_some(),
+        kind: driver.map(text).unwrap_or_default(),
+    })
+}
+
+fn address(answer: &Answer) -> Option<(u32, Address)> {
+    let (header, attributes) = answer.split(ADDRESS_LEN)?;
+    let [family, prefix_length, few_flags, scope, ..] = *header else {
+        return None;
+    };
+    let flags = attributes.find(libc::IFA_FLAGS).and_then(number);
+    let flags = flags.unwrap_or_else(|| few_flags.into());
+    let far = attributes.find(libc::IFA_ADDRESS);
+    let local = attributes.find(libc::IFA_LOCAL).or(far)?;
+    let lasting = flags & libc::IFA_F_PERMANENT != 0;
+    let refused = flags & libc::IFA_F_DADFAILED != 0;
+    // The guest hears of those that a router gives by itself.
+    if refused || (family == INET6 && !lasting) {
+        return None;
+    }
+    let address = Address {
+        local: local.to_vec(),
+        prefix_length: prefix_length.into(),
+        peer: far.filter(|far| *far != local).unwrap_or_default().to_vec(),
+        broadcast: attributes
+            .find(libc::IFA_BROADCAST)
+            .unwrap_or_default()
+            .to_vec(),
+        scope: scope.into(),
+        ..Default::default()
+    };
+    Some((number(header.get(4..)?)?, address))
+}
+
+fn neighbour(answer: &Answer) -> Option<(u32, Neighbour)> {
+    let (header, attributes) = answer.split(NEIGHBOUR_LEN)?;
+    let state = u16::from_ne_bytes(header.get(8..10)?.try_into().ok()?);
+    let mac = attributes.find(NEIGHBOUR_MAC)?;
+    if state & PERMANENT == 0 || mac.len() != 6 {
+        return None;
+    }
+    let neighbour = Neighbour {
+        address: attributes.find(NEIGHBOUR_ADDRESS)?.to_vec(),
+        mac: mac.to_vec(),
+        ..Default::default()
+    };
+    Some((number(header.get(4..)?)?, neighbour))
+}
+
+/// The rule as a request has it; `None` for those that are there anyway.
+fn rule(answer: &Answer) -> Option<Vec<u8>> {
+    let (header, attributes) = answer.split(RULE_LEN)?;
+    let priority = attributes.find(RULE_PRIORITY).and_then(number).unwrap_or(0);
+    let table = attributes.find(RULE_TABLE).and_then(number).unwrap_or(0);
+    if USUAL_RULES.contains(&(priority, table)) {
+        return None;
+    }
+    let (start, flags) = header.split_at(8);
+    let flags = number(flags)? & RULE_FLAGS;
+    let all: Vec<(u16, &[u8])> = attributes.collect();
+    Some([start, &flags.to_ne_bytes(), &Message::nested(&all)].concat())
+}
+
+#[cfg(test)]
+#[path = "scan_test.rs"]
+mod tests;

@@ -1,0 +1,131 @@
+use super::*;
+
+fn answer(kind: u16, header: &[u8], attributes: &[(u16, &[u8])]) -> Answer {
+    Answer {
+        kind,
+        body: [header, &Message::nested(attributes)].concat(),
+    }
+}
+
+fn link_of(index: u32, name: &str, flags: i32, more: &[(u16, &[u8])]) -> Link {
+    let kind = libc::ARPHRD_ETHER.to_ne_bytes();
+    let header = [
+        &[0, 0][..],
+        &kind,
+        &index.to_ne_bytes(),
+        &flags.to_ne_bytes(),
+        &[0; 4],
+    ]
+    .concat();
+    let name = [name.as_bytes(), &[0]].concat();
+    let mtu = 1500_u32.to_ne_bytes();
+    let mut attributes: Vec<(u16, &[u8])> = vec![
+        (libc::IFLA_IFNAME, &name),
+        (libc::IFLA_ADDRESS, &[2, 0, 0, 0, 0, 1]),
+        (libc::IFLA_MTU, &mtu),
+    ];
+    attributes.extend(more);
+    link(&answer(libc::RTM_NEWLINK, &header, &attributes)).unwrap()
+}
+
+#[test]
+fn only_interfaces_that_are_up_and_stand_alone_go_into_the_machine() {
+    let up = libc::IFF_UP;
+    let tun = Message::nested(&[(INFO_KIND, b"tun\0")]);
+    let master = 7_u32.to_ne_bytes();
+    let one = link_of(2, "eth0", up, &[]);
+    assert_eq!(one.usable(), Some([2, 0, 0, 0, 0, 1]));
+    assert_eq!((one.index, one.name.as_str(), one.mtu), (2, "eth0", 1500));
+    assert_eq!(link_of(2, "eth0", 0, &[]).usable(), None);
+    assert_eq!(
+        link_of(2, "p", up, &[(libc::IFLA_MASTER, &master)]).usable(),
+        None
+    );
+    let ours = link_of(2, "cais4711.0", up, &[(libc::IFLA_LINKINFO, &tun)]);
+    assert_eq!(ours.usable(), None);
+    let anothers = link_of(2, "tap0", up, &[(libc::IFLA_LINKINFO, &tun)]);
+    assert!(anothers.usable().is_some());
+}
+
+#[test]
+fn addresses_keep_peer_prefix_and_scope_and_dynamic_ones_are_left_out() {
+    let header = [&[INET, 24, 0x80, 0][..], &3_u32.to_ne_bytes()].concat();
+    let plain: &[(u16, &[u8])] = &[
+        (libc::IFA_ADDRESS, &[10, 0, 0, 2]),
+        (libc::IFA_LOCAL, &[10, 0, 0, 2]),
+        (libc::IFA_BROADCAST, &[10, 0, 0, 255]),
+    ];
+    let (index, found) = address(&answer(libc::RTM_NEWADDR, &header, plain)).unwrap();
+    assert_eq!((index, found.prefix_length), (3, 24));
+    assert_eq!(found.local, [10, 0, 0, 2]);
+    assert!(found.peer.is_empty());
+    let far: &[(u16, &[u8])] = &[
+        (libc::IFA_ADDRESS, &[10, 0, 0, 1]),
+        (libc::IFA_LOCAL, &[10, 0, 0, 2]),
+    ];
+    let (_, found) = address(&answer(libc::RTM_NEWADDR, &header, far)).unwrap();
+    assert_eq!(found.peer, [10, 0, 0, 1]);
+    let dynamic = [&[INET6, 64, 0, 0][..], &3_u32.to_ne_bytes()].concat();
+    let found = address(&answer(
+        libc::RTM_NEWADDR,
+        &dynamic,
+        &[(libc::IFA_ADDRESS, &[1; 16])],
+    ));
+    assert_eq!(found, None);
+}
+
+#[test]
+fn gateways_come_after_what_they_need() {
+    let picture = Picture {
+        links: vec![link_of(2, "eth0", libc::IFF_UP, &[])],
+        routes: vec![
+            route("eth0", &[10, 0, 0, 1]),
+            route("eth0", &[]),
+            route("elsewhere", &[]),
+        ],
+        ..Default::default()
+    };
+    let plugged = picture.links.iter().map(|link| (link, [9; 6]));
+    let told = picture.configuration(plugged);
+    assert_eq!(told.interfaces[0].device_mac, [9; 6]);
+    assert_eq!(
+        told.routes,
+        [route("eth0", &[]), route("eth0", &[10, 0, 0, 1])]
+    );
+    assert_eq!(
+        picture.configuration(std::iter::empty()),
+        NetworkConfiguration::default()
+    );
+}
+
+fn route(interface: &str, gateway: &[u8]) -> Route {
+    let hop = caisson_protocol::client::agent::NextHop {
+        interface: interface.to_owned(),
+        gateway: gateway.to_vec(),
+        ..Default::default()
+    };
+    Route {
+        next_hops: vec![hop],
+        ..Default::default()
+    }
+}
+
+#[test]
+fn the_usual_rules_are_not_told() {
+    let header = |flags: u32| [&[INET, 0, 0, 0, 0, 0, 0, 1][..], &flags.to_ne_bytes()].concat();
+    let attributes = |priority: u32, table: u32| {
+        Message::nested(&[
+            (RULE_PRIORITY, &priority.to_ne_bytes()),
+            (RULE_TABLE, &table.to_ne_bytes()),
+        ])
+    };
+    let of = |flags, priority, table| {
+        rule(&Answer {
+            kind: libc::RTM_NEWRULE,
+            body: [header(flags), attributes(priority, table)].concat(),
+        })
+    };
+    assert_eq!(of(0, 32766, 254), None);
+    let found = of(0x1_0002, 100, 254).unwrap();
+    assert_eq!(found, [header(2), attributes(100, 254)].concat());
+}

@@ -1,0 +1,83 @@
+//! A tap device: the machine's end of the wire.
+//!
+//! It exists for as long as somebody holds its descriptor, so nothing is left of it
+//! after a machine, however that ended.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+
+use caisson_netlink::{INET6, Message, Socket};
+use nix::libc;
+
+use super::error::Error;
+use crate::sys;
+
+/// With the owner's number, so that one's taps are known from another's.
+const NAME_START: &str = "cais";
+/// `IFLA_INET6_ADDR_GEN_MODE`, and `IN6_ADDR_GEN_MODE_NONE`.
+const ADDR_GEN_MODE: u16 = 8;
+const NO_GENERATED_ADDRESSES: u8 = 1;
+
+/// A tap in the network namespace of the thread that made it.
+#[derive(Debug)]
+pub(crate) struct Tap {
+    /// Number of the interface.
+    pub(crate) index: u32,
+    /// What is written to it arrives on the interface, and the other way round.
+    pub(crate) descriptor: OwnedFd,
+}
+
+impl Tap {
+    /// A new one that is down; packets have headers of 12 bytes.
+    pub(crate) fn make() -> Result<Self, Error> {
+        let file: File = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open("/dev/net/tun")
+            .map_err(Error::Tap)?;
+        let descriptor = OwnedFd::from(file);
+        // The kernel makes a number of the last two letters.
+        let pattern = format!("{}%d", name_start(nix::unistd::getpid().as_raw()));
+        let name = sys::make_tap(&descriptor, &pattern).map_err(Error::Tap)?;
+        let index = nix::net::if_::if_nametoindex(name.as_str())
+            .map_err(|errno| Error::Tap(errno.into()))?;
+        Ok(Self {
+            index,
+            descriptor,
+        })
+    }
+}
+
+/// Makes the interface `index`, a tap, ready for traffic of frames up to `mtu`.
+pub(super) fn bring_up(socket: &Socket, index: u32, mtu: u32) -> std::io::Result<()> {
+    let inet6 = Message::nested(&[(ADDR_GEN_MODE, &[NO_GENERATED_ADDRESSES])]);
+    let quiet = link(index, 0).with_nested(libc::IFLA_AF_SPEC, &[(INET6.into(), &inet6)]);
+    // It has no addresses of its own. Without IPv6 there is nothing to say.
+    drop(socket.change(&quiet));
+    socket.change(&link(index, libc::IFF_UP.unsigned_abs()).with_number(libc::IFLA_MTU, mtu))
+}
+
+/// How the names of all taps of an owner begin.
+pub(super) fn name_start(owner: i32) -> String {
+    format!("{NAME_START}{owner}.")
+}
+
+/// Whether an interface of this name and kind is a tap of ours, or of another container.
+pub(super) fn is_one(name: &str, kind: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let numbers = name.strip_prefix(NAME_START);
+    let numbers = numbers.and_then(|rest| rest.split_once('.'));
+    kind == "tun" && numbers.is_some_and(|(owner, tap)| is_number(owner) && is_number(tap))
+}
+
+/// struct ifinfomsg
+fn link(index: u32, flags: u32) -> Message {
+    let (index, flags) = (index.to_ne_bytes(), flags.to_ne_bytes());
+    Message::new(
+        libc::RTM_NEWLINK,
+        0,
+        &[&[0; 4][..], &index, &flags, &flags].concat(),
+    )
+}

@@ -1,0 +1,215 @@
+//! Keeps a machine's interfaces the same as those of its namespace.
+//!
+//! Owns what is plugged, and the order: device, wire, guest when an interface comes,
+//! and back when it goes.
+
+use std::collections::BTreeSet;
+
+use caisson_netlink::Socket;
+use caisson_protocol::client::agent::NetworkConfiguration;
+use nix::libc;
+
+use super::error::Error;
+use super::redirect::{self, Ingress};
+use super::scan::{Link, Picture};
+use super::{Mac, tap};
+
+/// A network device that was plugged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Nic {
+    /// The address by which the guest finds it.
+    pub(crate) device_mac: Mac,
+    /// Number of its tap.
+    pub(crate) tap: u32,
+    /// The machine's own name for it.
+    pub(crate) slot: u8,
+}
+
+/// Where network devices come from: a machine.
+pub(crate) trait Nics: Send {
+    /// Plugs one with the address `mac`, or finds one that is there already, for the
+    /// interface `name`.
+    fn plug(&mut self, name: &str, mac: Mac) -> Result<Nic, Error>;
+    /// Takes it back; the guest has let go of it.
+    fn unplug(&mut self, nic: &Nic) -> Result<(), Error>;
+}
+
+/// Tells the guest how its network shall be.
+pub(crate) type Tell = Box<dyn Fn(&NetworkConfiguration) -> Result<(), String> + Send>;
+
+/// An interface of the namespace that the machine has.
+#[derive(Debug)]
+struct Plugged {
+    link: u32,
+    mtu: u32,
+    nic: Nic,
+}
+
+/// See the module.
+pub(crate) struct Uplink {
+    nics: Box<dyn Nics>,
+    tell: Tell,
+    plugged: Vec<Plugged>,
+    told: NetworkConfiguration,
+    complained: BTreeSet<String>,
+}
+
+impl Uplink {
+    /// Nothing is plugged yet.
+    pub(crate) fn new(nics: Box<dyn Nics>, tell: Tell) -> Self {
+        Self {
+            nics,
+            tell,
+            plugged: Vec::new(),
+            told: NetworkConfiguration::default(),
+            complained: BTreeSet::new(),
+        }
+    }
+
+    /// Brings the machine up to date with the namespace of the calling thread. The
+    /// answer is what the log should say, each line once.
+    ///
+    /// # Errors
+    /// The first interface that can't be had, after all others were seen to.
+    pub(crate) fn update(&mut self) -> Result<Vec<String>, Error> {
+        let socket = Socket::open().map_err(Error::Scan)?;
+        let picture = Picture::take(&socket).map_err(Error::Scan)?;
+        let usable: Vec<(&Link, Mac)> = picture
+            .links
+            .iter()
+            .filter_map(|link| Some((link, link.usable()?)))
+            .collect();
+        let stays = |one: &Plugged| usable.iter().any(|(link, _)| link.index == one.link);
+        let (stay, gone) = std::mem::take(&mut self.plugged)
+            .into_iter()
+            .partition(stays);
+        self.plugged = stay;
+        let mut failed = None;
+        for (link, mac) in &usable {
+            if let Err(error) = self.connect(&socket, &picture, link, *mac) {
+                failed.get_or_insert(error);
+            }
+        }
+        let told = self.tell(&picture);
+        for one in gone {
+            self.disconnect(&socket, &one);
+        }
+        told?;
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(self.complaints(&picture)),
+        }
+    }
+
+    /// Gives the namespace back as it was.
+    pub(crate) fn leave(&mut self) {
+        let Ok(socket) = Socket::open() else {
+            return;
+        };
+        for one in self.plugged.drain(..) {
+            // The interface may be gone, and then there is nothing to give back.
+            drop(redirect::remove(&socket, one.link));
+        }
+    }
+
+    fn tell(&mut self, picture: &Picture) -> Result<(), Error> {
+        let with_link = |one: &Plugged| {
+            let link = picture.links.iter().find(|link| link.index == one.link)?;
+            Some((link, one.nic.device_mac))
+        };
+        let plugged = self.plugged.iter().filter_map(with_link);
+        let configuration = picture.configuration(plugged);
+        if configuration != self.told {
+            (self.tell)(&configuration).map_err(Error::Guest)?;
+            self.told = configuration;
+        }
+        Ok(())
+    }
+
+    fn connect(
+        &mut self,
+        socket: &Socket,
+        picture: &Picture,
+        link: &Link,
+        mac: Mac,
+    ) -> Result<(), Error> {
+        let known = self.plugged.iter_mut().find(|one| one.link == link.index);
+        if let Some(known) = known {
+            if known.mtu != link.mtu {
+                set_up_tap(socket, known.nic.tap, link)?;
+                known.mtu = link.mtu;
+            }
+            return Ok(());
+        }
+        clear_the_way(socket, picture, link)?;
+        let nic = self.nics.plug(&link.name, mac)?;
+        let wired = wire(socket, link, nic.tap);
+        let one = Plugged {
+            link: link.index,
+            mtu: link.mtu,
+            nic,
+        };
+        if wired.is_err() {
+            self.disconnect(socket, &one);
+            return wired;
+        }
+        self.plugged.push(one);
+        Ok(())
+    }
+
+    fn disconnect(&mut self, socket: &Socket, one: &Plugged) {
+        // What is gone already needs no removal, and a dead machine no unplugging.
+        drop(redirect::remove(socket, one.link));
+        drop(redirect::remove(socket, one.nic.tap));
+        drop(self.nics.unplug(&one.nic));
+    }
+
+    fn complaints(&mut self, picture: &Picture) -> Vec<String> {
+        let all = picture.links.iter().filter_map(Link::complaint);
+        let new = all.filter(|line| self.complained.insert(line.clone()));
+        new.collect()
+    }
+}
+
+/// A redirect that a killed owner has left is removed; a live one is not ours.
+fn clear_the_way(socket: &Socket, picture: &Picture, link: &Link) -> Result<(), Error> {
+    let failed = |source| Error::Redirect {
+        name: link.name.clone(),
+        source,
+    };
+    match redirect::look(socket, link.index).map_err(failed)? {
+        Ingress::Free => Ok(()),
+        Ingress::Foreign => Err(Error::Occupied(link.name.clone())),
+        Ingress::Ours(tap) if picture.links.iter().any(|other| other.index == tap) => {
+            Err(Error::InUse(link.name.clone()))
+        }
+        Ingress::Ours(_) => redirect::remove(socket, link.index).map_err(failed),
+    }
+}
+
+fn wire(socket: &Socket, link: &Link, tap: u32) -> Result<(), Error> {
+    set_up_tap(socket, tap, link)?;
+    let there = redirect::add(socket, tap, link.index);
+    there
+        .and_then(|()| redirect::add(socket, link.index, tap))
+        .map_err(|source| Error::Redirect {
+            name: link.name.clone(),
+            source,
+        })
+}
+
+fn set_up_tap(socket: &Socket, index: u32, link: &Link) -> Result<(), Error> {
+    tap::bring_up(socket, index, link.mtu).map_err(|source| Error::TapSetup {
+        name: link.name.clone(),
+        source,
+    })
+}
+
+/// The changes after which [`Uplink::update`] has something to do.
+pub(crate) const CHANGES: i32 = libc::RTMGRP_LINK
+    | libc::RTMGRP_NEIGH
+    | libc::RTMGRP_IPV4_IFADDR
+    | libc::RTMGRP_IPV4_ROUTE
+    | libc::RTMGRP_IPV4_RULE
+    | libc::RTMGRP_IPV6_IFADDR
+    | libc::RTMGRP_IPV6_ROUTE;
