@@ -131,6 +131,7 @@ impl Guest {
             place: Place::New {
                 spec: &spec,
                 cgroup: cgroup.path(),
+                state: &request.oci_state,
             },
             habitat: &habitat,
             process,

@@ -8,6 +8,12 @@ use std::{fs::File, io::Write, process::ExitCode};
 use caisson_agent::{boot, failure::Failure, transport::Transport};
 
 fn main() -> ExitCode {
+    if std::process::id() != 1 {
+        // It mounts over everything there is, which is right in its own machine alone.
+        let line = "caisson-agent: it is the first process of caisson's guest; use caisson\n";
+        drop(std::io::stderr().write_all(line.as_bytes()));
+        return ExitCode::from(NOT_A_MACHINE);
+    }
     std::panic::set_hook(Box::new(|panic| last_words(&panic.to_string())));
     if let Err(failure) = boot_and_serve() {
         last_words(&failure.line());
@@ -34,3 +40,6 @@ fn last_words(line: &str) {
         drop(writeln!(log, "<2>caisson-agent: {line}"));
     }
 }
+
+/// Exit code where the agent isn't the first process.
+const NOT_A_MACHINE: u8 = 2;

@@ -4,12 +4,13 @@
 //! what the guest is asked to do. Does nothing itself: no file, no process, no
 //! clock; `size` has how large the machine is. Fields that can't be applied are refused by `fields` before.
 
+mod binds;
 mod size;
 
 use std::path::{Path, PathBuf};
 
 use caisson_protocol::SHARE_PATH;
-use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::Bundle;
@@ -21,6 +22,7 @@ use crate::installation::MachineChoice;
 use crate::numa::{self, MemoryPolicy};
 use crate::seccomp;
 
+pub use binds::IdMaps;
 use size::Size;
 pub use size::{DEFAULT_MEM_MIB, DEFAULT_VCPUS, GUEST_OVERHEAD_MIB};
 
@@ -39,12 +41,9 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
-    /// A bind mount says nothing of what to bind.
-    #[error("mounts: {} has no source", destination.display())]
-    MountSource {
-        /// Where it should appear.
-        destination: PathBuf,
-    },
+    /// A bind mount that can't be one.
+    #[error(transparent)]
+    Bind(#[from] binds::Malformed),
     /// A machine that can't be had.
     #[error(transparent)]
     Size(#[from] size::Error),
@@ -165,10 +164,24 @@ pub struct Share {
     pub source: PathBuf,
     /// Path below the share's root.
     pub target: PathBuf,
-    /// The file server refuses writes.
-    pub read_only: bool,
+    /// Whether the file server refuses writes.
+    pub access: Access,
     /// Mounts below the source are seen too.
     pub recursive: bool,
+    /// Under which ids its files are seen; none: their own.
+    pub id_maps: Option<IdMaps>,
+}
+
+/// Whether a share may be written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Access {
+    /// Where its mounts on the host may be.
+    AsMounted,
+    /// Only in the mounts below it.
+    ReadOnlyItself,
+    /// Nowhere.
+    ReadOnly,
 }
 
 /// One place in the root file system where the guest mounts something.
@@ -194,7 +207,12 @@ pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error>
     let seccomp = profile.map(seccomp::compile).transpose()?;
     let mut spec = bundle.spec.clone();
     let mut shares = vec![share_rootfs(id, bundle)];
-    share_binds(id, &bundle.path, &mut spec, &mut shares)?;
+    shares.extend(binds::share_binds(
+        id,
+        bundle,
+        &mut spec,
+        facts.user.is_none(),
+    )?);
     let network = take_network(&mut spec);
     let identities = take_identities(&mut spec, facts)?;
     rewrite_for_guest(id, &mut spec);
@@ -266,76 +284,41 @@ fn root_is_read_only(bundle: &Bundle) -> bool {
 
 /// Places below another mount are made in that mount, by the guest.
 fn mount_points(bundle: &Bundle) -> Vec<MountPoint> {
-    let read_only = root_is_read_only(bundle);
+    if !root_is_read_only(bundle) {
+        return Vec::new();
+    }
     let mounts = bundle.spec.mounts().as_deref().unwrap_or(&[]);
-    let earlier = |number: usize, destination: &Path| {
-        let mut before = mounts.iter().take(number);
-        before.any(|mount| destination.starts_with(mount.destination()))
-    };
-    mounts
-        .iter()
-        .enumerate()
-        .filter(|(number, mount)| read_only && !earlier(*number, mount.destination()))
-        .map(|(_, mount)| MountPoint {
-            destination: mount.destination().clone(),
-            source: is_bind(mount)
-                .then(|| mount.source().clone())
-                .flatten()
-                .map(|source| bundle.path.join(source)),
-        })
-        .collect()
+    let mut places: Vec<MountPoint> = Vec::new();
+    for mount in mounts.iter().filter(|mount| !binds::is_remount(mount)) {
+        let destination = binds::destination(&bundle.rootfs, mount.destination());
+        if places
+            .iter()
+            .any(|earlier| destination.starts_with(&earlier.destination))
+        {
+            continue;
+        }
+        let source = mount.source().as_ref().filter(|_| binds::is_bind(mount));
+        places.push(MountPoint {
+            destination,
+            source: source.map(|source| bundle.path.join(source)),
+        });
+    }
+    places
 }
 
 fn share_rootfs(id: &str, bundle: &Bundle) -> Share {
-    let read_only = root_is_read_only(bundle);
+    let access = if root_is_read_only(bundle) {
+        Access::ReadOnly
+    } else {
+        Access::AsMounted
+    };
     Share {
         source: bundle.rootfs.clone(),
         target: Path::new(id).join("rootfs"),
-        read_only,
+        access,
         recursive: true,
+        id_maps: None,
     }
-}
-
-/// Each bind mount becomes a share, and its source the guest's path of it.
-fn share_binds(
-    id: &str,
-    bundle: &Path,
-    spec: &mut Spec,
-    shares: &mut Vec<Share>,
-) -> Result<(), Error> {
-    let Some(mut mounts) = spec.mounts().clone() else {
-        return Ok(());
-    };
-    for (number, mount) in mounts.iter_mut().filter(|mount| is_bind(mount)).enumerate() {
-        let source = mount.source().clone().ok_or_else(|| Error::MountSource {
-            destination: mount.destination().clone(),
-        })?;
-        let target = Path::new(id).join("mounts").join(number.to_string());
-        mount.set_source(Some(Path::new(SHARE_PATH).join(&target)));
-        shares.push(Share {
-            source: bundle.join(source),
-            target,
-            read_only: has_option(mount, &["ro", "rro"]),
-            recursive: has_option(mount, &["rbind"]),
-        });
-    }
-    spec.set_mounts(Some(mounts));
-    Ok(())
-}
-
-fn is_bind(mount: &Mount) -> bool {
-    mount.typ().as_deref() == Some("bind") || has_option(mount, &["bind", "rbind"])
-}
-
-/// The last of two contrary options counts, but `ro` has no contrary that a
-/// caller would write after it other than `rw`.
-fn has_option(mount: &Mount, names: &[&str]) -> bool {
-    let options = mount.options().as_deref().unwrap_or(&[]);
-    let set = options
-        .iter()
-        .any(|option| names.contains(&option.as_str()));
-    let undone = names.contains(&"ro") && options.last().is_some_and(|last| last == "rw");
-    set && !undone
 }
 
 /// The guest has no network namespace of the container's own: the machine is it.

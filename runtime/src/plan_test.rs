@@ -149,14 +149,14 @@ fn only_a_permitted_kernel_boots() {
 fn a_bind_becomes_a_share_and_keeps_its_rights() {
     let plan = planned(|raw| {
         raw["mounts"] = json!([
-            {"destination": "/data", "source": "vol", "options": ["rbind", "ro"]},
+            {"destination": "/data", "source": "vol", "options": ["rbind", "rro"]},
             {"destination": "/etc/hosts", "type": "bind", "source": "/tmp/hosts"},
         ]);
     });
     let share = &plan.shares[1];
     assert_eq!(share.source, Path::new("/bundle/vol"));
-    assert!(share.read_only && share.recursive);
-    assert!(!plan.shares[2].read_only);
+    assert!(share.access == Access::ReadOnly && share.recursive);
+    assert_eq!(plan.shares[2].access, Access::AsMounted);
     assert_eq!(
         plan.guest_spec["mounts"][1]["source"],
         "/run/caisson/share/web1/mounts/1"

@@ -179,11 +179,20 @@ fn bind_node(rootfs: &Rootfs, node: &Node) -> Result<(), Failure> {
 /// # Errors
 /// What could not be made.
 pub(crate) fn bind_console(rootfs: &Rootfs, slave: &OwnedFd) -> Result<(), Failure> {
-    let console = Path::new("/dev/console");
-    let point = rootfs.mount_point(console, PointKind::File)?;
-    mounts::bind(slave, &point, Bind::One).at("bind the terminal to", console)?;
+    let point = console_point(rootfs)?;
+    mounts::bind(slave, &point, Bind::One).at("bind the terminal to", CONSOLE)?;
     Ok(())
 }
+
+/// Where the console will be; made if it is missing.
+///
+/// # Errors
+/// What could not be made.
+pub(crate) fn console_point(rootfs: &Rootfs) -> Result<OwnedFd, Failure> {
+    rootfs.mount_point(Path::new(CONSOLE), PointKind::File)
+}
+
+const CONSOLE: &str = "/dev/console";
 
 /// runtime-spec config-linux.md, "Default Devices".
 const DEFAULT_NODES: [(&str, u32, u32); 6] = [
@@ -195,13 +204,14 @@ const DEFAULT_NODES: [(&str, u32, u32); 6] = [
     ("tty", 5, 0),
 ];
 
-/// The default ones, console, ptmx, tun and fuse.
-const UNIVERSAL: [(u32, u32); 10] = [
+/// The default ones, kmsg, console, ptmx, tun and fuse.
+const UNIVERSAL: [(u32, u32); 11] = [
     (1, 3),
     (1, 5),
     (1, 7),
     (1, 8),
     (1, 9),
+    (1, 11),
     (5, 0),
     (5, 1),
     (5, 2),

@@ -15,6 +15,7 @@ mod id_map;
 mod namespaces;
 
 mod copy_up;
+mod file_system;
 mod mount_options;
 mod mounts;
 mod rootfs;
@@ -29,5 +30,6 @@ mod rlimits;
 mod scheduling;
 pub(crate) mod seccomp;
 
+mod hooks;
 mod program;
 mod terminal;

@@ -3,7 +3,7 @@
 //! Owns the table of option names (runtime-spec config.md, "Linux mount
 //! options"). Mounts nothing.
 
-use crate::{failure::Failure, sys::MountAttributes};
+use crate::sys::MountAttributes;
 
 /// The options of one mount, sorted by what they act on.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -16,10 +16,32 @@ pub(crate) struct MountOptions {
     pub(crate) recursive: MountAttributes,
     /// In the order given, since each replaces what an earlier one did.
     pub(crate) propagation: Vec<Propagation>,
+    /// Change the mount that is already at the destination.
+    pub(crate) remount: bool,
     /// Fill a fresh tmpfs with what it covers.
     pub(crate) copy_up: bool,
-    /// For the file system: flags without, settings with a value.
+    /// Flags that every file system has: `sync`, `dirsync`, `lazytime`.
+    pub(crate) flags: Vec<&'static str>,
+    /// For the file system alone: flags without, settings with a value.
     pub(crate) parameters: Vec<(String, Option<String>)>,
+}
+
+impl MountOptions {
+    fn set_flag(&mut self, flag: &'static str) {
+        self.flags.retain(|&other| other != flag);
+        self.flags.push(flag);
+    }
+
+    /// What is to be set when nothing of the mount's own earlier attributes stays,
+    /// as when it is mounted again.
+    #[must_use]
+    pub(crate) const fn replacing(&self) -> MountAttributes {
+        let kinds = READ_ONLY | NO_SUID | NO_DEV | NO_EXEC | NO_DIR_ACCESS_TIME | NO_SYMLINK_FOLLOW;
+        MountAttributes {
+            clear: self.own.clear | (kinds & !self.own.set),
+            ..self.own
+        }
+    }
 }
 
 /// How much of the source tree a bind mount shows.
@@ -41,33 +63,46 @@ pub(crate) struct Propagation {
 }
 
 /// Sorts the options of one mount.
-///
-/// # Errors
-/// [`Failure::Refused`] for an option that only the host could apply.
-pub(crate) fn parse(options: &[String]) -> Result<MountOptions, Failure> {
+#[must_use]
+pub(crate) fn parse(options: &[String]) -> MountOptions {
     let mut parsed = MountOptions::default();
     for option in options {
-        parse_one(&mut parsed, option)?;
+        parse_one(&mut parsed, option);
     }
-    Ok(parsed)
+    parsed
 }
 
-fn parse_one(parsed: &mut MountOptions, option: &str) -> Result<(), Failure> {
+fn parse_one(parsed: &mut MountOptions, option: &str) {
     match option {
         "bind" => parsed.bind = Some(Bind::One),
         "rbind" => parsed.bind = Some(Bind::Tree),
+        "remount" => parsed.remount = true,
         "tmpcopyup" => parsed.copy_up = true,
-        "idmap" | "ridmap" => {
-            return Err(Failure::Refused(format!(
-                "mount option {option:?} can't be applied in the guest"
-            )));
-        }
-        // What a file system does anyhow.
-        "defaults" | "async" | "nomand" | "nolazytime" | "loud" | "noiversion" => {}
+        "sync" => parsed.set_flag("sync"),
+        "dirsync" => parsed.set_flag("dirsync"),
+        "lazytime" => parsed.set_flag("lazytime"),
+        "async" => parsed.flags.retain(|&flag| flag != "sync"),
+        "nolazytime" => parsed.flags.retain(|&flag| flag != "lazytime"),
+        _ if NOTHING_TO_DO.contains(&option) => {}
         _ => parse_by_table(parsed, option),
     }
-    Ok(())
 }
+
+/// What every file system does anyhow, what Linux takes and no longer heeds, and
+/// what the host has done before the guest sees the source.
+const NOTHING_TO_DO: [&str; 11] = [
+    "defaults",
+    "silent",
+    "loud",
+    "mand",
+    "nomand",
+    "iversion",
+    "noiversion",
+    "idmap",
+    "ridmap",
+    "acl",
+    "noacl",
+];
 
 fn parse_by_table(parsed: &mut MountOptions, option: &str) {
     let below = option.strip_prefix('r');
@@ -173,7 +208,7 @@ mod tests {
 
     fn parsed(options: &[&str]) -> MountOptions {
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
-        parse(&options).unwrap()
+        parse(&options)
     }
 
     #[test]
@@ -224,8 +259,24 @@ mod tests {
     }
 
     #[test]
-    fn what_only_the_host_could_do_is_refused_by_name() {
-        let refused = parse(&["idmap".to_owned()]).unwrap_err();
-        assert!(refused.line().contains("\"idmap\""));
+    fn flags_of_every_file_system_are_no_parameters() {
+        let options = parsed(&["sync", "lazytime", "dirsync", "sync", "nolazytime", "mand"]);
+        assert_eq!(options.flags, ["dirsync", "sync"]);
+        assert_eq!(options.parameters, []);
+        assert_eq!(parsed(&["sync", "async"]).flags, [""; 0]);
+    }
+
+    #[test]
+    fn mounting_again_leaves_nothing_of_the_former_attributes() {
+        let again = parsed(&["remount", "bind", "nosuid"]);
+        assert!(again.remount && again.bind.is_some());
+        let attributes = again.replacing();
+        assert_eq!(attributes.set, NO_SUID);
+        assert_eq!(
+            attributes.clear & (READ_ONLY | NO_EXEC | NO_DEV),
+            READ_ONLY | NO_EXEC | NO_DEV
+        );
+        // A kind of access time that isn't given stays, as the kernel has it.
+        assert_eq!(attributes.clear & ACCESS_TIME, 0);
     }
 }

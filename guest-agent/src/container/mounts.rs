@@ -1,9 +1,9 @@
 //! The mounts of a container, in the order of its configuration.
 //!
-//! Owns the making of file systems and trees. They are made detached, get their
-//! flags, and are attached last, so that nothing half-made can be seen. Sources
-//! are opened by [`prepare`], with the guest's own rights, before the container's
-//! user namespace is entered; [`attach`] runs inside it.
+//! Owns where a mount comes from and where it goes. Trees are detached, get their
+//! flags, and are attached last, so that nothing half-made can be seen. Where the
+//! container has a user namespace of its own, [`prepare`] opens sources with the
+//! guest's rights before it is entered; [`attach`] runs inside it.
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -12,15 +12,13 @@ use std::{
 
 use oci_spec::runtime::Mount;
 use rustix::{
-    fs::{CWD, FileType, OFlags, fstat},
-    mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
-    },
+    fs::{CWD, FileType, OFlags, fstat, fstatfs},
+    mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree},
 };
 
 use super::{
     copy_up::copy_up,
+    file_system,
     mount_options::{self, Bind, MountOptions, READ_ONLY},
     rootfs::{PointKind, Rootfs},
 };
@@ -29,7 +27,7 @@ use crate::{
     sys::{MountAttributes, set_mount_attributes},
 };
 
-/// One mount whose source is open.
+/// One mount with all that has to be opened beforehand.
 #[derive(Debug)]
 pub(crate) struct PreparedMount {
     destination: PathBuf,
@@ -41,20 +39,30 @@ pub(crate) struct PreparedMount {
 enum Source {
     /// A detached mount.
     Tree(OwnedFd),
+    /// A tree of the guest, opened in its turn: kernels list mounts by age.
+    Guest(PathBuf, Bind),
+    /// A tree of the container itself, maybe made by an earlier mount.
+    Container(PathBuf, Bind),
     /// Made inside the container's namespaces, whose view it shows.
     Fresh { kind: String, name: String },
+    /// What is mounted at the destination.
+    Present,
 }
 
 /// What the mounts of a container depend on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Surroundings<'a> {
+    /// The guest's path of the container's root.
+    pub(crate) root: &'a Path,
     /// The container's cgroup.
     pub(crate) cgroup: &'a Path,
     /// It has a cgroup namespace of its own.
     pub(crate) own_cgroup_namespace: bool,
+    /// It has a user namespace of its own, in which the guest's rights are lost.
+    pub(crate) own_users: bool,
 }
 
-/// Parses every mount and opens its source.
+/// Parses every mount, and opens what can't be opened later.
 ///
 /// # Errors
 /// The first mount that can't be.
@@ -70,27 +78,27 @@ pub(crate) fn prepare(
 
 fn prepare_one(mount: &Mount, around: Surroundings<'_>) -> Result<PreparedMount, Failure> {
     let destination = mount.destination().clone();
-    if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
-        return Err(Failure::Refused(format!(
-            "mounts: id mappings of {} can't be applied in the guest",
-            destination.display()
-        )));
-    }
-    let options = mount_options::parse(mount.options().as_deref().unwrap_or_default())?;
+    let mut options = mount_options::parse(mount.options().as_deref().unwrap_or_default());
     let kind = mount.typ().as_deref().unwrap_or_default();
+    if kind == "bind" {
+        options.bind.get_or_insert(Bind::One);
+    }
     let named = mount.source().as_deref();
     let source = match (options.bind, kind) {
-        (Some(bind), _) => Source::Tree(open_source(named, bind)?),
-        (None, "bind") => Source::Tree(open_source(named, Bind::One)?),
+        _ if options.remount => Source::Present,
+        (Some(bind), _) => {
+            refuse_parameters(&destination, &options)?;
+            bind_source(mount, bind, around)?
+        }
         (None, "cgroup" | "cgroup2") if around.own_cgroup_namespace => Source::Fresh {
             kind: "cgroup2".to_owned(),
             name: "cgroup".to_owned(),
         },
-        (None, "cgroup" | "cgroup2") => Source::Tree(clone_tree(around.cgroup, Bind::One)?),
+        (None, "cgroup" | "cgroup2") => guest_source(around.cgroup, Bind::One, around)?,
         // Inside a user namespace the kernel refuses the sysfs of a network that
         // isn't the namespace's own, and the virtual machine is the network.
-        (None, "sysfs") => {
-            Source::Tree(make_file_system("sysfs", "sysfs", &options).at("mount", &destination)?)
+        (None, "sysfs") if around.own_users => {
+            Source::Tree(file_system::make("sysfs", "sysfs", &options).at("mount", &destination)?)
         }
         (None, "") => {
             return Err(Failure::Refused(format!(
@@ -110,13 +118,34 @@ fn prepare_one(mount: &Mount, around: Surroundings<'_>) -> Result<PreparedMount,
     })
 }
 
-fn open_source(source: Option<&Path>, bind: Bind) -> Result<OwnedFd, Failure> {
-    match source {
-        Some(source) => clone_tree(source, bind),
-        None => Err(Failure::Refused(
+/// The kernel would ignore them without a word.
+fn refuse_parameters(destination: &Path, options: &MountOptions) -> Result<(), Failure> {
+    let Some((name, _)) = options.parameters.first() else {
+        return Ok(());
+    };
+    Err(Failure::Refused(format!(
+        "mounts: {}: option {name:?} is of a file system, not of a bind mount; remove it",
+        destination.display()
+    )))
+}
+
+fn bind_source(mount: &Mount, bind: Bind, around: Surroundings<'_>) -> Result<Source, Failure> {
+    let Some(source) = mount.source() else {
+        return Err(Failure::Refused(
             "mounts: a bind mount has no source".to_owned(),
-        )),
+        ));
+    };
+    match source.strip_prefix(around.root) {
+        Ok(inside) => Ok(Source::Container(Path::new("/").join(inside), bind)),
+        Err(_) => guest_source(source, bind, around),
     }
+}
+
+fn guest_source(path: &Path, bind: Bind, around: Surroundings<'_>) -> Result<Source, Failure> {
+    if around.own_users {
+        return Ok(Source::Tree(clone_tree(path, bind)?));
+    }
+    Ok(Source::Guest(path.to_owned(), bind))
 }
 
 /// A detached copy of the mount at `path`.
@@ -124,12 +153,15 @@ fn open_source(source: Option<&Path>, bind: Bind) -> Result<OwnedFd, Failure> {
 /// # Errors
 /// The path is missing or can't be shown elsewhere.
 pub(crate) fn clone_tree(path: &Path, bind: Bind) -> Result<OwnedFd, Failure> {
+    open_tree(CWD, path, clone_flags(bind)).at("open mount source", path)
+}
+
+fn clone_flags(bind: Bind) -> OpenTreeFlags {
     let below = match bind {
         Bind::One => OpenTreeFlags::empty(),
         Bind::Tree => OpenTreeFlags::AT_RECURSIVE,
     };
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | below;
-    open_tree(CWD, path, flags).at("open mount source", path)
+    OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | below
 }
 
 /// Attaches prepared mounts below the root, in order. Returns those that were
@@ -177,14 +209,22 @@ fn attach_one(
     destination: &Path,
 ) -> Result<Option<OwnedFd>, Failure> {
     let mut options = mount.options;
-    let (tree, kernel_view) = match mount.source {
-        Source::Tree(tree) => (tree, false),
-        Source::Fresh { kind, name } => (
-            make_file_system(&kind, &name, &options).at("mount", destination)?,
-            kind == "proc",
-        ),
+    let (tree, point) = match mount.source {
+        Source::Present => {
+            remount(rootfs, destination, &options)?;
+            return Ok(None);
+        }
+        Source::Fresh { kind, name } => {
+            make_fresh(rootfs, destination, (&kind, &name), &mut options)?
+        }
+        Source::Tree(tree) => at_point(rootfs, destination, tree)?,
+        Source::Guest(path, bind) => at_point(rootfs, destination, clone_tree(&path, bind)?)?,
+        Source::Container(path, bind) => {
+            let source = rootfs.open(&path, POINT).at("open mount source", &path)?;
+            let tree = clone_opened(&source, bind).at("open mount source", &path)?;
+            at_point(rootfs, destination, tree)?
+        }
     };
-    let point = open_point(rootfs, destination, &tree, kernel_view)?;
     // Device nodes are still to be made in it.
     let sealed_later = destination == Path::new("/dev") && options.own.set & READ_ONLY != 0;
     if sealed_later {
@@ -195,33 +235,45 @@ fn attach_one(
     }
     apply_attributes(&tree, &options).at("set mount options of", destination)?;
     attach_tree(&tree, &point).at("mount", destination)?;
-    for change in &options.propagation {
-        let attributes = MountAttributes {
-            propagation: change.kind,
-            ..Default::default()
-        };
-        set_mount_attributes(tree.as_fd(), attributes, change.recursive)
-            .at("set propagation of", destination)?;
-    }
+    set_propagation(&tree, &options).at("set propagation of", destination)?;
     Ok(sealed_later.then_some(tree))
 }
 
-fn open_point(
+/// A new file system and its place, which decides the mode of a tmpfs.
+fn make_fresh(
     rootfs: &Rootfs,
     destination: &Path,
-    tree: &OwnedFd,
-    kernel_view: bool,
-) -> Result<OwnedFd, Failure> {
+    (kind, name): (&str, &str),
+    options: &mut MountOptions,
+) -> Result<(OwnedFd, OwnedFd), Failure> {
+    let kernel_view = kind == "proc";
     check_proc(destination, kernel_view)?;
-    let kind = point_kind(tree).at("inspect source of", destination)?;
-    let point = rootfs.mount_point(destination, kind)?;
-    if kernel_view {
+    if kernel_view || kind == "sysfs" {
         // A link here would let an image move what is protected by name.
-        rootfs
-            .open_without_links(destination)
-            .at("mount over", destination)?;
+        rootfs.refuse_links(destination, kind)?;
     }
-    Ok(point)
+    let existed = rootfs.open(destination, POINT).is_ok();
+    let point = rootfs.mount_point(destination, PointKind::Directory)?;
+    let has_mode = options.parameters.iter().any(|(key, _)| key == "mode");
+    if kind == "tmpfs" && existed && !has_mode {
+        let mode = fstat(&point).at("inspect", destination)?.st_mode & 0o7777;
+        let mode = ("mode".to_owned(), Some(format!("{mode:04o}")));
+        options.parameters.push(mode);
+    }
+    let tree = file_system::make(kind, name, options).at("mount", destination)?;
+    Ok((tree, point))
+}
+
+fn at_point(
+    rootfs: &Rootfs,
+    destination: &Path,
+    tree: OwnedFd,
+) -> Result<(OwnedFd, OwnedFd), Failure> {
+    let kernel_view = fstatfs(&tree).at("inspect source of", destination)?.f_type == PROC;
+    check_proc(destination, kernel_view)?;
+    let kind = point_kind(&tree).at("inspect source of", destination)?;
+    let point = rootfs.mount_point(destination, kind)?;
+    Ok((tree, point))
 }
 
 fn point_kind(tree: &OwnedFd) -> rustix::io::Result<PointKind> {
@@ -229,6 +281,32 @@ fn point_kind(tree: &OwnedFd) -> rustix::io::Result<PointKind> {
     Ok(match FileType::from_raw_mode(mode) {
         FileType::Directory => PointKind::Directory,
         _ => PointKind::File,
+    })
+}
+
+/// Gives the mount at `destination` other attributes, and its file system the
+/// parameters among the options.
+fn remount(rootfs: &Rootfs, destination: &Path, options: &MountOptions) -> Result<(), Failure> {
+    let mount = rootfs.open(destination, POINT).at("remount", destination)?;
+    if options.bind.is_some() {
+        refuse_parameters(destination, options)?;
+    } else if !options.parameters.is_empty() || !options.flags.is_empty() {
+        file_system::change(&mount, options).at("remount", destination)?;
+    }
+    set_mount_attributes(mount.as_fd(), options.replacing(), false).at("remount", destination)?;
+    if options.recursive != MountAttributes::default() {
+        set_mount_attributes(mount.as_fd(), options.recursive, true).at("remount", destination)?;
+    }
+    set_propagation(&mount, options).at("set propagation of", destination)
+}
+
+fn set_propagation(mount: &OwnedFd, options: &MountOptions) -> std::io::Result<()> {
+    options.propagation.iter().try_for_each(|change| {
+        let attributes = MountAttributes {
+            propagation: change.kind,
+            ..Default::default()
+        };
+        set_mount_attributes(mount.as_fd(), attributes, change.recursive)
     })
 }
 
@@ -251,23 +329,6 @@ fn check_proc(destination: &Path, kernel_view: bool) -> Result<(), Failure> {
         "{} cannot be mounted because it is inside /proc",
         destination.display()
     )))
-}
-
-fn make_file_system(kind: &str, name: &str, options: &MountOptions) -> rustix::io::Result<OwnedFd> {
-    let file_system = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&file_system, "source", name)?;
-    for (key, value) in &options.parameters {
-        match value {
-            Some(value) => fsconfig_set_string(&file_system, key.as_str(), value.as_str())?,
-            None => fsconfig_set_flag(&file_system, key.as_str())?,
-        }
-    }
-    fsconfig_create(&file_system)?;
-    fsmount(
-        &file_system,
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::empty(),
-    )
 }
 
 fn apply_attributes(tree: &OwnedFd, options: &MountOptions) -> std::io::Result<()> {
@@ -294,33 +355,19 @@ pub(crate) fn attach_tree(tree: &OwnedFd, point: &OwnedFd) -> rustix::io::Result
 /// # Errors
 /// The kernel's refusal.
 pub(crate) fn bind(from: &OwnedFd, point: &OwnedFd, bind: Bind) -> rustix::io::Result<OwnedFd> {
-    let below = match bind {
-        Bind::One => OpenTreeFlags::empty(),
-        Bind::Tree => OpenTreeFlags::AT_RECURSIVE,
-    };
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH
-        | below;
-    let tree = open_tree(from, "", flags)?;
+    let tree = clone_opened(from, bind)?;
     attach_tree(&tree, point)?;
     Ok(tree)
 }
 
-/// An empty read-only folder, to hide another behind.
-///
-/// # Errors
-/// The kernel's refusal.
-pub(crate) fn empty_folder() -> rustix::io::Result<OwnedFd> {
-    let file_system = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&file_system, "size", "0")?;
-    fsconfig_create(&file_system)?;
-    let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY;
-    fsmount(&file_system, FsMountFlags::FSMOUNT_CLOEXEC, read_only)
+fn clone_opened(from: &OwnedFd, bind: Bind) -> rustix::io::Result<OwnedFd> {
+    open_tree(from, "", clone_flags(bind) | OpenTreeFlags::AT_EMPTY_PATH)
 }
 
 /// Opens a path only to mount on it or to copy it.
 pub(crate) const POINT: OFlags = OFlags::PATH;
+/// `PROC_SUPER_MAGIC` of linux/magic.h.
+const PROC: rustix::fs::FsWord = 0x9fa0;
 
 const REPLACEABLE_IN_PROC: [&str; 10] = [
     "cpuinfo",

@@ -3,16 +3,19 @@
 //! Owns no path list: both come with the configuration. Paths that don't exist
 //! are skipped, as the runtime specification says; settings must exist.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::HashMap,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+};
 
 use rustix::{
     fs::{FileType, Mode, OFlags, fstat, open},
     io::Errno,
 };
 
-use super::{mount_options::Bind, mounts, rootfs::Rootfs};
+use super::{file_system, mount_options::Bind, mounts, rootfs::Rootfs};
 use crate::failure::{Attempt, Failure};
-use std::os::fd::{AsFd, OwnedFd};
 
 /// Makes paths unreadable: a file shows /dev/null, a folder is empty.
 ///
@@ -34,7 +37,7 @@ pub(crate) fn mask(rootfs: &Rootfs, paths: &[String]) -> Result<(), Failure> {
 
 fn hide(null: &OwnedFd, point: &OwnedFd) -> rustix::io::Result<()> {
     if FileType::from_raw_mode(fstat(point)?.st_mode) == FileType::Directory {
-        mounts::attach_tree(&mounts::empty_folder()?, point)
+        mounts::attach_tree(&file_system::empty_folder()?, point)
     } else {
         mounts::bind(null, point, Bind::One).map(drop)
     }
@@ -77,12 +80,38 @@ pub(crate) fn set_kernel_settings(
                 "sysctl {name:?} is not in a separate kernel namespace"
             )));
         }
-        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        let failed = |errno: Errno| {
+            let reason = crate::failure::Errno::from(errno);
+            Failure::Refused(match errno {
+                Errno::NOENT => {
+                    format!("linux.sysctl: the guest's kernel has no setting {name:?}: {reason}")
+                }
+                _ => format!("linux.sysctl: set {name:?} to {value:?}: {reason}"),
+            })
+        };
+        let path = setting_file(name);
         let flags = OFlags::WRONLY | OFlags::TRUNC;
-        let file = rootfs.open(Path::new(&path), flags).at("open", &path)?;
-        rustix::io::write(&file, value.as_bytes()).at("write", &path)?;
+        let file = rootfs.open(&path, flags).map_err(failed)?;
+        rustix::io::write(&file, value.as_bytes()).map_err(failed)?;
     }
     Ok(())
+}
+
+/// In a name with slashes, dots are part of names: net/ipv4/conf/eth0.1/forwarding,
+/// which is also spelled net.ipv4.conf.eth0/1.forwarding (sysctl(8)).
+fn setting_file(name: &str) -> PathBuf {
+    let slashes_first = name
+        .find(['.', '/'])
+        .is_some_and(|at| name[at..].starts_with('/'));
+    let path: String = name
+        .chars()
+        .map(|letter| match letter {
+            '.' if !slashes_first => '/',
+            '/' if !slashes_first => '.',
+            letter => letter,
+        })
+        .collect();
+    Path::new("/proc/sys").join(path)
 }
 
 /// As runc decides: what IPC, network and UTS namespaces keep apart.
@@ -109,6 +138,24 @@ const IPC_SETTINGS: [&str; 8] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_dot_in_the_name_of_a_device_stays() {
+        for (name, file) in [
+            ("net.core.somaxconn", "net/core/somaxconn"),
+            ("net/core/somaxconn", "net/core/somaxconn"),
+            (
+                "net.ipv4.conf.eth0/1.forwarding",
+                "net/ipv4/conf/eth0.1/forwarding",
+            ),
+            (
+                "net/ipv4/conf/eth0.1/forwarding",
+                "net/ipv4/conf/eth0.1/forwarding",
+            ),
+        ] {
+            assert_eq!(setting_file(name), Path::new("/proc/sys").join(file));
+        }
+    }
 
     #[test]
     fn only_settings_of_namespaces_are_the_containers_own() {

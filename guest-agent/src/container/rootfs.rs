@@ -54,12 +54,20 @@ impl Rootfs {
         self.resolve(path, flags, ResolveFlags::empty())
     }
 
-    /// Opens a path none of whose parts may be a symbolic link.
+    /// Fails if the place of a file system of `kind` is, or lies behind, a symbolic
+    /// link. A place that is missing is none.
     ///
     /// # Errors
-    /// `ELOOP` for a link; else as [`Rootfs::open`].
-    pub(crate) fn open_without_links(&self, path: &Path) -> Result<OwnedFd, Errno> {
-        self.resolve(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS)
+    /// [`Failure::Refused`] in runc's words.
+    pub(crate) fn refuse_links(&self, path: &Path, kind: &str) -> Result<(), Failure> {
+        match self.resolve(path, OFlags::PATH, ResolveFlags::NO_SYMLINKS) {
+            Ok(_) | Err(Errno::NOENT) => Ok(()),
+            Err(Errno::LOOP) => Err(Failure::Refused(format!(
+                "filesystem {kind:?} must be mounted on ordinary directory: {} is a symbolic link",
+                path.display()
+            ))),
+            refused => refused.map(drop).at("open", path),
+        }
     }
 
     fn resolve(&self, path: &Path, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {

@@ -30,6 +30,7 @@ use super::{
     descriptors, devices,
     habitat::Habitat,
     handshake::{ChildEnd, Report},
+    hooks::StartHooks,
     identity,
     mount_options::Bind,
     mounts::{self, PreparedMount, Surroundings},
@@ -56,6 +57,8 @@ pub(crate) enum Place<'a> {
         spec: &'a Spec,
         /// Its cgroup's folder.
         cgroup: &'a Path,
+        /// What its hooks are told of it.
+        state: &'a [u8],
     },
     /// In one that exists.
     Existing {
@@ -107,7 +110,7 @@ fn first_process(birth: &Birth<'_>, gate: &ChildEnd) -> Result<Infallible, Failu
     // One that isn't mapped is refused when the user is set.
     identity::give_stdio_to(birth.habitat.uids.outside(uid).unwrap_or(uid))?;
     match birth.place {
-        Place::New { spec, cgroup } => {
+        Place::New { spec, cgroup, .. } => {
             descriptors::place(&birth.stdio.further, &[gate.as_raw_fd()])?;
             let prepared = Prepared::open(spec, birth.habitat, cgroup)?;
             make_namespaces(spec, birth.habitat, gate)?;
@@ -158,8 +161,10 @@ impl Prepared {
             return Err(Failure::Refused("root is missing".to_owned()));
         };
         let around = Surroundings {
+            root: root.path(),
             cgroup,
             own_cgroup_namespace: habitat.namespaces.contains(CloneFlags::CLONE_NEWCGROUP),
+            own_users: habitat.has_own_users(),
         };
         Ok(Self {
             root: mounts::clone_tree(root.path(), Bind::Tree)?,
@@ -244,6 +249,10 @@ fn become_init(
     if devices::has_own_dev(spec.mounts().as_deref().unwrap_or_default()) {
         let configured = linux.and_then(|linux| linux.devices().as_deref());
         devices::make(&rootfs, &devices::nodes(configured.unwrap_or_default())?)?;
+        if birth.terminal {
+            // /dev may be read-only when the terminal is there.
+            devices::console_point(&rootfs)?;
+        }
     }
     mounts::seal(&sealed_later)?;
     if let Some(linux) = linux {
@@ -361,6 +370,9 @@ fn become_program(
         exit_now(1);
     }
     restore_default_signals();
+    if let Place::New { spec, state, .. } = birth.place {
+        StartHooks::of(spec, state).run(&environment)?;
+    }
     // The profile need not allow what happens before.
     late.map_or(Ok(()), Filter::install)?;
     program.execute()

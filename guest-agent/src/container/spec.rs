@@ -3,7 +3,7 @@
 //! Owns the parsing and the list of fields that are refused: every field that
 //! reaches the guest is applied or named in an error, never dropped.
 
-use oci_spec::runtime::{Linux, LinuxResources, Process, Spec};
+use oci_spec::runtime::{Hook, Hooks, Linux, LinuxResources, Process, Spec};
 
 use crate::failure::Failure;
 
@@ -16,9 +16,7 @@ pub(crate) fn parse(json: &[u8]) -> Result<Spec, Failure> {
         what: "config.json",
         cause,
     })?;
-    if spec.hooks().is_some() {
-        return Err(refused("hooks"));
-    }
+    refuse(spec.hooks().as_ref(), HOOKS)?;
     refuse(spec.process().as_ref(), PROCESS)?;
     let linux = spec.linux().as_ref();
     refuse(linux, LINUX)?;
@@ -82,6 +80,25 @@ const PROCESS: &[Field<Process>] = &[
     }),
 ];
 
+/// All but those that run in the container.
+const HOOKS: &[Field<Hooks>] = &[
+    ("hooks.prestart", |hooks| has_any(hooks.prestart().as_ref())),
+    ("hooks.createRuntime", |hooks| {
+        has_any(hooks.create_runtime().as_ref())
+    }),
+    ("hooks.createContainer", |hooks| {
+        has_any(hooks.create_container().as_ref())
+    }),
+    ("hooks.poststart", |hooks| {
+        has_any(hooks.poststart().as_ref())
+    }),
+    ("hooks.poststop", |hooks| has_any(hooks.poststop().as_ref())),
+];
+
+fn has_any(hooks: Option<&Vec<Hook>>) -> bool {
+    hooks.is_some_and(|hooks| !hooks.is_empty())
+}
+
 const LINUX: &[Field<Linux>] = &[
     ("linux.seccomp", |linux| linux.seccomp().is_some()),
     ("linux.mountLabel", |linux| linux.mount_label().is_some()),
@@ -116,7 +133,10 @@ mod tests {
     #[test]
     fn a_field_that_is_not_applied_is_named() {
         for (json, field) in [
-            (r#"{"ociVersion":"1.3.0","hooks":{}}"#, "hooks"),
+            (
+                r#"{"ociVersion":"1.3.0","hooks":{"startContainer":[],"poststop":[{"path":"/x"}]}}"#,
+                "hooks.poststop",
+            ),
             (
                 r#"{"ociVersion":"1.3.0","linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW"}}}"#,
                 "linux.seccomp",

@@ -4,7 +4,7 @@
 use super::host::{Host, process};
 use serde_json::{Value, json};
 
-fn output_of(host: &Host, id: &str, spec: &Value) -> String {
+pub(crate) fn output_of(host: &Host, id: &str, spec: &Value) -> String {
     let output = host.run(id, spec, b"").stdout();
     String::from_utf8(output).unwrap()
 }

@@ -171,6 +171,7 @@ impl Host {
             container_id: id.to_owned(),
             oci_spec: serde_json::to_vec(spec).unwrap(),
             stdio: Some(stdio).into(),
+            oci_state: json!({"id": id, "status": "created"}).to_string().into(),
             ..Default::default()
         };
         let answer = self.client().create_container(within(), &request);

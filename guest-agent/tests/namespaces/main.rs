@@ -11,7 +11,9 @@
 )]
 
 mod attributes;
+mod hooks;
 mod host;
+mod mounts;
 
 use std::{fs, path::Path, time::Instant};
 
@@ -92,7 +94,30 @@ const CASES: &[Case] = &[
         "a_terminal_has_a_size_and_controls",
         a_terminal_has_a_size_and_controls,
     ),
-    ("mounts_take_their_options", mounts_take_their_options),
+    (
+        "mounts_take_their_options",
+        mounts::mounts_take_their_options,
+    ),
+    (
+        "mounts_are_made_in_their_order",
+        mounts::mounts_are_made_in_their_order,
+    ),
+    (
+        "a_mount_is_changed_by_another",
+        mounts::a_mount_is_changed_by_another,
+    ),
+    (
+        "what_can_not_be_mounted_is_named",
+        mounts::what_can_not_be_mounted_is_named,
+    ),
+    (
+        "start_hooks_run_in_the_container",
+        hooks::start_hooks_run_in_the_container,
+    ),
+    (
+        "a_failing_start_hook_ends_the_container",
+        hooks::a_failing_start_hook_ends_the_container,
+    ),
     (
         "rights_are_those_of_the_configuration",
         rights_are_those_of_the_configuration,
@@ -287,33 +312,6 @@ fn a_terminal_has_a_size_and_controls(host: &Host) {
     let status = host.exit("sized", "").status;
     let output = String::from_utf8(collected.stdout()).unwrap();
     assert_eq!((output.as_str(), status), ("33 44\r\n", 5));
-}
-
-fn mounts_take_their_options(host: &Host) {
-    let mut spec = host.spec(&[
-        "sh",
-        "-c",
-        "ls /etc; cat /made/for/me; touch /bound/x; touch /dev/x; touch /x; grep -c ' /full ' /proc/mounts",
-    ]);
-    let root = spec["root"]["path"].as_str().unwrap().to_owned();
-    spec["root"]["readonly"] = json!(true);
-    let mounts = spec["mounts"].as_array_mut().unwrap();
-    mounts[1]["options"] = json!(["mode=755", "ro"]);
-    mounts.push(json!({"destination": "/etc", "type": "tmpfs", "options": ["tmpcopyup"]}));
-    mounts.push(
-        json!({"destination": "/made/for/me", "type": "bind", "options": ["bind"],
-                       "source": format!("{root}/data/plain")}),
-    );
-    mounts.push(json!({"destination": "/bound", "options": ["rbind", "rro"], "source": format!("{root}/data")}));
-    mounts.push(json!({"destination": "/full", "type": "tmpfs",
-                       "options": ["rshared", "nosuid", "noexec", "noatime", "size=1m"]}));
-    let collected = host.run("mounts", &spec, b"");
-    let output = String::from_utf8(collected.stdout()).unwrap();
-    assert_eq!(output, "passwd\nnot a program\n1\n");
-    host.delete("mounts").unwrap();
-    spec["mounts"] = json!([{"destination": "/proc", "type": "proc"}, {"destination": "/proc/tty", "type": "tmpfs"}]);
-    let refused = host.create("inproc", &spec, b"").err().unwrap();
-    assert!(refused.contains("inside /proc"), "{refused}");
 }
 
 fn rights_are_those_of_the_configuration(host: &Host) {

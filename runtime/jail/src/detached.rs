@@ -2,7 +2,7 @@
 //! the descriptor, and the helper attaches them in its own mount namespace. No
 //! mount ever shows in the owner's namespace, and none outlives the descriptors.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::CWD;
@@ -27,6 +27,8 @@ pub enum Tree {
 pub enum Access {
     /// As the mount it was cut from: read-only mounts stay so.
     AsMounted,
+    /// Writing is refused on the mount itself, not on those below it.
+    ReadOnlyItself,
     /// Writing is refused on every mount of the tree.
     ReadOnly,
 }
@@ -55,8 +57,41 @@ pub fn detach(path: &Path, tree: Tree, access: Access) -> Result<OwnedFd, Error>
     let attributes = MountAttributes {
         set,
         propagation: libc::MS_SLAVE,
+        ..Default::default()
     };
-    sys::mount_setattr(mount.as_fd(), Depth::All, attributes)
-        .map_err(Step::SetMountAttributes(path.into()).refused())?;
+    let refused = || Step::SetMountAttributes(path.into()).refused();
+    sys::mount_setattr(mount.as_fd(), Depth::All, attributes).map_err(refused())?;
+    if access == Access::ReadOnlyItself {
+        let read_only = MountAttributes {
+            set: libc::MOUNT_ATTR_RDONLY,
+            ..Default::default()
+        };
+        sys::mount_setattr(mount.as_fd(), Depth::One, read_only).map_err(refused())?;
+    }
     Ok(mount)
+}
+
+/// Has the files of a detached `mount`, cut out at `path`, be seen under the ids that
+/// the maps of a user namespace give them: what is `inside` there on the disk.
+/// Files without an id in the maps belong to nobody.
+///
+/// # Errors
+/// [`Error::Refused`]; the file system has to support it, and the caller to be root
+/// of the user namespace that it was mounted in.
+pub fn map_ids(
+    mount: &OwnedFd,
+    tree: Tree,
+    namespace: BorrowedFd<'_>,
+    path: &Path,
+) -> Result<(), Error> {
+    let depth = match tree {
+        Tree::One => Depth::One,
+        Tree::Recursive => Depth::All,
+    };
+    let attributes = MountAttributes {
+        ids_of: Some(namespace),
+        ..Default::default()
+    };
+    sys::mount_setattr(mount.as_fd(), depth, attributes)
+        .map_err(Step::MapIds(path.into()).refused())
 }

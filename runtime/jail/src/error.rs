@@ -53,6 +53,7 @@ pub enum Step {
     CheckReadOnly(PathBuf),
     OpenTree(PathBuf),
     SetMountAttributes(PathBuf),
+    MapIds(PathBuf),
     LockSecurebits,
     DropBoundingSet,
     DropAmbientSet,
@@ -94,6 +95,7 @@ impl fmt::Display for Step {
             Self::SetMountAttributes(path) => {
                 write!(f, "set the mount attributes of {}", path.display())
             }
+            Self::MapIds(path) => write!(f, "map the ids of {}", path.display()),
             Self::LockSecurebits => f.write_str("lock the securebits"),
             Self::DropBoundingSet => f.write_str("drop the bounding set"),
             Self::DropAmbientSet => f.write_str("drop the ambient set"),

@@ -83,6 +83,7 @@ impl NewRoot {
         let read_only = sys::MountAttributes {
             set: libc::MOUNT_ATTR_RDONLY | sys::MOUNT_ATTR_NOSYMFOLLOW,
             propagation: libc::MS_PRIVATE,
+            ..Default::default()
         };
         sys::mount_setattr(self.mount.as_fd(), sys::Depth::One, read_only)
             .map_err(Step::AttachRoot.refused())?;

@@ -16,15 +16,15 @@ pub(super) const FIELDS: &[Field] = &[
 
     applied("mounts[].destination", GUEST, ""),
     applied("mounts[].type", GUEST, "bind, proc, sysfs, tmpfs, devpts, mqueue, cgroup, cgroup2"),
-    applied("mounts[].source", HOST_AND_GUEST, "of a bind mount: shared over virtio-fs"),
+    applied("mounts[].source", HOST_AND_GUEST, "of a bind mount: shared over virtio-fs; /proc, /sys and /dev are the guest's own"),
     applied("mounts[].options", GUEST, "`caisson features` lists them"),
-    refused("mounts[].uidMappings", NOT_YET),
-    refused("mounts[].gidMappings", NOT_YET),
+    applied("mounts[].uidMappings", HOST, "of a bind mount, where the host's file system knows id-mapped mounts"),
+    applied("mounts[].gidMappings", HOST, "of a bind mount, where the host's file system knows id-mapped mounts"),
 
     applied("hooks.prestart", HOST, "before the machine starts"),
     applied("hooks.createRuntime", HOST, "after prestart"),
     applied("hooks.createContainer", HOST, "after createRuntime, in the namespaces of the container's owner"),
-    refused("hooks.startContainer", NOT_YET),
+    applied("hooks.startContainer", GUEST, "inside the container, before its program; found in its root"),
     applied("hooks.poststart", HOST, ""),
     applied("hooks.poststop", HOST, ""),
 

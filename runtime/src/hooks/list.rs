@@ -86,15 +86,20 @@ impl Hooks {
         let Some(hooks) = hooks else {
             return Ok(Self::default());
         };
+        // The guest runs these; here they are only checked.
+        parsed("startContainer", hooks.start_container().as_deref())?;
         Ok(Self {
-            prestart: parsed(HookKind::Prestart, hooks.prestart().as_deref())?,
-            create_runtime: parsed(HookKind::CreateRuntime, hooks.create_runtime().as_deref())?,
+            prestart: parsed(HookKind::Prestart.name(), hooks.prestart().as_deref())?,
+            create_runtime: parsed(
+                HookKind::CreateRuntime.name(),
+                hooks.create_runtime().as_deref(),
+            )?,
             create_container: parsed(
-                HookKind::CreateContainer,
+                HookKind::CreateContainer.name(),
                 hooks.create_container().as_deref(),
             )?,
-            poststart: parsed(HookKind::Poststart, hooks.poststart().as_deref())?,
-            poststop: parsed(HookKind::Poststop, hooks.poststop().as_deref())?,
+            poststart: parsed(HookKind::Poststart.name(), hooks.poststart().as_deref())?,
+            poststop: parsed(HookKind::Poststop.name(), hooks.poststop().as_deref())?,
         })
     }
 
@@ -123,12 +128,12 @@ impl Hooks {
     }
 }
 
-fn parsed(kind: HookKind, hooks: Option<&[oci::Hook]>) -> Result<Vec<Hook>, Malformed> {
+fn parsed(kind: &'static str, hooks: Option<&[oci::Hook]>) -> Result<Vec<Hook>, Malformed> {
     let hooks = hooks.unwrap_or_default().iter().enumerate();
     hooks
         .map(|(index, hook)| {
             parse(hook).map_err(|reason| Malformed {
-                kind: kind.name(),
+                kind,
                 index,
                 reason,
             })

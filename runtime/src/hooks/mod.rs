@@ -8,4 +8,4 @@ mod list;
 mod run;
 
 pub use list::{Hook, HookKind, Hooks, Malformed};
-pub use run::{Error, run, run_poststop};
+pub use run::{Error, run, run_poststop, state};

@@ -87,12 +87,14 @@ pub fn run_poststop(record: &Record) -> Vec<Error> {
         .collect()
 }
 
-/// What a hook reads (runtime-spec, runtime.md#state).
-fn state(kind: HookKind, record: &Record, pid: i32) -> Value {
+/// What a hook reads (runtime-spec, runtime.md#state). The `pid` is left out if it
+/// is 0.
+#[must_use]
+pub fn state(status: &str, record: &Record, pid: i32) -> Value {
     let mut state = json!({
         "ociVersion": record.oci_version,
         "id": record.id,
-        "status": kind.status(),
+        "status": status,
         "bundle": record.bundle,
     });
     if pid != 0 {
@@ -105,7 +107,7 @@ fn state(kind: HookKind, record: &Record, pid: i32) -> Value {
 }
 
 fn run_one(kind: HookKind, record: &Record, pid: i32, hook: &Hook) -> Result<(), Failure> {
-    let state = state(kind, record, pid).to_string();
+    let state = state(kind.status(), record, pid).to_string();
     let files = Files::new(&state).map_err(Failure::Prepare)?;
     let mut command = command(hook, &record.bundle);
     files.attach(&mut command).map_err(Failure::Prepare)?;

@@ -43,10 +43,7 @@ impl Tap {
         let name = sys::make_tap(&descriptor, &pattern).map_err(Error::Tap)?;
         let index = nix::net::if_::if_nametoindex(name.as_str())
             .map_err(|errno| Error::Tap(errno.into()))?;
-        Ok(Self {
-            index,
-            descriptor,
-        })
+        Ok(Self { index, descriptor })
     }
 }
 

@@ -18,6 +18,8 @@ use caisson_protocol::{
 };
 use ttrpc::{Code, context};
 
+use super::Order;
+use crate::hooks;
 use crate::owner::ProcessEntry;
 use crate::seccomp::Filter;
 use crate::statistics::Statistics;
@@ -41,6 +43,15 @@ pub(crate) enum Error {
 pub(crate) struct ProcessName {
     pub(crate) container_id: String,
     pub(crate) exec_id: String,
+}
+
+/// What happens between the word to start and the container's program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AgentStart {
+    /// Nothing.
+    Plain,
+    /// Hooks, which take as long as their own limits let them.
+    WithHooks,
 }
 
 /// The agent of one machine. Clones share its connection.
@@ -93,18 +104,15 @@ impl Agent {
         }))
     }
 
-    pub(crate) fn create(
-        &self,
-        id: &str,
-        spec: Vec<u8>,
-        stdio: Stdio,
-        seccomp: Option<&Filter>,
-    ) -> Result<(), Error> {
+    pub(crate) fn create(&self, order: &Order, stdio: Stdio) -> Result<(), Error> {
+        // The guest adds the pid that the container sees.
+        let state = hooks::state("created", &order.record, 0);
         let request = CreateContainerRequest {
-            container_id: id.to_owned(),
-            oci_spec: spec,
+            container_id: order.id.clone(),
+            oci_spec: order.plan.guest_spec.to_string().into(),
             stdio: Some(stdio).into(),
-            seccomp: self.filter(seccomp)?.into(),
+            seccomp: self.filter(order.plan.seccomp.as_ref())?.into(),
+            oci_state: state.to_string().into(),
             ..Default::default()
         };
         self.client
@@ -113,9 +121,13 @@ impl Agent {
             .map_err(text)
     }
 
-    pub(crate) fn start(&self, id: &str) -> Result<(), Error> {
+    pub(crate) fn start(&self, id: &str, start: AgentStart) -> Result<(), Error> {
+        let limit = match start {
+            AgentStart::Plain => limited(),
+            AgentStart::WithHooks => context::with_timeout(0),
+        };
         self.client
-            .start_container(limited(), &container(id))
+            .start_container(limit, &container(id))
             .map(drop)
             .map_err(text)
     }

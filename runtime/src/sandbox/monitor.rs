@@ -134,11 +134,7 @@ impl Monitor {
             stdio::has_input(&host.stdin),
         );
         let ports = Ports::reserve(&sandbox.streams, kind, descriptors.len());
-        let spec = serde_json::to_vec(&order.plan.guest_spec).unwrap_or_default();
-        let created =
-            sandbox
-                .agent
-                .create(&order.id, spec, ports.stdio(), order.plan.seccomp.as_ref());
+        let created = sandbox.agent.create(order, ports.stdio());
         let (streams, further) = created
             .map_err(|err| err.to_string())
             .and_then(|()| ports.take())
@@ -148,7 +144,7 @@ impl Monitor {
             Carrying::begin(descriptors, further).map_err(step("copy further descriptors"))?;
 
         let entry = Store::new(&order.root)?.entry(&order.id)?;
-        let desk = Desk::new(&order.id, &sandbox, order.plan.seccomp.clone());
+        let desk = Desk::new(order, &sandbox);
         let listener = owner::listen(&entry.socket()).map_err(step("listen for commands"))?;
         desk.open(listener)?;
         entry.write(&order.record.owned_by_this_process())?;

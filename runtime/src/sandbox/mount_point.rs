@@ -3,11 +3,13 @@
 //! Only for a read-only root: it is shared read-only, so the guest can't. The
 //! root file system is not trusted: its links are resolved inside it.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, open, openat, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, open, openat, openat2, readlinkat};
 use rustix::io::Errno;
 
 use super::error::Error;
@@ -15,6 +17,9 @@ use crate::plan::MountPoint;
 
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o755);
 const FILE_MODE: Mode = Mode::from_raw_mode(0o644);
+const POINT: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+/// Links that lead to something missing, one after the other; as the kernel's.
+const MAX_LINKS: u32 = 40;
 
 /// Makes each place that is missing.
 pub(crate) fn make(rootfs: &Path, places: &[MountPoint]) -> Result<(), Error> {
@@ -32,42 +37,58 @@ pub(crate) fn make(rootfs: &Path, places: &[MountPoint]) -> Result<(), Error> {
         open(rootfs, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(failed(rootfs))?;
     for place in places {
         let is_file = place.source.as_ref().is_some_and(|source| source.is_file());
-        make_place(&root, &place.destination, is_file).map_err(failed(&place.destination))?;
+        make_place(&root, &place.destination, is_file, MAX_LINKS)
+            .map_err(failed(&place.destination))?;
     }
     Ok(())
 }
 
-fn make_place(root: &OwnedFd, destination: &Path, is_file: bool) -> Result<(), Errno> {
-    let mut path = PathBuf::from(".");
-    let names: Vec<_> = destination
-        .components()
-        .filter_map(|part| {
-            if let Component::Normal(name) = part {
-                Some(name)
-            } else {
-                None
+/// A link that leads to something missing is followed, and that is made.
+fn make_place(root: &OwnedFd, path: &Path, is_file: bool, links: u32) -> Result<OwnedFd, Errno> {
+    let path = &clean(path);
+    match inside(root, path) {
+        Err(Errno::NOENT) => {}
+        opened => return opened,
+    }
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Errno::NOENT);
+    };
+    let folder = make_place(root, parent, false, links)?;
+    let made = if is_file {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        openat(&folder, name, flags, FILE_MODE).map(drop)
+    } else {
+        mkdirat(&folder, name, FOLDER_MODE)
+    };
+    match made {
+        Err(Errno::EXIST) if links > 0 => {
+            let target = readlinkat(&folder, name, Vec::new())?;
+            let target = parent.join(OsStr::from_bytes(target.to_bytes()));
+            make_place(root, &target, is_file, links - 1)
+        }
+        Err(errno) => Err(errno),
+        Ok(()) => openat(&folder, name, POINT | OFlags::NOFOLLOW, Mode::empty()),
+    }
+}
+
+/// `..` goes up by name and stops at the root: what it would have gone through
+/// may not exist yet.
+fn clean(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => {
+                clean.pop();
             }
-        })
-        .collect();
-    for (number, name) in names.iter().enumerate() {
-        let parent = inside(root, &path)?;
-        path.push(name);
-        match inside(root, &path) {
-            Ok(_) => {}
-            Err(Errno::NOENT) if is_file && number + 1 == names.len() => {
-                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-                openat(&parent, *name, flags, FILE_MODE)?;
-            }
-            Err(Errno::NOENT) => mkdirat(&parent, *name, FOLDER_MODE)?,
-            Err(errno) => return Err(errno),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
         }
     }
-    Ok(())
+    clean
 }
 
 fn inside(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)
+    openat2(root, path, POINT, Mode::empty(), ResolveFlags::IN_ROOT)
 }
 
 #[cfg(test)]
@@ -95,9 +116,11 @@ mod tests {
         make(&rootfs, &places).unwrap();
         assert!(rootfs.join("a/b").is_dir() && rootfs.join("c").is_dir());
         assert!(rootfs.join("etc/f").is_file());
-        // A link to nowhere inside is not followed to the host's folder.
-        make(&rootfs, &[place("/link/d", None)]).unwrap_err();
-        assert!(!Path::new("/outside").exists());
+        // A link that leads to nowhere inside is not followed to the host's folder.
+        make(&rootfs, &[place("/link/d", None)]).unwrap();
+        assert!(rootfs.join("outside/d").is_dir() && !Path::new("/outside").exists());
+        std::os::unix::fs::symlink("loop", rootfs.join("loop")).unwrap();
+        make(&rootfs, &[place("/loop", None)]).unwrap_err();
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use caisson_protocol::client::agent::{ExecRequest as AgentExec, Exited, Stdio};
 
-use super::agent::{self, Agent, ProcessName};
+use super::Order;
+use super::agent::{self, Agent, AgentStart, ProcessName};
 use super::boot::Sandbox;
 use super::error::Error;
 use super::followers::Followers;
@@ -32,6 +33,7 @@ const STREAM_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) struct Desk {
     id: String,
     agent: Agent,
+    start: AgentStart,
     streams: Streams,
     /// Holds for every process of the container.
     seccomp: Option<Filter>,
@@ -47,6 +49,8 @@ pub(crate) struct Desk {
 struct Doing {
     status: Status,
     when_resumed: Status,
+    /// The agent was asked to start it.
+    starting: bool,
 }
 
 /// A process that a command has started beside the container's init.
@@ -149,17 +153,24 @@ impl Ports {
 }
 
 impl Desk {
-    pub(crate) fn new(id: &str, sandbox: &Sandbox, seccomp: Option<Filter>) -> Arc<Self> {
+    pub(crate) fn new(order: &Order, sandbox: &Sandbox) -> Arc<Self> {
+        let start_hooks = order.plan.guest_spec.pointer("/hooks/startContainer");
         Arc::new(Self {
-            id: id.to_owned(),
+            id: order.id.clone(),
+            start: if start_hooks.is_some() {
+                AgentStart::WithHooks
+            } else {
+                AgentStart::Plain
+            },
             agent: sandbox.agent.clone(),
             streams: sandbox.streams.clone(),
-            seccomp,
+            seccomp: order.plan.seccomp.clone(),
             limits: Arc::clone(&sandbox.limits),
             network: Arc::clone(&sandbox.network),
             doing: Mutex::new(Doing {
                 status: Status::Created,
                 when_resumed: Status::Created,
+                starting: false,
             }),
             followers: Followers::default(),
             execs: Mutex::default(),
@@ -327,10 +338,27 @@ impl Desk {
                 return Err(Refusal::Because(why));
             }
         }
-        self.network.begin().map_err(Refusal::Because)?;
-        self.agent.start(&self.id)?;
-        doing.status = Status::Running;
+        if std::mem::replace(&mut doing.starting, true) {
+            return Err("cannot start a container twice".into());
+        }
+        // While its hooks run, the container can be looked at, and killed.
+        drop(doing);
+        let started = self.begin();
+        let mut doing = self.doing();
+        doing.starting = false;
+        started?;
+        match doing.status {
+            Status::Created => doing.status = Status::Running,
+            Status::Paused => doing.when_resumed = Status::Running,
+            _ => {}
+        }
         Ok(())
+    }
+
+    /// Its interfaces are there before its program.
+    fn begin(&self) -> Result<(), Refusal> {
+        self.network.begin().map_err(Refusal::Because)?;
+        Ok(self.agent.start(&self.id, self.start)?)
     }
 
     fn pause(&self) -> Result<(), Refusal> {

@@ -6,6 +6,7 @@
 )]
 
 mod tap;
+mod user_namespace;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -16,6 +17,7 @@ use nix::libc;
 use nix::pty::Winsize;
 
 pub(crate) use tap::make_tap;
+pub(crate) use user_namespace::user_namespace;
 
 /// Owns a descriptor that the kernel has just handed to this process.
 ///

@@ -7,12 +7,14 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 pub(crate) const MOUNT_ATTR_NOSYMFOLLOW: u64 = 0x0020_0000;
 
 /// What to change; attributes that are not set stay as they are.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct MountAttributes {
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct MountAttributes<'a> {
     /// `MOUNT_ATTR_*` bits to set.
     pub(crate) set: u64,
-    /// `MS_PRIVATE` or `MS_SLAVE`.
+    /// `MS_PRIVATE` or `MS_SLAVE`; 0 leaves it.
     pub(crate) propagation: u64,
+    /// The user namespace whose maps files are seen through.
+    pub(crate) ids_of: Option<BorrowedFd<'a>>,
 }
 
 /// How far a change reaches.
@@ -28,7 +30,7 @@ pub(crate) enum Depth {
 pub(crate) fn mount_setattr(
     mount: BorrowedFd<'_>,
     depth: Depth,
-    attributes: MountAttributes,
+    attributes: MountAttributes<'_>,
 ) -> io::Result<()> {
     let recursive = if depth == Depth::All {
         libc::AT_RECURSIVE
@@ -36,11 +38,14 @@ pub(crate) fn mount_setattr(
         0
     };
     let flags = libc::AT_EMPTY_PATH | recursive;
+    let mapped = attributes.ids_of.map_or(0, |_| libc::MOUNT_ATTR_IDMAP);
     let attributes = libc::mount_attr {
-        attr_set: attributes.set,
+        attr_set: attributes.set | mapped,
         attr_clr: 0,
         propagation: attributes.propagation,
-        userns_fd: 0,
+        userns_fd: attributes
+            .ids_of
+            .map_or(0, |namespace| namespace.as_raw_fd().unsigned_abs().into()),
     };
     // SAFETY: the path is a C string of static life, the structure lives until
     // the call returns and its true size is given; the kernel only reads both.

@@ -1,0 +1,61 @@
+//! File systems that the guest's kernel makes: tmpfs, proc and the like.
+//!
+//! Owns their parameters. What belongs to a mount of them is set by `mounts`.
+
+use std::os::fd::OwnedFd;
+
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, fsconfig_create, fsconfig_reconfigure,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, fspick,
+};
+
+use super::mount_options::MountOptions;
+
+/// A detached mount of a new file system. `name` is what lists of mounts show.
+///
+/// # Errors
+/// The kernel's refusal, of the kind or of a parameter.
+pub(crate) fn make(kind: &str, name: &str, options: &MountOptions) -> rustix::io::Result<OwnedFd> {
+    let file_system = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&file_system, "source", name)?;
+    configure(&file_system, options)?;
+    fsconfig_create(&file_system)?;
+    let attributes = MountAttrFlags::empty();
+    fsmount(&file_system, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// Gives the file system behind `mount` other parameters.
+///
+/// # Errors
+/// The kernel's refusal.
+pub(crate) fn change(mount: &OwnedFd, options: &MountOptions) -> rustix::io::Result<()> {
+    let flags = FsPickFlags::FSPICK_EMPTY_PATH | FsPickFlags::FSPICK_CLOEXEC;
+    let file_system = fspick(mount, "", flags)?;
+    configure(&file_system, options)?;
+    fsconfig_reconfigure(&file_system)
+}
+
+fn configure(file_system: &OwnedFd, options: &MountOptions) -> rustix::io::Result<()> {
+    for flag in &options.flags {
+        fsconfig_set_flag(file_system, *flag)?;
+    }
+    for (key, value) in &options.parameters {
+        match value {
+            Some(value) => fsconfig_set_string(file_system, key.as_str(), value.as_str())?,
+            None => fsconfig_set_flag(file_system, key.as_str())?,
+        }
+    }
+    Ok(())
+}
+
+/// A detached empty read-only folder, to hide another behind.
+///
+/// # Errors
+/// The kernel's refusal.
+pub(crate) fn empty_folder() -> rustix::io::Result<OwnedFd> {
+    let file_system = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&file_system, "size", "0")?;
+    fsconfig_create(&file_system)?;
+    let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY;
+    fsmount(&file_system, FsMountFlags::FSMOUNT_CLOEXEC, read_only)
+}

@@ -1,0 +1,217 @@
+//! Where the files of bind mounts come from: of the host, of the guest itself,
+//! or of the container's own root.
+//!
+//! Owns that choice, and what is asked of the host for each share. Opens nothing.
+
+use std::path::{Component, Path, PathBuf};
+
+use caisson_protocol::SHARE_PATH;
+use oci_spec::runtime::{LinuxIdMapping, Mount, Spec};
+use serde::{Deserialize, Serialize};
+
+use super::{Access, Share};
+use crate::bundle::Bundle;
+
+/// A bind mount that can't be one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// It says nothing of what to bind.
+    #[error("mounts: {} has no source", .0.display())]
+    NoSource(PathBuf),
+    /// Ids are mapped, but not from and to what.
+    #[error("mounts: {}: id-mapped mounts must have both UID and GID mappings specified", .0.display())]
+    NoMappings(PathBuf),
+    /// Only what exists can be seen under other ids.
+    #[error("mounts: {}: id-mapped mounts are only supported for bind-mounts", .0.display())]
+    MappedFileSystem(PathBuf),
+    /// The user has no right to map ids.
+    #[error("mounts: {}: id-mapped mounts are not supported for rootless containers", .0.display())]
+    MappedWithoutRoot(PathBuf),
+}
+
+/// Under which ids a share's files are seen, other than their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdMaps {
+    /// For users, as the kernel reads them: on the disk, as seen, how many.
+    pub uids: String,
+    /// For groups.
+    pub gids: String,
+    /// For mounts below the source too.
+    pub recursive: bool,
+}
+
+/// Makes shares of the bind mounts that need one, and gives each mount in `spec`
+/// the guest's paths.
+pub(super) fn share_binds(
+    id: &str,
+    bundle: &Bundle,
+    spec: &mut Spec,
+    is_root: bool,
+) -> Result<Vec<Share>, Malformed> {
+    let Some(mut mounts) = spec.mounts().clone() else {
+        return Ok(Vec::new());
+    };
+    let linux = spec.linux().as_ref();
+    let own = Mappings {
+        uids: linux.and_then(|linux| linux.uid_mappings().as_deref()),
+        gids: linux.and_then(|linux| linux.gid_mappings().as_deref()),
+    };
+    let mut shares = Vec::new();
+    for mount in &mut mounts {
+        mount.set_destination(destination(&bundle.rootfs, mount.destination()));
+        let id_maps = own.of_mount(mount, is_root)?;
+        if !is_bind(mount) {
+            continue;
+        }
+        let source = mount
+            .source()
+            .clone()
+            .ok_or_else(|| Malformed::NoSource(mount.destination().clone()))?;
+        let source = clean(&bundle.path.join(source));
+        let guest_path = if let Some(inside) = inside_of_root(bundle, &source, id_maps.is_some()) {
+            share_path(&Path::new(id).join("rootfs")).join(inside)
+        } else if is_of_guest(&source) {
+            source
+        } else {
+            let target = Path::new(id).join("mounts").join(shares.len().to_string());
+            let guest_path = share_path(&target);
+            shares.push(Share {
+                source,
+                target,
+                access: access(mount),
+                recursive: option(mount, &["rbind"], &["bind"]),
+                id_maps,
+            });
+            guest_path
+        };
+        mount.set_source(Some(guest_path));
+    }
+    spec.set_mounts(Some(mounts));
+    Ok(shares)
+}
+
+fn share_path(target: &Path) -> PathBuf {
+    Path::new(SHARE_PATH).join(target)
+}
+
+/// As runc reads it: relative to the root, which may be spelled out.
+pub(super) fn destination(rootfs: &Path, named: &Path) -> PathBuf {
+    let inside = named.strip_prefix(rootfs).unwrap_or(named);
+    Path::new("/").join(inside)
+}
+
+/// Whether `mount` shows files that exist, and is no change of a mount.
+pub(super) fn is_bind(mount: &Mount) -> bool {
+    let is_bind = mount.typ().as_deref() == Some("bind") || option(mount, &["bind", "rbind"], &[]);
+    is_bind && !is_remount(mount)
+}
+
+pub(super) fn is_remount(mount: &Mount) -> bool {
+    option(mount, &["remount"], &[])
+}
+
+/// A source below the root may be made by an earlier mount of the same container.
+/// A read-only root is shared as one, and only a share's own files can be seen
+/// under other ids.
+fn inside_of_root(bundle: &Bundle, source: &Path, mapped: bool) -> Option<PathBuf> {
+    if super::root_is_read_only(bundle) || mapped {
+        return None;
+    }
+    source.strip_prefix(&bundle.rootfs).ok().map(Path::to_owned)
+}
+
+/// What the kernel itself shows there is of the container's own kernel.
+fn is_of_guest(source: &Path) -> bool {
+    let of_kernel = ["/proc", "/sys", "/dev"]
+        .iter()
+        .any(|top| source.starts_with(top));
+    // Files that programs have put there.
+    let memory = Path::new("/dev/shm");
+    of_kernel && (source == memory || !source.starts_with(memory))
+}
+
+fn access(mount: &Mount) -> Access {
+    let own = option(mount, &["ro"], &["rw"]);
+    let all = option(mount, &["rro"], &["rrw"]);
+    match (own, all) {
+        (_, true) => Access::ReadOnly,
+        (true, false) => Access::ReadOnlyItself,
+        (false, false) => Access::AsMounted,
+    }
+}
+
+/// Whether the last of the options that is in one of the lists is in `set`.
+fn option(mount: &Mount, set: &[&str], clear: &[&str]) -> bool {
+    let options = mount.options().as_deref().unwrap_or_default().iter().rev();
+    let mut of_either = options
+        .map(String::as_str)
+        .filter(|option| set.contains(option) || clear.contains(option));
+    of_either.next().is_some_and(|option| set.contains(&option))
+}
+
+/// Without `.` and `..`, by name: links are resolved by whoever opens it.
+fn clean(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    clean
+}
+
+/// Mappings of ids, which may be left out.
+struct Mappings<'a> {
+    uids: Option<&'a [LinuxIdMapping]>,
+    gids: Option<&'a [LinuxIdMapping]>,
+}
+
+impl Mappings<'_> {
+    /// What `mount` asks for. Without mappings of its own, those of the container
+    /// (these ones) are meant.
+    fn of_mount(&self, mount: &Mount, is_root: bool) -> Result<Option<IdMaps>, Malformed> {
+        let named = Mappings {
+            uids: mount.uid_mappings().as_deref(),
+            gids: mount.gid_mappings().as_deref(),
+        };
+        let has_own = [named.uids, named.gids]
+            .into_iter()
+            .flatten()
+            .any(|maps| !maps.is_empty());
+        if !has_own && !option(mount, &["idmap", "ridmap"], &[]) {
+            return Ok(None);
+        }
+        let refused = |reason: fn(PathBuf) -> Malformed| Err(reason(mount.destination().clone()));
+        if !is_bind(mount) {
+            return refused(Malformed::MappedFileSystem);
+        }
+        if !is_root {
+            return refused(Malformed::MappedWithoutRoot);
+        }
+        let meant = if has_own { &named } else { self };
+        let (Some(uids), Some(gids)) = (lines(meant.uids), lines(meant.gids)) else {
+            return refused(Malformed::NoMappings);
+        };
+        let recursive = option(mount, &["ridmap"], &["idmap"]);
+        Ok(Some(IdMaps {
+            uids,
+            gids,
+            recursive,
+        }))
+    }
+}
+
+fn lines(mappings: Option<&[LinuxIdMapping]>) -> Option<String> {
+    let mappings = mappings.filter(|mappings| !mappings.is_empty())?;
+    let line =
+        |map: &LinuxIdMapping| format!("{} {} {}\n", map.container_id(), map.host_id(), map.size());
+    Some(mappings.iter().map(line).collect())
+}
+
+#[cfg(test)]
+#[path = "binds_test.rs"]
+mod tests;
