@@ -14,7 +14,7 @@ DIST ?= $(CURDIR)/target/dist
 PREFIX ?= /usr/local
 BUILD := target/$(TARGET)/$(PROFILE)
 PACKAGES := gcc make flex bison bc libelf-dev xz-utils zstd lz4 cpio busybox-static \
-            libcap-ng-dev libseccomp-dev qemu-system-x86 mmdebstrap e2fsprogs jq attr
+            libcap-ng-dev libseccomp-dev qemu-system-x86 mmdebstrap e2fsprogs jq attr iproute2
 
 # The files of runc's suite that fit the time of every change: a few minutes.
 RUNC_SELECTION := create start start_detached state kill delete list cwd env umask

@@ -1,7 +1,7 @@
 //! `Bundle`: a config.json that a test changes, and its root file system.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -39,6 +39,15 @@ impl Bundle {
     /// Sets one member of `linux.resources`.
     pub fn with_resource(&self, name: &str, value: Value) -> &Self {
         self.edit(|config| config["linux"]["resources"][name] = value)
+    }
+
+    /// Has the container live in a network namespace that is there already.
+    pub fn in_network(&self, path: &Path) -> &Self {
+        self.edit(|config| {
+            let all = config["linux"]["namespaces"].as_array_mut().unwrap();
+            let mut network = all.iter_mut().filter(|one| one["type"] == "network");
+            network.next().unwrap()["path"] = json!(path);
+        })
     }
 
     /// Gives the process all of root's rights in the guest.

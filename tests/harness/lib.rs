@@ -3,7 +3,7 @@
 //! `settings` says what is tested, `story` what a test is, `isolation` gives
 //! each its own processes, mounts and network, `scene` the folder it plays in.
 //! `bundle`, `container` and `terminal` are what callers of a runtime do;
-//! `leftovers` is the proof that nothing stays behind, `wait` the only way to
+//! `namespace` is where engines put interfaces, `leftovers` is the proof that nothing stays behind, `wait` the only way to
 //! wait. Knows no single test.
 #![expect(
     clippy::unwrap_used,
@@ -16,6 +16,7 @@ pub mod bundle;
 pub mod container;
 pub mod isolation;
 pub mod leftovers;
+pub mod namespace;
 pub mod output;
 pub mod scene;
 pub mod settings;
@@ -25,6 +26,7 @@ pub mod wait;
 
 pub use bundle::Bundle;
 pub use container::Container;
+pub use namespace::Namespace;
 pub use output::Output;
 pub use scene::Scene;
 pub use settings::{Machine, Settings};

@@ -26,6 +26,8 @@ mod lifecycle;
 mod limits;
 mod many;
 mod misuse;
+mod network;
+mod network_live;
 mod pausing;
 mod probe;
 mod process_attributes;
@@ -36,6 +38,7 @@ mod signals;
 mod streams;
 mod sudden_death;
 mod terminal;
+mod traffic;
 mod updates;
 
 use std::process::{Command, ExitCode};
@@ -66,6 +69,8 @@ const SUBJECTS: &[&[Story]] = &[
     many::STORIES,
     confinement::STORIES,
     hotplug::STORIES,
+    network::STORIES,
+    network_live::STORIES,
     hooks::STORIES,
     host_cgroup::STORIES,
     rootless::STORIES,

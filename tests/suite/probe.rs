@@ -6,6 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -14,6 +15,8 @@ use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 use rustix::fs::{XattrFlags, getxattr, listxattr, removexattr, setxattr};
 use rustix::time::{ClockId, clock_gettime};
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
+
+use crate::traffic;
 
 /// Does what `arguments` name.
 pub(crate) fn main(arguments: &[String]) -> ExitCode {
@@ -27,6 +30,8 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
         ["hold-locks", path, sign] => hold_locks(Path::new(path), Path::new(sign)),
         ["try-locks", path] => try_locks(Path::new(path)),
         ["small-files", folder, count] => small_files(Path::new(folder), count.parse().unwrap()),
+        ["serve-echo", address] => traffic::serve(&TcpListener::bind(address).unwrap()),
+        ["talk", address, bytes] => traffic::talk(address, bytes.parse().unwrap()),
         _ => panic!("probe: unknown order {words:?}"),
     };
     std::io::stdout()

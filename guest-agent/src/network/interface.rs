@@ -41,11 +41,13 @@ pub(super) fn change(
         })
     };
     set_link(socket, index, before, wanted, step)?;
+    let mut kept = before.addresses.as_slice();
     for address in missing(&before.addresses, &wanted.addresses) {
-        // It may have gone by itself, with another.
+        // It may have gone by itself, with another; others may go with it.
+        kept = &[];
         drop(socket.change(&address_message(libc::RTM_DELADDR, 0, index, address)));
     }
-    for address in missing(&wanted.addresses, &before.addresses) {
+    for address in missing(&wanted.addresses, kept) {
         let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
         let added = socket.change(&address_message(libc::RTM_NEWADDR, flags, index, address));
         step("add an address", added)?;

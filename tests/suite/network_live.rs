@@ -1,0 +1,116 @@
+//! What changes in a namespace while its container runs, and what is left after it.
+
+use caisson_tests::leftovers::{other_pids, processes};
+use caisson_tests::{Machine, Namespace, Scene, stories, wait};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::network::{await_server, echoing, pair, serve_in, until};
+use crate::traffic;
+
+stories![
+    interfaces_come_and_go_while_the_container_runs,
+    addresses_and_routes_are_followed,
+    the_namespace_may_vanish_under_a_container,
+    a_killed_owner_leaves_a_namespace_that_can_be_used_again,
+    a_killed_machine_leaves_nothing_in_the_namespace,
+];
+
+fn interfaces_come_and_go_while_the_container_runs(scene: &Scene) {
+    let (namespace, _far) = pair();
+    let container = echoing(scene, &namespace);
+    await_server(&container);
+    let later = Namespace::make();
+    for round in 0..3 {
+        scene.note(&format!("round {round}"));
+        namespace.connect("eth1", &later, "far1");
+        namespace.ip("address add 10.8.0.2/24 dev eth1");
+        later.ip("address add 10.8.0.1/24 dev far1");
+        until(&container, "ip address show eth1 | grep 10.8.0.2");
+        let said = later.inside(|| traffic::talk("10.8.0.2:7000", 100_000));
+        assert_eq!(said, "100000 bytes");
+        namespace.ip("link delete eth1");
+        until(&container, "[ ! -e /sys/class/net/eth1 ]");
+    }
+    // The other was left alone.
+    assert_eq!(container.exec(&["ls", "/sys/class/net"]).ok(), "eth0\nlo\n");
+    container.remove();
+    namespace.assert_restored();
+}
+
+fn addresses_and_routes_are_followed(scene: &Scene) {
+    let (namespace, far) = pair();
+    let container = echoing(scene, &namespace);
+    await_server(&container);
+    namespace.ip("address delete 10.9.0.2/24 dev eth0");
+    namespace.ip("address add 10.9.0.9/24 dev eth0");
+    namespace.ip("route add 10.66.0.0/16 via 10.9.0.1");
+    namespace.ip("link set eth0 mtu 1400");
+    until(
+        &container,
+        "ip route | grep 10.66.0.0/16 && [ $(cat /sys/class/net/eth0/mtu) = 1400 ] && ! ip address | grep 10.9.0.2",
+    );
+    serve_in(&far);
+    let said = container.exec(&["probe", "talk", "10.9.0.1:7000", "100000"]);
+    assert_eq!(said.ok(), "100000 bytes\n");
+    let said = far.inside(|| traffic::talk("10.9.0.9:7000", 100_000));
+    assert_eq!(said, "100000 bytes");
+    container.remove();
+}
+
+fn the_namespace_may_vanish_under_a_container(scene: &Scene) {
+    let (namespace, far) = pair();
+    let container = echoing(scene, &namespace);
+    await_server(&container);
+    drop(namespace);
+    drop(far);
+    until(&container, "[ ! -e /sys/class/net/eth0 ]");
+    container.remove();
+}
+
+/// The only process of this program in the test's namespace.
+fn pid_of(name: &str) -> i32 {
+    let is_it = |pid: &i32| {
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let program = command.split(|byte| *byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(program).ends_with(name)
+    };
+    let found = other_pids().into_iter().find(is_it);
+    found.unwrap_or_else(|| panic!("no {name} among {:#?}", processes()))
+}
+
+fn kill_hard(pid: i32) {
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+}
+
+fn a_killed_owner_leaves_a_namespace_that_can_be_used_again(scene: &Scene) {
+    let (namespace, far) = pair();
+    let container = echoing(scene, &namespace);
+    kill_hard(container.pid);
+    assert_eq!(container.wait_briefly(), 137);
+    container.delete();
+    let second = echoing(scene, &namespace);
+    await_server(&second);
+    let said = far.inside(|| traffic::talk("10.9.0.2:7000", 1000));
+    assert_eq!(said, "1000 bytes");
+    second.remove();
+    namespace.assert_restored();
+}
+
+fn a_killed_machine_leaves_nothing_in_the_namespace(scene: &Scene) {
+    let (namespace, _far) = pair();
+    let container = echoing(scene, &namespace);
+    let program = match scene.settings.machine {
+        Machine::Kvm => "caisson-vmm",
+        Machine::Tcg => "qemu-system-x86_64",
+    };
+    let machine = pid_of(program);
+    kill_hard(machine);
+    assert_eq!(container.wait_briefly(), 137);
+    assert!(wait::ends_within(
+        machine,
+        std::time::Duration::from_secs(2)
+    ));
+    container.delete();
+    namespace.assert_restored();
+}
