@@ -132,6 +132,7 @@ impl Guest {
                 spec: &spec,
                 cgroup: cgroup.path(),
                 state: &request.oci_state,
+                submounts: &request.submounts,
             },
             habitat: &habitat,
             process,

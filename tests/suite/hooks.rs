@@ -6,8 +6,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
-use caisson_tests::{Bundle, Scene, stories};
+use caisson_tests::{Bundle, Scene, stories, wait};
 use serde_json::{Value, json};
 
 stories![
@@ -19,6 +20,8 @@ stories![
     a_late_hook_is_killed,
     a_hook_that_cannot_be_executed_is_named,
     a_malformed_hook_is_named,
+    a_failing_start_hook_stops_the_container,
+    a_container_can_be_killed_in_its_start_hooks,
     a_failing_poststart_hook_stops_the_container,
     a_failing_poststop_hook_is_told_and_the_rest_run,
 ];
@@ -63,14 +66,26 @@ fn every_kind_runs_in_its_turn_with_the_right_state(scene: &Scene) {
         ];
         set_hooks(&bundle, kind, &twice);
     }
+    let inside = "cat >/told; echo >>/told; cat /proc/1/comm >>/told";
+    set_hooks(&bundle, "startContainer", &[shell(inside)]);
     let container = scene.create(&bundle);
     assert_eq!(lines(&log(scene)).len(), 6, "before the start");
+    assert!(!scene.rootfs().join("told").exists(), "before the start");
     container.start();
     assert_eq!(lines(&log(scene)).len(), 8, "before the end");
     let pid = container.pid;
     container.remove();
     let lines = lines(&log(scene));
     assert_eq!(lines.len(), 10);
+    let told = fs::read_to_string(scene.rootfs().join("told")).unwrap();
+    let (state, text) = told.split_once('\n').unwrap();
+    let state: Value = serde_json::from_str(state).unwrap();
+    let expected = json!({
+        "ociVersion": "1.3.0", "id": bundle.id, "status": "created", "pid": 1,
+        "bundle": bundle.path, "annotations": {"colour": "red"},
+    });
+    assert_eq!(state, expected);
+    assert_ne!(text, "sleep\n", "before the program");
     for (pair, (kind, status)) in lines.chunks(2).zip(kinds) {
         let (name, state) = pair[0].split_once(' ').unwrap();
         let state: Value = serde_json::from_str(state).unwrap();
@@ -206,6 +221,52 @@ fn a_malformed_hook_is_named(scene: &Scene) {
     scene
         .try_create(&bundle)
         .fails(1, "hooks.poststop[0]: timeout 0 is not greater than zero");
+}
+
+fn a_failing_start_hook_stops_the_container(scene: &Scene) {
+    let bundle = scene.bundle(&["sleep", "1000"]);
+    let inside = [
+        shell("true"),
+        shell("echo said; echo why >&2; exit 3"),
+        shell("touch /late"),
+    ];
+    set_hooks(&bundle, "startContainer", &inside);
+    set_hooks(&bundle, "poststart", &[appending(scene, "echo poststart")]);
+    set_hooks(&bundle, "poststop", &[appending(scene, "echo poststop")]);
+    let container = scene.create(&bundle);
+    let text = "error running startContainer hook #1: exit status: 3, stdout: said, stderr: why";
+    container.verb("start", &[]).fails(1, text);
+    assert_eq!(container.wait_briefly(), 1);
+    container.assert_status("stopped");
+    container.delete();
+    assert_eq!(lines(&log(scene)), ["poststop"]);
+    assert!(!scene.rootfs().join("late").exists());
+    let bundle = scene.bundle(&["true"]);
+    let mut late = shell("sleep 1000; true");
+    late["timeout"] = 1.into();
+    set_hooks(&bundle, "startContainer", &[late]);
+    let text = "error running startContainer hook #0: hook ran past specified timeout of 1.0s";
+    scene.run(&bundle).fails(1, text);
+    scene.assert_nothing_is_left();
+}
+
+fn a_container_can_be_killed_in_its_start_hooks(scene: &Scene) {
+    let bundle = scene.bundle(&["true"]);
+    set_hooks(
+        &bundle,
+        "startContainer",
+        &[shell("touch /begun; sleep 1000")],
+    );
+    let container = scene.create(&bundle);
+    let mut start = scene.command(["start", &container.id]);
+    let mut start = start.stderr(Stdio::null()).spawn().unwrap();
+    wait::for_file(&scene.rootfs().join("begun"));
+    container.assert_status("created");
+    let kill = container.verb("kill", &["KILL"]);
+    assert_eq!(kill.ok(), "");
+    assert_eq!(container.wait(), 137);
+    assert!(!start.wait().unwrap().success());
+    container.delete();
 }
 
 fn a_failing_poststart_hook_stops_the_container(scene: &Scene) {

@@ -28,6 +28,7 @@ mod many;
 mod misuse;
 mod network;
 mod network_live;
+mod mounts;
 mod pausing;
 mod probe;
 mod process_attributes;
@@ -62,6 +63,7 @@ const SUBJECTS: &[&[Story]] = &[
     events::STORIES,
     sudden_death::STORIES,
     files::STORIES,
+    mounts::STORIES,
     bad_input::STORIES,
     misuse::STORIES,
     random_verbs::STORIES,

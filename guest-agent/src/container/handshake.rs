@@ -29,6 +29,8 @@ pub(crate) enum Report {
     Terminal(OwnedFd),
     /// Everything before execve is done; it waits for the word to go.
     Ready,
+    /// Only execve is left to be done.
+    Executes,
     /// It could not go on, and why, on one line.
     Failed(String),
 }
@@ -94,6 +96,7 @@ impl ChildEnd {
             }
             Report::Terminal(_) => (b't', &[]),
             Report::Ready => (b'r', &[]),
+            Report::Executes => (b'x', &[]),
             Report::Failed(line) => (b'f', line.as_bytes()),
         };
         let payload = payload.get(..MAX_TEXT).unwrap_or(payload);
@@ -156,6 +159,7 @@ fn parse(tag: u8, payload: &[u8], handed: Option<OwnedFd>) -> Option<Report> {
         b'p' => Report::Continues(i32::from_le_bytes(payload.try_into().ok()?)),
         b't' => Report::Terminal(handed?),
         b'r' => Report::Ready,
+        b'x' => Report::Executes,
         b'f' => Report::Failed(String::from_utf8_lossy(payload).into_owned()),
         _ => return None,
     })

@@ -49,10 +49,14 @@ impl Gate {
         if self.0.go().is_err() {
             return Err(ended_early());
         }
-        match self.0.next().await.doing("wait for execve")? {
-            None => Ok(()),
-            Some(Report::Failed(line)) => Err(Failure::Refused(line)),
-            Some(_) => Err(ended_early()),
+        let mut executes = false;
+        loop {
+            match self.0.next().await.doing("wait for execve")? {
+                Some(Report::Executes) => executes = true,
+                Some(Report::Failed(line)) => return Err(Failure::Refused(line)),
+                None if executes => return Ok(()),
+                None | Some(_) => return Err(ended_early()),
+            }
         }
     }
 }
@@ -84,6 +88,7 @@ pub(crate) async fn launch(birth: &Birth<'_>, cgroup: BorrowedFd<'_>) -> Result<
             Some(Report::Continues(sibling)) => number = Some(sibling),
             Some(Report::Terminal(master)) => terminal = Some(master),
             Some(Report::Ready) => ready = true,
+            Some(Report::Executes) => return Err(ended_early()),
             Some(Report::Failed(line)) => return Err(Failure::Refused(line)),
             None => return Err(ended_early()),
         }

@@ -12,7 +12,7 @@ use std::{
 
 use oci_spec::runtime::Mount;
 use rustix::{
-    fs::{CWD, FileType, OFlags, fstat, fstatfs},
+    fs::{CWD, FileType, Mode, OFlags, fstat, fstatfs},
     mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree},
 };
 
@@ -146,6 +146,16 @@ fn guest_source(path: &Path, bind: Bind, around: Surroundings<'_>) -> Result<Sou
         return Ok(Source::Tree(clone_tree(path, bind)?));
     }
     Ok(Source::Guest(path.to_owned(), bind))
+}
+
+/// Has the kernel mount what the share announces there, which else happens when
+/// somebody first goes there: with the attributes that the mount above has then.
+pub(crate) fn visit(submounts: &[String]) {
+    let flags = POINT | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    for path in submounts {
+        // One that is hidden, or gone, can't be seen in the container either.
+        drop(rustix::fs::open(path, flags, Mode::empty()));
+    }
 }
 
 /// A detached copy of the mount at `path`.

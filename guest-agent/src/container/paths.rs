@@ -27,19 +27,35 @@ pub(crate) fn mask(rootfs: &Rootfs, paths: &[String]) -> Result<(), Failure> {
     }
     let null = open("/dev/null", mounts::POINT | OFlags::CLOEXEC, Mode::empty())
         .at("open", "/dev/null")?;
+    let mut cover = Cover { null, empty: None };
     for path in paths {
         if let Some(point) = existing(rootfs, path)? {
-            hide(&null, &point).at("mask", path)?;
+            cover.hide(&point).at("mask", path)?;
         }
     }
     Ok(())
 }
 
-fn hide(null: &OwnedFd, point: &OwnedFd) -> rustix::io::Result<()> {
-    if FileType::from_raw_mode(fstat(point)?.st_mode) == FileType::Directory {
-        mounts::attach_tree(&file_system::empty_folder()?, point)
-    } else {
-        mounts::bind(null, point, Bind::One).map(drop)
+/// What hides others.
+struct Cover {
+    null: OwnedFd,
+    /// One file system for all folders, once the first is hidden.
+    empty: Option<OwnedFd>,
+}
+
+impl Cover {
+    fn hide(&mut self, point: &OwnedFd) -> rustix::io::Result<()> {
+        let is_folder = FileType::from_raw_mode(fstat(point)?.st_mode) == FileType::Directory;
+        match &self.empty {
+            _ if !is_folder => mounts::bind(&self.null, point, Bind::One).map(drop),
+            Some(empty) => mounts::bind(empty, point, Bind::One).map(drop),
+            None => {
+                let empty = file_system::empty_folder()?;
+                mounts::attach_tree(&empty, point)?;
+                self.empty = Some(empty);
+                Ok(())
+            }
+        }
     }
 }
 

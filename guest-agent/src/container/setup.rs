@@ -59,6 +59,8 @@ pub(crate) enum Place<'a> {
         cgroup: &'a Path,
         /// What its hooks are told of it.
         state: &'a [u8],
+        /// Mounts of the host within shares.
+        submounts: &'a [String],
     },
     /// In one that exists.
     Existing {
@@ -110,7 +112,13 @@ fn first_process(birth: &Birth<'_>, gate: &ChildEnd) -> Result<Infallible, Failu
     // One that isn't mapped is refused when the user is set.
     identity::give_stdio_to(birth.habitat.uids.outside(uid).unwrap_or(uid))?;
     match birth.place {
-        Place::New { spec, cgroup, .. } => {
+        Place::New {
+            spec,
+            cgroup,
+            submounts,
+            ..
+        } => {
+            mounts::visit(submounts);
             descriptors::place(&birth.stdio.further, &[gate.as_raw_fd()])?;
             let prepared = Prepared::open(spec, birth.habitat, cgroup)?;
             make_namespaces(spec, birth.habitat, gate)?;
@@ -373,6 +381,7 @@ fn become_program(
     if let Place::New { spec, state, .. } = birth.place {
         StartHooks::of(spec, state).run(&environment)?;
     }
+    gate.report(&Report::Executes).doing("report readiness")?;
     // The profile need not allow what happens before.
     late.map_or(Ok(()), Filter::install)?;
     program.execute()

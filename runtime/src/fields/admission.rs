@@ -199,7 +199,7 @@ mod tests {
         let config = json!({
             "ociVersion": "1.3.0",
             "hostname": "box",
-            "hooks": {},
+            "hooks": {"poststop": [{"path": "/x"}]},
             "root": {"path": "/r"},
             "linux": {
                 "namespaces": [{"type": "pid", "path": "/x"}],

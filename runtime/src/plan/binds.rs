@@ -24,6 +24,9 @@ pub enum Malformed {
     /// Only what exists can be seen under other ids.
     #[error("mounts: {}: id-mapped mounts are only supported for bind-mounts", .0.display())]
     MappedFileSystem(PathBuf),
+    /// The guest can't map ids.
+    #[error("mounts: {}: the ids of what another mount has made can't be mapped", .0.display())]
+    MappedMount(PathBuf),
     /// The user has no right to map ids.
     #[error("mounts: {}: id-mapped mounts are not supported for rootless containers", .0.display())]
     MappedWithoutRoot(PathBuf),
@@ -57,37 +60,73 @@ pub(super) fn share_binds(
         gids: linux.and_then(|linux| linux.gid_mappings().as_deref()),
     };
     let mut shares = Vec::new();
+    let mut earlier: Vec<PathBuf> = Vec::new();
     for mount in &mut mounts {
         mount.set_destination(destination(&bundle.rootfs, mount.destination()));
         let id_maps = own.of_mount(mount, is_root)?;
-        if !is_bind(mount) {
-            continue;
+        if is_bind(mount) {
+            let guest_path = match origin(bundle, mount, &earlier, id_maps.is_some())? {
+                Origin::Container(inside) => share_path(&Path::new(id).join("rootfs")).join(inside),
+                Origin::Guest(path) => path,
+                Origin::Host(source) => {
+                    let target = Path::new(id).join("mounts").join(shares.len().to_string());
+                    let guest_path = share_path(&target);
+                    shares.push(Share {
+                        source,
+                        target,
+                        access: access(mount),
+                        recursive: option(mount, &["rbind"], &["bind"]),
+                        id_maps,
+                    });
+                    guest_path
+                }
+            };
+            mount.set_source(Some(guest_path));
         }
-        let source = mount
-            .source()
-            .clone()
-            .ok_or_else(|| Malformed::NoSource(mount.destination().clone()))?;
-        let source = clean(&bundle.path.join(source));
-        let guest_path = if let Some(inside) = inside_of_root(bundle, &source, id_maps.is_some()) {
-            share_path(&Path::new(id).join("rootfs")).join(inside)
-        } else if is_of_guest(&source) {
-            source
-        } else {
-            let target = Path::new(id).join("mounts").join(shares.len().to_string());
-            let guest_path = share_path(&target);
-            shares.push(Share {
-                source,
-                target,
-                access: access(mount),
-                recursive: option(mount, &["rbind"], &["bind"]),
-                id_maps,
-            });
-            guest_path
-        };
-        mount.set_source(Some(guest_path));
+        earlier.push(mount.destination().clone());
     }
     spec.set_mounts(Some(mounts));
     Ok(shares)
+}
+
+/// Whose files a bind mount shows.
+enum Origin {
+    /// The container's own, by their path relative to its root.
+    Container(PathBuf),
+    /// The guest's.
+    Guest(PathBuf),
+    /// The host's.
+    Host(PathBuf),
+}
+
+/// Below the root, an `earlier` mount may have brought the files. A root that is
+/// read-only is shared as one, and only a share of its own can be seen under
+/// other ids.
+fn origin(
+    bundle: &Bundle,
+    mount: &Mount,
+    earlier: &[PathBuf],
+    mapped: bool,
+) -> Result<Origin, Malformed> {
+    let here = || mount.destination().clone();
+    let source = mount.source().as_ref();
+    let source = source.ok_or_else(|| Malformed::NoSource(here()))?;
+    let source = clean(&bundle.path.join(source));
+    if is_of_guest(&source) {
+        return Ok(Origin::Guest(source));
+    }
+    let Ok(inside) = source.strip_prefix(&bundle.rootfs) else {
+        return Ok(Origin::Host(source));
+    };
+    let in_container = Path::new("/").join(inside);
+    let is_mounted = earlier.iter().any(|point| in_container.starts_with(point));
+    if is_mounted && mapped {
+        return Err(Malformed::MappedMount(here()));
+    }
+    if is_mounted || !(mapped || super::root_is_read_only(bundle)) {
+        return Ok(Origin::Container(inside.to_owned()));
+    }
+    Ok(Origin::Host(source))
 }
 
 fn share_path(target: &Path) -> PathBuf {
@@ -108,16 +147,6 @@ pub(super) fn is_bind(mount: &Mount) -> bool {
 
 pub(super) fn is_remount(mount: &Mount) -> bool {
     option(mount, &["remount"], &[])
-}
-
-/// A source below the root may be made by an earlier mount of the same container.
-/// A read-only root is shared as one, and only a share's own files can be seen
-/// under other ids.
-fn inside_of_root(bundle: &Bundle, source: &Path, mapped: bool) -> Option<PathBuf> {
-    if super::root_is_read_only(bundle) || mapped {
-        return None;
-    }
-    source.strip_prefix(&bundle.rootfs).ok().map(Path::to_owned)
 }
 
 /// What the kernel itself shows there is of the container's own kernel.

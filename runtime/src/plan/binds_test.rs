@@ -56,6 +56,35 @@ fn a_source_in_the_root_is_of_the_container() {
 }
 
 #[test]
+fn what_an_earlier_mount_has_brought_is_of_the_container() {
+    let raw = |read_only: bool, maps: Value| {
+        json!({"ociVersion": "1.3.0", "root": {"path": "/b/rootfs", "readonly": read_only}, "linux": {}, "mounts": [
+            {"destination": "/m", "type": "tmpfs"},
+            {"destination": "/x", "source": "rootfs/m/a", "options": ["bind"], "uidMappings": maps, "gidMappings": maps},
+            {"destination": "/y", "source": "rootfs/other", "options": ["bind"]},
+        ]})
+    };
+    let planned = |read_only, maps| {
+        let raw = raw(read_only, maps);
+        let mut spec: Spec = serde_json::from_value(raw.clone()).unwrap();
+        let bundle = Bundle {
+            path: "/b".into(),
+            rootfs: "/b/rootfs".into(),
+            spec: spec.clone(),
+            raw,
+        };
+        let shares = share_binds("c", &bundle, &mut spec, true);
+        shares.map(|shares| shares.into_iter().map(|share| share.source).collect())
+    };
+    let none: Vec<PathBuf> = Vec::new();
+    assert_eq!(planned(false, json!([])), Ok(none));
+    assert_eq!(planned(true, json!([])), Ok(vec!["/b/rootfs/other".into()]));
+    let map = json!([{"containerID": 0, "hostID": 1, "size": 1}]);
+    let refused = planned(false, map).unwrap_err().to_string();
+    assert!(refused.contains("/x: the ids of what another mount has made"));
+}
+
+#[test]
 fn a_destination_is_below_the_root_however_it_is_spelled() {
     for spelled in ["/tmp/d", "tmp/d", "/b/rootfs/tmp/d"] {
         let (_, mount) = planned(&json!({"destination": spelled, "type": "tmpfs"}));

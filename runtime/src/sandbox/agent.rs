@@ -18,7 +18,7 @@ use caisson_protocol::{
 };
 use ttrpc::{Code, context};
 
-use super::Order;
+use super::{Order, submounts};
 use crate::hooks;
 use crate::owner::ProcessEntry;
 use crate::seccomp::Filter;
@@ -104,15 +104,21 @@ impl Agent {
         }))
     }
 
-    pub(crate) fn create(&self, order: &Order, stdio: Stdio) -> Result<(), Error> {
+    pub(crate) fn create(
+        &self,
+        order: &Order,
+        guest_spec: &serde_json::Value,
+        stdio: Stdio,
+    ) -> Result<(), Error> {
         // The guest adds the pid that the container sees.
         let state = hooks::state("created", &order.record, 0);
         let request = CreateContainerRequest {
             container_id: order.id.clone(),
-            oci_spec: order.plan.guest_spec.to_string().into(),
+            oci_spec: guest_spec.to_string().into(),
             stdio: Some(stdio).into(),
             seccomp: self.filter(order.plan.seccomp.as_ref())?.into(),
             oci_state: state.to_string().into(),
+            submounts: submounts::in_guest(&order.plan.shares),
             ..Default::default()
         };
         self.client

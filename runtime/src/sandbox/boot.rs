@@ -5,6 +5,7 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
@@ -38,6 +39,8 @@ pub(crate) struct Sandbox {
     pub(crate) killers: Killers,
     pub(crate) limits: Arc<Limits>,
     pub(crate) network: Arc<Network>,
+    /// Mount points that the root file system lacked.
+    pub(crate) new_points: Vec<PathBuf>,
 }
 
 /// Ends every process of the sandbox, also when it is dropped half-made.
@@ -75,7 +78,7 @@ pub(crate) fn boot(
     }
     let folder = order.root.join(&order.id);
 
-    mount_point::make(&order.record.rootfs, &order.plan.mount_points)?;
+    let new_points = mount_point::make(&order.record.rootfs, &order.plan.mount_points)?;
     let file_server = installation.helper("caisson-fs")?;
     let cache = installation.config.file_cache;
     let (server, front_end) = share::serve(file_server, &folder, &order.plan.shares, cache)?;
@@ -121,6 +124,7 @@ pub(crate) fn boot(
         console,
         killers,
         limits: Arc::new(limits),
+        new_points,
     })
 }
 

@@ -24,6 +24,7 @@ mod requests;
 mod share;
 pub(crate) mod socket;
 mod streams;
+mod submounts;
 pub(crate) mod tail;
 mod thread;
 mod view;

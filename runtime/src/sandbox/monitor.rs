@@ -24,7 +24,7 @@ use super::boot::{Sandbox, boot, said};
 use super::error::{Error, step};
 use super::requests::{Desk, Ports};
 use super::thread;
-use super::{Order, Outcome, Word, namespaces, view};
+use super::{Order, Outcome, Word, mount_point, namespaces, view};
 use crate::errand::{self, Errand};
 use crate::hooks::{self, HookKind};
 use crate::log::{Format, Level, Log};
@@ -134,7 +134,9 @@ impl Monitor {
             stdio::has_input(&host.stdin),
         );
         let ports = Ports::reserve(&sandbox.streams, kind, descriptors.len());
-        let created = sandbox.agent.create(order, ports.stdio());
+        let mut guest_spec = order.plan.guest_spec.clone();
+        mount_point::give_modes(&mut guest_spec, &sandbox.new_points);
+        let created = sandbox.agent.create(order, &guest_spec, ports.stdio());
         let (streams, further) = created
             .map_err(|err| err.to_string())
             .and_then(|()| ports.take())

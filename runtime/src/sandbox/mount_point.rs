@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, open, openat, openat2, readlinkat};
 use rustix::io::Errno;
+use serde_json::Value;
 
 use super::error::Error;
 use crate::plan::MountPoint;
@@ -21,10 +22,11 @@ const POINT: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 /// Links that lead to something missing, one after the other; as the kernel's.
 const MAX_LINKS: u32 = 40;
 
-/// Makes each place that is missing.
-pub(crate) fn make(rootfs: &Path, places: &[MountPoint]) -> Result<(), Error> {
+/// Makes each place that is missing. Answers which were.
+pub(crate) fn make(rootfs: &Path, places: &[MountPoint]) -> Result<Vec<PathBuf>, Error> {
+    let mut made = Vec::new();
     if places.is_empty() {
-        return Ok(());
+        return Ok(made);
     }
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -36,12 +38,37 @@ pub(crate) fn make(rootfs: &Path, places: &[MountPoint]) -> Result<(), Error> {
     let root =
         open(rootfs, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(failed(rootfs))?;
     for place in places {
+        if matches!(inside(&root, &place.destination), Err(Errno::NOENT)) {
+            made.push(place.destination.clone());
+        }
         let is_file = place.source.as_ref().is_some_and(|source| source.is_file());
         make_place(&root, &place.destination, is_file, MAX_LINKS)
             .map_err(failed(&place.destination))?;
     }
-    Ok(())
+    Ok(made)
 }
+
+/// A tmpfs takes the mode of the folder it covers, unless that was missing.
+pub(crate) fn give_modes(guest_spec: &mut Value, made: &[PathBuf]) {
+    let mounts = guest_spec["mounts"].as_array_mut();
+    for mount in mounts.into_iter().flatten() {
+        let is_new = |place: &PathBuf| mount["destination"].as_str().map(Path::new) == Some(place);
+        let options = mount["options"].as_array().map_or(&[][..], Vec::as_slice);
+        let has_mode = options.iter().any(|option| is_mode(option.as_str()));
+        if mount["type"] == "tmpfs" && !has_mode && made.iter().any(is_new) {
+            let mut options = options.to_vec();
+            options.push(format!("mode={NEW_TMPFS}").into());
+            mount["options"] = options.into();
+        }
+    }
+}
+
+fn is_mode(option: Option<&str>) -> bool {
+    option.is_some_and(|option| option.starts_with("mode="))
+}
+
+/// What the kernel gives to one without a mode.
+const NEW_TMPFS: &str = "1777";
 
 /// A link that leads to something missing is followed, and that is made.
 fn make_place(root: &OwnedFd, path: &Path, is_file: bool, links: u32) -> Result<OwnedFd, Errno> {
@@ -96,6 +123,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_tmpfs_on_a_new_place_has_the_mode_of_a_tmpfs() {
+        let mut spec = serde_json::json!({"mounts": [
+            {"destination": "/new", "type": "tmpfs"},
+            {"destination": "/old", "type": "tmpfs"},
+            {"destination": "/said", "type": "tmpfs", "options": ["mode=700"]},
+        ]});
+        give_modes(&mut spec, &["/new".into(), "/said".into()]);
+        let options = |number: usize| spec["mounts"][number]["options"].to_string();
+        assert_eq!(
+            [options(0), options(1), options(2)],
+            ["[\"mode=1777\"]", "null", "[\"mode=700\"]"]
+        );
+    }
+
+    #[test]
     fn places_are_made_inside_the_root_file_system_only() {
         let folder = std::env::temp_dir().join(format!("caisson-places-{}", std::process::id()));
         let rootfs = folder.join("rootfs");
@@ -113,7 +155,9 @@ mod tests {
             place("/up/c", None),
             place("/etc/f", Some(&file)),
         ];
-        make(&rootfs, &places).unwrap();
+        let made = make(&rootfs, &places).unwrap();
+        assert_eq!(made.len(), 3);
+        assert_eq!(make(&rootfs, &places).unwrap(), [""; 0].map(PathBuf::from));
         assert!(rootfs.join("a/b").is_dir() && rootfs.join("c").is_dir());
         assert!(rootfs.join("etc/f").is_file());
         // A link that leads to nowhere inside is not followed to the host's folder.
