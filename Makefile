@@ -38,9 +38,9 @@ deps: ## Install the Debian packages that everything here needs
 .PHONY: programs
 programs: deps
 	cargo build --locked --profile $(PROFILE) --bins \
-		-p caisson -p caisson-vmm -p caisson-fs -p caisson-agent
+		-p caisson -p caisson-vmm -p caisson-fs -p caisson-agent -p caisson-shim
 	mkdir -p $(DIST)/bin $(DIST)/libexec/caisson $(DIST)/share/caisson
-	install -m 0755 $(BUILD)/caisson $(DIST)/bin/
+	install -m 0755 $(BUILD)/caisson $(BUILD)/containerd-shim-caisson-v2 $(DIST)/bin/
 	install -m 0755 $(BUILD)/caisson-vmm $(BUILD)/caisson-vsock $(BUILD)/caisson-fs $(DIST)/libexec/caisson/
 	kernel-config/initramfs.sh $(BUILD)/caisson-agent $(DIST)/share/caisson/initramfs.cpio
 

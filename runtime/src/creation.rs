@@ -16,7 +16,7 @@ use crate::identity::User;
 use crate::installation::Installation;
 use crate::log::{Format, Level, Log};
 use crate::machine;
-use crate::owner::{Connection, OwnerChild};
+use crate::owner::{Connection, OwnerChild, Surroundings};
 use crate::plan::{self, HostFacts};
 use crate::preserved::Preserved;
 use crate::sandbox::{Order, Outcome};
@@ -45,6 +45,12 @@ pub struct Creation {
     pub log_json: bool,
     /// Tell decisions.
     pub debug: bool,
+    /// The configuration of caisson, where it is not the usual one.
+    pub config: Option<PathBuf>,
+    /// What the owner begins with.
+    pub around: Surroundings,
+    /// The container ends when this process does.
+    pub bound: bool,
 }
 
 /// Creates a container: checks, plans, and starts its owner.
@@ -79,7 +85,8 @@ fn create_in(entry: &Entry, creation: &Creation) -> Result<(Record, OwnerChild),
 /// Starts the owner, in its cgroup before it does anything, and runs its
 /// errands until the container is created.
 fn bring_up(order: &mut Order, creation: &Creation, log: &Log) -> Result<OwnerChild, Error> {
-    let (owner, connection) = OwnerChild::spawn("monitor", title(order)).map_err(Error::Spawn)?;
+    let (mut owner, connection) =
+        OwnerChild::spawn("monitor", title(order), &creation.around).map_err(Error::Spawn)?;
     let rootless = creation
         .rootless
         .unwrap_or_else(|| !nix::unistd::geteuid().is_root());
@@ -89,10 +96,13 @@ fn bring_up(order: &mut Order, creation: &Creation, log: &Log) -> Result<OwnerCh
             order.record.cgroup = group_of(established, log);
             converse(&connection, order, (owner.pid(), &creation.preserved))
         });
-    drop(connection);
     let Err(err) = created else {
+        if creation.bound {
+            owner.bind(connection);
+        }
         return Ok(owner);
     };
+    drop(connection);
     owner.end();
     if let Some(group) = &order.record.cgroup {
         group.remove()?;
@@ -131,7 +141,7 @@ fn converse(
 }
 
 fn order(entry: &Entry, bundle: &Bundle, creation: &Creation) -> Result<Order, Error> {
-    let installation = Installation::find()?;
+    let installation = Installation::find(creation.config.as_deref())?;
     let facts = HostFacts {
         cpus: std::thread::available_parallelism()
             .map_or(1, |cpus| u8::try_from(cpus.get()).unwrap_or(u8::MAX)),
@@ -174,6 +184,8 @@ fn order(entry: &Entry, bundle: &Bundle, creation: &Creation) -> Result<Order, E
         log: creation.log.clone(),
         log_json: creation.log_json,
         debug: creation.debug,
+        config: creation.config.clone(),
+        bound: creation.bound,
     })
 }
 

@@ -150,12 +150,15 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// Reads the configuration and finds the prefix this program lies in.
+    /// Reads the configuration, the one at `config` or the usual one, and finds
+    /// the prefix this program lies in.
     ///
     /// # Errors
-    /// When a configuration exists and can't be read or is not valid.
-    pub fn find() -> Result<Self, Error> {
-        let named = std::env::var_os("CAISSON_CONFIG").map(PathBuf::from);
+    /// When a configuration is named, or exists, and can't be read or is not valid.
+    pub fn find(config: Option<&Path>) -> Result<Self, Error> {
+        let named = config
+            .map(Path::to_owned)
+            .or_else(|| std::env::var_os("CAISSON_CONFIG").map(PathBuf::from));
         let path = named
             .clone()
             .unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG));
@@ -171,6 +174,18 @@ impl Installation {
             None => prefix_of(&std::env::current_exe().map_err(Error::Exe)?),
         };
         Ok(Self { config, prefix })
+    }
+
+    /// The program `caisson`.
+    ///
+    /// # Errors
+    /// When it is not installed.
+    pub fn program(&self) -> Result<PathBuf, Error> {
+        existing(
+            "program",
+            self.prefix.join("bin/caisson"),
+            "install caisson with `make install`",
+        )
     }
 
     /// A helper program of ours, such as `caisson-vmm`.

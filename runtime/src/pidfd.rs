@@ -11,7 +11,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 /// One process, which may have ended.
 #[derive(Debug)]
-pub(crate) struct Pidfd(OwnedFd);
+pub struct Pidfd(OwnedFd);
 
 impl AsFd for Pidfd {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -24,7 +24,7 @@ impl Pidfd {
     ///
     /// # Errors
     /// When there is none, in this pid namespace.
-    pub(crate) fn of(pid: i32) -> io::Result<Self> {
+    pub fn of(pid: i32) -> io::Result<Self> {
         let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
         Ok(Self(pidfd_open(pid, PidfdFlags::empty())?))
     }
@@ -33,7 +33,7 @@ impl Pidfd {
     ///
     /// # Errors
     /// When descriptors have run out.
-    pub(crate) fn of_child(child: &Child) -> io::Result<Self> {
+    pub fn of_child(child: &Child) -> io::Result<Self> {
         Self::of(i32::try_from(child.id()).unwrap_or_default())
     }
 
@@ -41,19 +41,28 @@ impl Pidfd {
     ///
     /// # Errors
     /// When descriptors have run out.
-    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+    pub fn try_clone(&self) -> io::Result<Self> {
         self.0.try_clone().map(Self)
     }
 
     /// Waits for its end, at most for `limit`. Whether it came.
-    pub(crate) fn ends_within(&self, limit: Duration) -> bool {
+    pub fn ends_within(&self, limit: Duration) -> bool {
         let limit = Timespec::try_from(limit).ok();
         let ready = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], limit.as_ref());
         ready.is_ok_and(|count| count > 0)
     }
 
+    /// Sends a signal by its number.
+    ///
+    /// # Errors
+    /// `ESRCH` when the process has ended, `EINVAL` for a number that has no name.
+    pub fn signal(&self, number: i32) -> io::Result<()> {
+        let signal = Signal::from_named_raw(number).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(pidfd_send_signal(&self.0, signal)?)
+    }
+
     /// Sends SIGKILL; a process that has ended is left alone.
-    pub(crate) fn kill(&self) {
+    pub fn kill(&self) {
         pidfd_send_signal(&self.0, Signal::KILL).ok();
     }
 }

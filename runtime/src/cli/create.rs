@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::{Caller, Outcome, failed};
 use crate::creation::{self, Creation};
 use crate::handover::hand_over;
+use crate::owner::Surroundings;
 use crate::pidfd::Pidfd;
 use crate::preserved::Preserved;
 
@@ -61,6 +62,9 @@ impl Common {
             log: caller.log_path.clone(),
             log_json: caller.log_json,
             debug: caller.debug,
+            config: None,
+            around: Surroundings::default(),
+            bound: false,
         })
     }
 

@@ -1,20 +1,18 @@
 //! `exec`: runs one more process in a container.
 
-use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::create::{send_pidfd, write_pid_file};
-use super::{Caller, Outcome, chain, failed};
+use super::{Caller, Outcome, failed};
 use crate::container::Container;
+use crate::detached::DetachedExec;
 use crate::fields;
 use crate::log::Level;
-use crate::owner::OwnerChild;
+use crate::owner::Surroundings;
 use crate::preserved::Preserved;
-use crate::sandbox::Outcome as Told;
-use crate::session::{Session, Terminal, Wish, release_standard_streams};
+use crate::session::{Session, Terminal, Wish};
 use crate::signals::HeldBack;
 use crate::spelling::respell_process;
 use crate::terminal::RawMode;
@@ -98,14 +96,6 @@ pub(super) struct Exec {
     command: Vec<String>,
 }
 
-/// What the process that stands for a detached exec is told.
-#[derive(Debug, Serialize, Deserialize)]
-struct DetachedExec {
-    socket: PathBuf,
-    wish: Wish,
-    console_socket: Option<PathBuf>,
-}
-
 impl Exec {
     pub(super) fn run(self, caller: &Caller) -> Outcome {
         let preserved = Preserved::take(self.preserve_fds)?;
@@ -148,8 +138,8 @@ impl Exec {
                 wish,
                 console_socket,
             };
-            let pid = detach(&order)?;
-            return self.introduce(pid).map(|()| 0);
+            let stand_in = order.leave_behind(&Surroundings::default())?;
+            return self.introduce(stand_in.pid()).map(|()| 0);
         }
         let host = match (&console_socket, terminal) {
             (Some(socket), _) => Terminal::ConsoleSocket(socket),
@@ -288,57 +278,4 @@ fn extend(list: &mut Value, with: &[String]) {
     if let Some(list) = list.as_array_mut() {
         list.extend(with.iter().map(|item| json!(item)));
     }
-}
-
-/// Leaves a process behind that stands for the one in the guest, and tells its pid.
-fn detach(order: &DetachedExec) -> Result<i32, Box<dyn std::error::Error>> {
-    let arguments = order.wish.process["args"].as_array();
-    let words = arguments.into_iter().flatten().filter_map(Value::as_str);
-    // Its first word may look like a flag.
-    let title = ["--"].into_iter().chain(words);
-    let (owner, near) =
-        OwnerChild::spawn("exec-owner", title).map_err(failed("start the exec's owner"))?;
-    let numbers: Vec<_> = order
-        .wish
-        .descriptors
-        .iter()
-        .map(AsRawFd::as_raw_fd)
-        .collect();
-    near.send(order, &numbers)?;
-    match near.receive::<Told>()? {
-        (Told::Created, _) => Ok(owner.pid()),
-        (Told::Failed { message }, _) => Err(message.into()),
-    }
-}
-
-/// The process that stands for a detached exec.
-pub(super) fn owner() -> Outcome {
-    let caller = crate::owner::caller();
-    let (mut order, descriptors) = caller.receive::<DetachedExec>()?;
-    order.wish.descriptors = descriptors;
-    nix::unistd::setsid()?;
-    let terminal = match &order.console_socket {
-        Some(socket) => Terminal::ConsoleSocket(socket),
-        None => Terminal::None,
-    };
-    let session = match Session::begin(&order.socket, order.wish, &terminal, HeldBack::begin()?) {
-        Ok(session) => session,
-        Err(err) => {
-            caller.send(
-                &Told::Failed {
-                    message: chain(&err),
-                },
-                &[],
-            )?;
-            return Ok(255);
-        }
-    };
-    std::env::set_current_dir("/")?;
-    if order.console_socket.is_some() {
-        release_standard_streams()?;
-    }
-    caller.send(&Told::Created, &[])?;
-    drop(caller);
-    // The caller is gone: nobody would read an error line, the status says it.
-    Ok(session.finish().unwrap_or(137))
 }

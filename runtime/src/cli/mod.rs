@@ -143,7 +143,7 @@ fn dispatch(caller: &Caller, verb: Option<Verb>) -> Outcome {
         Some(Verb::Features(verb)) => verb.run(),
         Some(Verb::Setup(verb)) => verb.run(),
         Some(Verb::Monitor(_)) => monitor::monitor(),
-        Some(Verb::ExecOwner(_)) => exec::owner(),
+        Some(Verb::ExecOwner(_)) => Ok(crate::detached::stand_in()?),
         None if caller.wants_version => global::print_version(),
         None => Err("no command given; see `caisson --help`".into()),
     }
@@ -165,7 +165,7 @@ pub(crate) fn failed<E: Error + 'static>(doing: impl Into<String>) -> impl FnOnc
 }
 
 /// An error with all its causes on one line, as callers of runc expect it.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut line = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

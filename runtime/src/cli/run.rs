@@ -84,14 +84,5 @@ fn stay(owner: OwnerChild, signals: HeldBack, terminal: bool) -> Outcome {
     })?;
     let ended = owner.wait()?;
     drop(raw_mode);
-    Ok(exit_code(ended))
-}
-
-fn exit_code(status: std::process::ExitStatus) -> u8 {
-    use std::os::unix::process::ExitStatusExt;
-    let code = status
-        .code()
-        .or_else(|| status.signal().map(|signal| 128 + signal));
-    code.and_then(|code| u8::try_from(code).ok())
-        .unwrap_or(u8::MAX)
+    Ok(ended)
 }

@@ -1,3 +1,5 @@
+//! What a scan makes of what the kernel tells, as plain data.
+
 use super::*;
 
 fn answer(kind: u16, header: &[u8], attributes: &[(u16, &[u8])]) -> Answer {

@@ -7,7 +7,7 @@ mod child;
 pub mod message;
 pub mod wire;
 
-pub use child::OwnerChild;
 pub(crate) use child::caller;
+pub use child::{OwnerChild, Surroundings};
 pub use message::{ExecRequest, GuestTerminal, ProcessEntry, Reply, Request, Status};
 pub use wire::{Connection, Error, connect, listen};

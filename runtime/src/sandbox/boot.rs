@@ -67,7 +67,7 @@ pub(crate) fn boot(
     log: &Log,
     (tell, events): (&Sender<Event>, &Receiver<Event>),
 ) -> Result<Sandbox, Error> {
-    let installation = Installation::find()?;
+    let installation = Installation::find(order.config.as_deref())?;
     let choice = machine::choose(order.plan.machine, &installation)?;
     log.debug(&choice.reason);
     let limits = Limits::of(order, &choice);

@@ -76,7 +76,7 @@ pub fn run(order: &Order, descriptors: Vec<OwnedFd>, caller: Connection) -> u8 {
             }
             caller.send(&Word::Outcome(Outcome::Created), &[]).ok();
             drop(caller);
-            monitor.live(&log)
+            monitor.live(order.bound, &log)
         }
         Err(err) => {
             let message = crate::cli::chain(&err);
@@ -170,7 +170,7 @@ impl Monitor {
     }
 
     /// Until the container's init, or the machine under it, has ended.
-    fn live(self, log: &Log) -> u8 {
+    fn live(self, bound: bool, log: &Log) -> u8 {
         let status = loop {
             match self.events.recv() {
                 Ok(Event::Agent(AgentEvent::Exited(exited))) if exited.exec_id.is_empty() => {
@@ -180,6 +180,9 @@ impl Monitor {
                 Ok(Event::Agent(AgentEvent::Oom(_))) => {
                     self.desk.out_of_memory();
                     log.write_if_file(Level::Warning, "the container ran out of memory");
+                }
+                Ok(Event::CallerGone) if bound => {
+                    break self.lost("who created it is gone", log);
                 }
                 Ok(Event::Agent(_) | Event::CallerGone | Event::AgentConnected(_)) => {}
                 Ok(Event::Signal(signal)) => self.signal(signal),

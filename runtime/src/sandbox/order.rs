@@ -27,6 +27,10 @@ pub struct Order {
     pub log_json: bool,
     /// Tell what is decided and how.
     pub debug: bool,
+    /// The configuration of caisson, where it is not the usual one.
+    pub config: Option<PathBuf>,
+    /// The container ends when whoever gave this order hangs up.
+    pub bound: bool,
 }
 
 /// What the owner tells the command that started it: any errands, then one outcome.

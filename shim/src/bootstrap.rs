@@ -1,0 +1,169 @@
+//! The `start` action: finds the server of a group, or leaves one behind, and
+//! prints its address in the form that this containerd reads.
+//!
+//! ```text
+//! standard input           answer
+//! BootstrapParams (>= 2.3) BootstrapResult, version 3
+//! empty, or options        the plain address, which all before 2.3 read as version 2
+//! ```
+//! Owns both forms and the server's birth: its socket, group, and OOM score.
+//! containerd reads standard output and error as one, so nothing else is printed.
+
+use std::fs::{self, File};
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
+use protobuf::Message;
+
+use crate::arguments::Arguments;
+use crate::{group, place};
+
+/// The newest version of the Task service that is served; 2 is too.
+const TASK_VERSION: i32 = 3;
+/// The greatest score that Linux knows.
+const MAX_OOM_SCORE: i32 = 1000;
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing}")]
+pub(crate) struct Error {
+    doing: &'static str,
+    #[source]
+    cause: io::Error,
+}
+
+fn step(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |cause| Error { doing, cause }
+}
+
+/// Carries the action out.
+pub(crate) fn start(arguments: &Arguments) -> Result<(), Error> {
+    let parameters = read_parameters(arguments).map_err(step("read standard input"))?;
+    let bundle = std::env::current_dir().map_err(step("find the bundle"))?;
+    let group = group::of_bundle(&bundle, &arguments.id);
+    let folder = parameters
+        .as_ref()
+        .and_then(|all| all.socket_dir.as_deref());
+    let socket = place::socket(folder, &arguments.address, (&arguments.namespace, &group));
+    if UnixStream::connect(&socket).is_err() {
+        let listener = listen(&socket).map_err(step("make the socket"))?;
+        spawn(arguments, listener, parameters.as_ref()).map_err(step("start the server"))?;
+    }
+    let address = format!("unix://{}", socket.display());
+    // containerd before 2.0 finds the server again by this file.
+    fs::write("address", &address).map_err(step("write the file address"))?;
+    let answer = answer(address, parameters.is_some()).map_err(step("encode the answer"))?;
+    let mut output = io::stdout();
+    output.write_all(&answer).map_err(step("print the address"))
+}
+
+/// The parameters, where this containerd sends them: bytes of another kind
+/// are also read as such, and then don't say what the flags say.
+fn read_parameters(arguments: &Arguments) -> io::Result<Option<BootstrapParams>> {
+    let mut input = io::stdin();
+    if input.is_terminal() {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    input.read_to_end(&mut bytes)?;
+    let parameters = BootstrapParams::parse_from_bytes(&bytes).ok();
+    let fits = |all: &BootstrapParams| {
+        all.instance_id == arguments.id && all.namespace == arguments.namespace
+    };
+    Ok(parameters.filter(fits))
+}
+
+fn answer(address: String, in_protobuf: bool) -> io::Result<Vec<u8>> {
+    if !in_protobuf {
+        return Ok(address.into_bytes());
+    }
+    let result = BootstrapResult {
+        version: TASK_VERSION,
+        address,
+        protocol: "ttrpc".to_owned(),
+        ..Default::default()
+    };
+    result.write_to_bytes().map_err(io::Error::other)
+}
+
+/// A socket of that name that nobody answers is one of a server that died.
+fn listen(socket: &Path) -> io::Result<UnixListener> {
+    if let Some(folder) = socket.parent() {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o711).create(folder)?;
+    }
+    match fs::remove_file(socket) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
+        _ => {}
+    }
+    UnixListener::bind(socket)
+}
+
+/// The server gets the socket as standard input, and nothing else of this process.
+fn spawn(
+    arguments: &Arguments,
+    listener: UnixListener,
+    parameters: Option<&BootstrapParams>,
+) -> io::Result<()> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .args(["-namespace", &arguments.namespace])
+        .args(["-id", &arguments.id])
+        .args(["-address", &arguments.address]);
+    if let Some(parameters) = parameters {
+        command.args(["-events", &parameters.containerd_ttrpc_address]);
+    }
+    if arguments.debug {
+        command.arg("-debug");
+    }
+    let server = command
+        .arg("serve")
+        .stdin(OwnedFd::from(listener))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()?;
+    score(server.id())
+}
+
+/// Under pressure the server goes before containerd, and after the containers.
+fn score(server: u32) -> io::Result<()> {
+    let own = std::os::unix::process::parent_id();
+    let text = fs::read_to_string(format!("/proc/{own}/oom_score_adj")).unwrap_or_default();
+    let score = text.trim().parse().unwrap_or(0).min(MAX_OOM_SCORE - 1) + 1;
+    let path = format!("/proc/{server}/oom_score_adj");
+    File::options()
+        .write(true)
+        .open(path)?
+        .write_all(score.to_string().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_containerd_gets_the_form_it_reads() {
+        assert_eq!(answer("unix:///s".into(), false).unwrap(), b"unix:///s");
+        let bytes = answer("unix:///s".into(), true).unwrap();
+        let result = BootstrapResult::parse_from_bytes(&bytes).unwrap();
+        assert_eq!(result.version, 3);
+        assert_eq!(result.address, "unix:///s");
+        assert_eq!(result.protocol, "ttrpc");
+    }
+
+    #[test]
+    fn a_dead_servers_socket_is_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("deep/s");
+        drop(listen(&socket).unwrap());
+        let _listener = listen(&socket).unwrap();
+        UnixStream::connect(&socket).unwrap();
+    }
+}

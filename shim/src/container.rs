@@ -1,0 +1,409 @@
+//! One container in the terms of containerd's Task service: its processes, the
+//! order of its events, and what has to be put away after it.
+//!
+//! Owns that order. A start and the news of an end take turns, so that no end is
+//! told before its beginning; the init's end is told after those of all execs.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use caisson::container::{Container as Library, Error as LibraryError};
+use caisson::detached::DetachedExec;
+use caisson::owner::{OwnerChild, Reply, Status, Surroundings};
+use caisson::session::Wish;
+use caisson::{fields, log as library_log};
+use containerd_shim_protos::events::task as event;
+use containerd_shim_protos::topics;
+use serde_json::{Value, json};
+
+use crate::console::ConsoleSocket;
+use crate::containers::Settings;
+use crate::error::Error;
+use crate::events::Publisher;
+use crate::log::Log;
+use crate::process::{Exit, NEVER_RAN, Phase, Process, StandIn};
+use crate::rootfs::Rootfs;
+use crate::stdio::{self, Names};
+
+/// What containers of one server share.
+#[derive(Debug)]
+pub(crate) struct Surrounding {
+    pub(crate) settings: Settings,
+    pub(crate) publisher: Publisher,
+    pub(crate) log: Arc<Log>,
+    /// The program `caisson`.
+    pub(crate) program: PathBuf,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Container {
+    pub(crate) id: String,
+    pub(crate) bundle: PathBuf,
+    pub(crate) library: Library,
+    pub(crate) init: Process,
+    pub(crate) around: Arc<Surrounding>,
+    execs: Mutex<HashMap<String, Arc<Process>>>,
+    rootfs: Mutex<Rootfs>,
+    /// Held while something begins, or while an end is told; whether the init
+    /// has ended.
+    turn: Mutex<bool>,
+}
+
+impl Container {
+    /// A container that was created, whose end is watched from now on.
+    pub(crate) fn created(
+        library: Library,
+        (owner, init): (OwnerChild, Process),
+        rootfs: Rootfs,
+        around: Arc<Surrounding>,
+    ) -> Result<Arc<Self>, Error> {
+        let container = Arc::new(Self {
+            id: library.record().id.clone(),
+            bundle: library.record().bundle.clone(),
+            library,
+            init,
+            around,
+            execs: Mutex::default(),
+            rootfs: Mutex::new(rootfs),
+            turn: Mutex::new(false),
+        });
+        container.follow_memory()?;
+        let watched = Arc::clone(&container);
+        spawn("init", move || watched.watch_init(owner))?;
+        Ok(container)
+    }
+
+    /// Runs the init's program, or an exec. The answer is its pid.
+    pub(crate) fn start(self: &Arc<Self>, exec_id: &str) -> Result<u32, Error> {
+        if !exec_id.is_empty() {
+            return self.start_exec(exec_id);
+        }
+        let turn = self.turn();
+        self.library.start()?;
+        self.init.runs(None);
+        let pid = self.init.pid();
+        let started = event::TaskStart {
+            container_id: self.id.clone(),
+            pid,
+            ..Default::default()
+        };
+        self.publish(topics::TASK_START_EVENT_TOPIC, &started);
+        drop(turn);
+        Ok(pid)
+    }
+
+    /// Announces one more process.
+    pub(crate) fn add_exec(
+        &self,
+        exec_id: &str,
+        names: Names,
+        process: &[u8],
+    ) -> Result<(), Error> {
+        let mut process: Value = serde_json::from_slice(process)
+            .map_err(|err| Error::Invalid(format!("the process to run: {err}")))?;
+        process["terminal"] = json!(names.terminal);
+        fields::check_process(&process).map_err(|err| Error::Invalid(err.to_string()))?;
+        let mut execs = self.execs();
+        if execs.contains_key(exec_id) {
+            return Err(Error::AlreadyExists(format!(
+                "exec {exec_id} already exists"
+            )));
+        }
+        let added = Process::added(exec_id, names, process);
+        execs.insert(exec_id.to_owned(), Arc::new(added));
+        drop(execs);
+        let added = event::TaskExecAdded {
+            container_id: self.id.clone(),
+            exec_id: exec_id.to_owned(),
+            ..Default::default()
+        };
+        self.publish(topics::TASK_EXEC_ADDED_EVENT_TOPIC, &added);
+        Ok(())
+    }
+
+    fn start_exec(self: &Arc<Self>, exec_id: &str) -> Result<u32, Error> {
+        let process = self.exec(exec_id)?;
+        let ended = self.turn();
+        if *ended {
+            let text = format!("container {} has stopped", self.id);
+            return Err(Error::Precondition(text));
+        }
+        if process.phase() != Phase::Added {
+            let text = format!("exec {exec_id} was started before");
+            return Err(Error::Precondition(text));
+        }
+        let (owner, stand_in) = self.leave_behind(&process)?;
+        let pid = stand_in.pid.unsigned_abs();
+        process.runs(Some(stand_in));
+        let started = event::TaskExecStarted {
+            container_id: self.id.clone(),
+            exec_id: exec_id.to_owned(),
+            pid,
+            ..Default::default()
+        };
+        self.publish(topics::TASK_EXEC_STARTED_EVENT_TOPIC, &started);
+        let watched = Arc::clone(self);
+        spawn("exec", move || watched.watch_exec(&process, owner))?;
+        Ok(pid)
+    }
+
+    fn leave_behind(&self, process: &Process) -> Result<(OwnerChild, StandIn), Error> {
+        let step = |doing| move |err: std::io::Error| Error::step(doing, &err);
+        let Settings {
+            namespace, root, ..
+        } = &self.around.settings;
+        let streams = stdio::open(&process.names, (namespace, &process.exec_id))
+            .map_err(step("open the streams"))?;
+        let console = process.names.terminal.then(|| ConsoleSocket::listen(root));
+        let console = console.transpose().map_err(step("make a console socket"))?;
+        let order = DetachedExec {
+            socket: self.library.socket(),
+            wish: Wish {
+                process: process.wish.clone(),
+                cgroup: String::new(),
+                ignore_paused: false,
+                descriptors: Vec::new(),
+            },
+            console_socket: console.as_ref().map(|console| console.path().to_owned()),
+        };
+        let (streams, ends) = streams
+            .for_stand_in(console.is_some())
+            .map_err(step("open /dev/null"))?;
+        let around = Surroundings {
+            program: Some(self.around.program.clone()),
+            streams: Some(ends),
+        };
+        let owner = order
+            .leave_behind(&around)
+            .map_err(|err| Error::Failed(caisson::cli::chain(&err)))?;
+        let (held, terminal) = streams
+            .connect(console.as_ref())
+            .map_err(step("take the terminal"))?;
+        let stand_in = StandIn {
+            pid: owner.pid(),
+            held,
+            terminal,
+        };
+        Ok((owner, stand_in))
+    }
+
+    fn watch_exec(&self, process: &Process, owner: OwnerChild) {
+        let pid = process.pid();
+        let exit = exit_of(owner);
+        let turn = self.turn();
+        process.has_ended(exit);
+        self.tell_exit(&process.exec_id, pid, exit);
+        drop(turn);
+    }
+
+    fn watch_init(&self, owner: OwnerChild) {
+        let exit = exit_of(owner);
+        // From here on nothing begins; what runs ends with the machine.
+        *self.turn() = true;
+        let execs: Vec<_> = self.execs().values().cloned().collect();
+        for exec in execs.iter().filter(|exec| exec.phase() == Phase::Running) {
+            exec.wait();
+        }
+        self.tell_last_words();
+        let turn = self.turn();
+        let pid = self.init.pid();
+        self.init.has_ended(exit);
+        self.tell_exit("", pid, exit);
+        drop(turn);
+    }
+
+    fn tell_exit(&self, exec_id: &str, pid: u32, exit: Exit) {
+        let id = if exec_id.is_empty() {
+            &self.id
+        } else {
+            exec_id
+        };
+        let exited = event::TaskExit {
+            container_id: self.id.clone(),
+            id: id.to_owned(),
+            pid,
+            exit_status: exit.status,
+            exited_at: Some(exit.at.into()).into(),
+            ..Default::default()
+        };
+        self.publish(topics::TASK_EXIT_EVENT_TOPIC, &exited);
+    }
+
+    /// What the owner had to say of its machine's end.
+    fn tell_last_words(&self) {
+        let words = std::fs::read_to_string(owner_log(&self.bundle)).unwrap_or_default();
+        words.lines().for_each(|line| self.around.log.warn(line));
+    }
+
+    /// Tells containerd whenever memory has run out.
+    fn follow_memory(&self) -> Result<(), Error> {
+        let connection = match self.library.follow() {
+            Ok(connection) => connection,
+            // It has ended already, which is told elsewhere.
+            Err(LibraryError::NotRunning) => return Ok(()),
+            Err(err) => return Err(err.into()),
+        };
+        let publisher = self.around.publisher.clone();
+        let killed = event::TaskOOM {
+            container_id: self.id.clone(),
+            ..Default::default()
+        };
+        spawn("memory", move || {
+            while let Ok((Reply::OutOfMemory, _)) = connection.receive::<Reply>() {
+                publisher.publish(topics::TASK_OOM_EVENT_TOPIC, &killed);
+            }
+        })
+    }
+
+    /// Sends a signal to the init, to all, or to one exec.
+    pub(crate) fn kill(&self, exec_id: &str, signal: i32, all: bool) -> Result<(), Error> {
+        if exec_id.is_empty() {
+            if matches!(self.init.phase(), Phase::Stopped(_)) {
+                return Err(Error::NotFound(
+                    "process already finished: not found".to_owned(),
+                ));
+            }
+            return Ok(self.library.kill(signal, all)?);
+        }
+        self.exec(exec_id)?.signal(signal)
+    }
+
+    /// Freezes all processes.
+    pub(crate) fn pause(&self) -> Result<(), Error> {
+        self.library.pause()?;
+        let paused = event::TaskPaused {
+            container_id: self.id.clone(),
+            ..Default::default()
+        };
+        self.publish(topics::TASK_PAUSED_EVENT_TOPIC, &paused);
+        Ok(())
+    }
+
+    /// Lets them go on.
+    pub(crate) fn resume(&self) -> Result<(), Error> {
+        self.library.resume()?;
+        let resumed = event::TaskResumed {
+            container_id: self.id.clone(),
+            ..Default::default()
+        };
+        self.publish(topics::TASK_RESUMED_EVENT_TOPIC, &resumed);
+        Ok(())
+    }
+
+    /// Whether its processes are frozen.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.init.phase() == Phase::Running && self.library.status() == Status::Paused
+    }
+
+    /// Forgets an exec that does not run.
+    pub(crate) fn delete_exec(&self, exec_id: &str) -> Result<(u32, Exit), Error> {
+        let process = self.exec(exec_id)?;
+        let exit = match process.phase() {
+            Phase::Stopped(exit) => exit,
+            Phase::Added => NEVER_RAN,
+            Phase::Created | Phase::Running => return Err(still_runs(exec_id)),
+        };
+        process.is_forgotten();
+        process.release();
+        self.execs().remove(exec_id);
+        Ok((process.pid(), exit))
+    }
+
+    /// Puts everything away; one that was never started is killed before.
+    pub(crate) fn delete(&self) -> Result<(u32, Exit), Error> {
+        let force = match self.init.phase() {
+            Phase::Running => return Err(still_runs(&self.id)),
+            Phase::Created => true,
+            Phase::Added | Phase::Stopped(_) => false,
+        };
+        self.library.delete(force, &library_log::Log::default())?;
+        let exit = self.init.wait();
+        let pid = self.init.pid();
+        self.init.release();
+        let execs = std::mem::take(&mut *self.execs());
+        for exec in execs.values() {
+            exec.is_forgotten();
+            exec.release();
+        }
+        self.rootfs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .unmount();
+        let deleted = event::TaskDelete {
+            container_id: self.id.clone(),
+            pid,
+            exit_status: exit.status,
+            exited_at: Some(exit.at.into()).into(),
+            ..Default::default()
+        };
+        self.publish(topics::TASK_DELETE_EVENT_TOPIC, &deleted);
+        Ok((pid, exit))
+    }
+
+    /// Ends it, whatever it does, and puts everything away.
+    pub(crate) fn end(&self) {
+        self.library.delete(true, &library_log::Log::default()).ok();
+        self.init.wait();
+        self.rootfs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .unmount();
+    }
+
+    /// The pids that stand for its processes, with the execs' names.
+    pub(crate) fn pids(&self) -> Vec<(u32, String)> {
+        let lives =
+            |process: &Process| !matches!(process.phase(), Phase::Added | Phase::Stopped(_));
+        let init = lives(&self.init).then(|| (self.init.pid(), String::new()));
+        let execs: Vec<_> = self.execs().values().cloned().collect();
+        let execs = execs.into_iter().filter(|exec| lives(exec));
+        init.into_iter()
+            .chain(execs.map(|exec| (exec.pid(), exec.exec_id.clone())))
+            .collect()
+    }
+
+    /// One of its execs.
+    pub(crate) fn exec(&self, exec_id: &str) -> Result<Arc<Process>, Error> {
+        let found = self.execs().get(exec_id).cloned();
+        found.ok_or_else(|| Error::NotFound(format!("exec {exec_id} not found")))
+    }
+
+    pub(crate) fn publish<E: protobuf::MessageFull>(&self, topic: &str, event: &E) {
+        self.around.publisher.publish(topic, event);
+    }
+
+    fn execs(&self) -> MutexGuard<'_, HashMap<String, Arc<Process>>> {
+        self.execs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turn(&self) -> MutexGuard<'_, bool> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a container's owner writes log lines.
+pub(crate) fn owner_log(bundle: &std::path::Path) -> PathBuf {
+    bundle.join("caisson.log")
+}
+
+fn exit_of(owner: OwnerChild) -> Exit {
+    Exit {
+        status: owner.wait().unwrap_or(u8::MAX).into(),
+        at: SystemTime::now(),
+    }
+}
+
+fn still_runs(name: &str) -> Error {
+    Error::Precondition(format!("{name} still runs: kill it first"))
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    let spawned = thread.stack_size(128 * 1024).spawn(work);
+    spawned
+        .map(drop)
+        .map_err(|err| Error::step("start a thread", &err))
+}

@@ -1,0 +1,225 @@
+//! The containers of one server, by name.
+//!
+//! Owns the table, and the way from a request to a container that is created:
+//! root file system, streams, then the library. When a step fails, those before
+//! it are undone.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use caisson::cgroup::Driver;
+use caisson::creation::{self, Creation};
+use caisson::installation::Installation;
+use caisson::owner::Surroundings;
+use caisson::preserved::Preserved;
+use caisson::store::{self, Store};
+use containerd_shim_protos::api::CreateTaskRequest;
+use containerd_shim_protos::events::task as event;
+use containerd_shim_protos::topics;
+use serde_json::Value;
+
+use crate::console::ConsoleSocket;
+use crate::container::{Container, Surrounding, owner_log};
+use crate::error::Error;
+use crate::events::Publisher;
+use crate::log::Log;
+use crate::options::Options;
+use crate::process::{Process, StandIn};
+use crate::rootfs::Rootfs;
+use crate::stdio::{self, Names};
+
+/// What a server is told at its start.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// The library's state folder.
+    pub(crate) root: PathBuf,
+    /// Namespace of containerd.
+    pub(crate) namespace: String,
+    /// Tell decisions.
+    pub(crate) debug: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Containers {
+    store: Store,
+    publisher: Publisher,
+    log: Arc<Log>,
+    settings: Settings,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    containers: HashMap<String, Arc<Container>>,
+    /// Requests that may add one.
+    creating: usize,
+}
+
+impl Containers {
+    /// None yet.
+    pub(crate) fn new(
+        settings: Settings,
+        publisher: Publisher,
+        log: Arc<Log>,
+    ) -> Result<Self, store::Error> {
+        Ok(Self {
+            store: Store::new(&settings.root)?,
+            publisher,
+            log,
+            settings,
+            table: Mutex::default(),
+        })
+    }
+
+    /// The container of this name.
+    pub(crate) fn find(&self, id: &str) -> Result<Arc<Container>, Error> {
+        let found = self.table().containers.get(id).cloned();
+        found.ok_or_else(|| Error::NotFound(format!("container {id} not found")))
+    }
+
+    /// Forgets a container that was deleted.
+    pub(crate) fn remove(&self, id: &str) {
+        self.table().containers.remove(id);
+    }
+
+    /// Whether there is none, and none on its way.
+    pub(crate) fn is_empty(&self) -> bool {
+        let table = self.table();
+        table.containers.is_empty() && table.creating == 0
+    }
+
+    /// Ends all that still run, side by side.
+    pub(crate) fn end_all(&self) {
+        let containers = std::mem::take(&mut self.table().containers);
+        std::thread::scope(|scope| {
+            for container in containers.values() {
+                scope.spawn(|| container.end());
+            }
+        });
+    }
+
+    /// Creates a container. The answer is the pid that stands for it.
+    pub(crate) fn create(&self, request: &CreateTaskRequest) -> Result<u32, Error> {
+        if !request.checkpoint.is_empty() {
+            let text = "a machine can't be restored from a checkpoint of CRIU";
+            return Err(Error::Unimplemented(text.to_owned()));
+        }
+        self.table().creating += 1;
+        let created = self.create_one(request);
+        let mut table = self.table();
+        table.creating -= 1;
+        let container = created?;
+        let pid = container.init.pid();
+        table.containers.insert(container.id.clone(), container);
+        Ok(pid)
+    }
+
+    fn create_one(&self, request: &CreateTaskRequest) -> Result<Arc<Container>, Error> {
+        let step = |doing| move |err: std::io::Error| Error::step(doing, &err);
+        let bundle = PathBuf::from(&request.bundle);
+        let options = Options::of(request.options.as_ref(), &bundle)?;
+        let rootfs = Rootfs::mount(&request.rootfs, &bundle)?;
+        let names = names_of(request);
+        let Settings {
+            namespace, root, ..
+        } = &self.settings;
+        let streams =
+            stdio::open(&names, (namespace, &request.id)).map_err(step("open the streams"))?;
+        let console = names.terminal.then(|| ConsoleSocket::listen(root));
+        let console = console.transpose().map_err(step("make a console socket"))?;
+        let (streams, ends) = streams
+            .for_stand_in(console.is_some())
+            .map_err(step("open /dev/null"))?;
+        let around = self.surrounding(&options)?;
+        let creation = Creation {
+            id: request.id.clone(),
+            console_socket: console.as_ref().map(|console| console.path().to_owned()),
+            foreground: false,
+            cgroup_driver: options.driver.unwrap_or_else(|| driver_of(&bundle)),
+            rootless: None,
+            preserved: Preserved::default(),
+            log: Some(owner_log(&bundle)),
+            log_json: false,
+            debug: self.settings.debug,
+            config: options.config,
+            around: Surroundings {
+                program: Some(around.program.clone()),
+                streams: Some(ends),
+            },
+            bound: true,
+            bundle,
+        };
+        let (library, owner) = creation::create(&self.store, &creation)?;
+        drop(creation);
+        let (held, terminal) = streams
+            .connect(console.as_ref())
+            .map_err(step("take the terminal"))?;
+        let pid = owner.pid();
+        let stand_in = StandIn {
+            pid,
+            held,
+            terminal,
+        };
+        self.tell_created(request, pid.unsigned_abs());
+        let init = Process::init(names, stand_in);
+        Container::created(library, (owner, init), rootfs, Arc::new(around))
+    }
+
+    fn surrounding(&self, options: &Options) -> Result<Surrounding, Error> {
+        let installation = Installation::find(options.config.as_deref());
+        let program = installation.and_then(|installation| installation.program());
+        Ok(Surrounding {
+            settings: self.settings.clone(),
+            publisher: self.publisher.clone(),
+            log: Arc::clone(&self.log),
+            program: program.map_err(|err| Error::Failed(caisson::cli::chain(&err)))?,
+        })
+    }
+
+    fn tell_created(&self, request: &CreateTaskRequest, pid: u32) {
+        let io = event::TaskIO {
+            stdin: request.stdin.clone(),
+            stdout: request.stdout.clone(),
+            stderr: request.stderr.clone(),
+            terminal: request.terminal,
+            ..Default::default()
+        };
+        let created = event::TaskCreate {
+            container_id: request.id.clone(),
+            bundle: request.bundle.clone(),
+            rootfs: request.rootfs.clone(),
+            io: Some(io).into(),
+            pid,
+            ..Default::default()
+        };
+        self.publisher
+            .publish(topics::TASK_CREATE_EVENT_TOPIC, &created);
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn names_of(request: &CreateTaskRequest) -> Names {
+    Names {
+        stdin: request.stdin.clone(),
+        stdout: request.stdout.clone(),
+        stderr: request.stderr.clone(),
+        terminal: request.terminal,
+    }
+}
+
+/// Where nobody says who makes cgroups, the form of the path does.
+fn driver_of(bundle: &Path) -> Driver {
+    // A bundle that can't be read is refused by the library.
+    let config = std::fs::read(bundle.join("config.json")).unwrap_or_default();
+    let config: Value = serde_json::from_slice(&config).unwrap_or(Value::Null);
+    let path = config.pointer("/linux/cgroupsPath").and_then(Value::as_str);
+    match path.map(|path| path.split(':').count()) {
+        Some(3) => Driver::Systemd,
+        _ => Driver::Cgroupfs,
+    }
+}

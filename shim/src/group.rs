@@ -1,0 +1,45 @@
+//! Which containers share one shim, and one machine.
+//!
+//! Owns the annotations by which the callers say so: pods of Kubernetes, by
+//! containerd and by CRI-O, and groups that a user names.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+/// In the order in which they count.
+const KEYS: [&str; 4] = [
+    "dev.caisson.group",
+    "io.kubernetes.cri.sandbox-id",
+    "io.kubernetes.cri-o.SandboxID",
+    "io.containerd.runc.v2.group",
+];
+
+/// The group of the container `id`, whose bundle is `bundle`; itself without any.
+pub(crate) fn of_bundle(bundle: &Path, id: &str) -> String {
+    // A bundle that can't be read is refused when the container is created.
+    let config = std::fs::read(bundle.join("config.json")).unwrap_or_default();
+    let config = serde_json::from_slice(&config).unwrap_or(Value::Null);
+    of(&config).unwrap_or(id).to_owned()
+}
+
+fn of(config: &Value) -> Option<&str> {
+    let named = KEYS
+        .iter()
+        .find_map(|key| config["annotations"][*key].as_str());
+    named.filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn pods_are_groups_and_anything_else_stands_alone() {
+        let pod = json!({"annotations": {"io.kubernetes.cri.sandbox-id": "pod1"}});
+        assert_eq!(of(&pod), Some("pod1"));
+        assert_eq!(of(&json!({"annotations": {"a": "b"}})), None);
+        assert_eq!(of_bundle(Path::new("/nowhere"), "alone"), "alone");
+    }
+}

@@ -1,0 +1,59 @@
+//! `containerd-shim-caisson-v2`: how containerd, and what is built on it, runs
+//! containers of caisson.
+//!
+//! ```text
+//! containerd -- start --> (leaves a server behind, prints its address)
+//!            -- ttrpc --> serve: Task and Sandbox services of one group
+//!            -- delete -> (cleans up after a server that died)
+//! ```
+//! Owns the choice between these and the exit code. What a container is and
+//! does is the library's.
+
+mod about;
+mod arguments;
+mod bootstrap;
+mod cleanup;
+mod console;
+mod container;
+mod containers;
+mod error;
+mod events;
+mod group;
+mod log;
+mod metrics;
+mod options;
+mod place;
+mod process;
+mod rootfs;
+mod serve;
+mod stdio;
+mod task;
+mod wire;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use arguments::{Action, Arguments};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            let line = caisson::cli::chain(&*err);
+            writeln!(std::io::stderr(), "containerd-shim-caisson-v2: {line}").ok();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments = Arguments::parse(std::env::args_os().skip(1))?;
+    match arguments.action {
+        Action::Version => about::print_version()?,
+        Action::Describe => about::print_description()?,
+        Action::Start => bootstrap::start(&arguments)?,
+        Action::Serve => serve::serve(&arguments)?,
+        Action::Delete => cleanup::delete(&arguments)?,
+    }
+    Ok(())
+}

@@ -1,0 +1,251 @@
+//! One process as containerd knows it: added, created, running, stopped.
+//!
+//! ```text
+//! exec: added -> running -> stopped       init: created -> running -> stopped
+//! ```
+//! Owns the state, the one record of its end, which any number of waiters read,
+//! and what is held of its streams.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use caisson::pidfd::Pidfd;
+use serde_json::Value;
+
+use crate::console::Terminal;
+use crate::error::Error;
+use crate::stdio::{Held, Names};
+
+/// What a client that doesn't read holds back is lost after this.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Process {
+    /// Empty for a container's init.
+    pub(crate) exec_id: String,
+    pub(crate) names: Names,
+    /// OCI `process` object of an exec.
+    pub(crate) wish: Value,
+    state: Mutex<State>,
+    ended: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    pid: u32,
+    handle: Option<Pidfd>,
+    held: Held,
+    /// That can be said before there is an input.
+    input_ended: bool,
+    terminal: Option<Terminal>,
+}
+
+/// Where it is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Announced; nothing runs.
+    Added,
+    /// Set up; its program does not run.
+    Created,
+    /// Its program runs.
+    Running,
+    /// It has ended.
+    Stopped(Exit),
+}
+
+/// How and when a process has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Exit {
+    /// Exit code, or 128 plus the signal.
+    pub(crate) status: u32,
+    pub(crate) at: SystemTime,
+}
+
+/// As runc's shim tells it.
+pub(crate) const NEVER_RAN: Exit = Exit {
+    status: 0,
+    at: SystemTime::UNIX_EPOCH,
+};
+
+/// What a process on the host brings along.
+#[derive(Debug)]
+pub(crate) struct StandIn {
+    pub(crate) pid: i32,
+    pub(crate) held: Held,
+    pub(crate) terminal: Option<Terminal>,
+}
+
+impl Process {
+    /// An exec that was announced.
+    pub(crate) fn added(exec_id: &str, names: Names, wish: Value) -> Self {
+        let state = State {
+            phase: Phase::Added,
+            pid: 0,
+            handle: None,
+            held: Held::default(),
+            input_ended: false,
+            terminal: None,
+        };
+        Self {
+            exec_id: exec_id.to_owned(),
+            names,
+            wish,
+            state: Mutex::new(state),
+            ended: Condvar::new(),
+        }
+    }
+
+    /// A container's init, for which a process stands that was started. Some
+    /// clients close their input while it was being created, and then never say
+    /// so: until it is started, their going away is the end of it.
+    pub(crate) fn init(names: Names, mut stand_in: StandIn) -> Self {
+        stand_in.held.close_input();
+        let process = Self::added("", names, Value::Null);
+        process.stands_for(stand_in, Phase::Created);
+        process
+    }
+
+    fn stands_for(&self, stand_in: StandIn, phase: Phase) {
+        let mut state = self.state();
+        state.pid = stand_in.pid.unsigned_abs();
+        // A child that nobody has waited for yet: the number is its.
+        state.handle = Pidfd::of(stand_in.pid).ok();
+        state.held = stand_in.held;
+        if state.input_ended {
+            state.held.close_input();
+        }
+        state.terminal = stand_in.terminal;
+        state.phase = phase;
+    }
+
+    /// It runs now; an exec brings along what stands for it.
+    pub(crate) fn runs(&self, stand_in: Option<StandIn>) {
+        match stand_in {
+            Some(stand_in) => self.stands_for(stand_in, Phase::Running),
+            None => {
+                let mut state = self.state();
+                state.phase = Phase::Running;
+                if !state.input_ended {
+                    state.held.keep_input();
+                }
+            }
+        }
+    }
+
+    /// Records its end and wakes who waits for it.
+    pub(crate) fn has_ended(&self, exit: Exit) {
+        let mut state = self.state();
+        state.phase = Phase::Stopped(exit);
+        state.handle = None;
+        self.ended.notify_all();
+    }
+
+    /// One that never ran is over too once it is forgotten: who waits is told so.
+    pub(crate) fn is_forgotten(&self) {
+        if self.phase() == Phase::Added {
+            self.has_ended(NEVER_RAN);
+        }
+    }
+
+    /// Where it is in its life.
+    pub(crate) fn phase(&self) -> Phase {
+        self.state().phase
+    }
+
+    /// The process on the host that stands for it; 0 before there is one.
+    pub(crate) fn pid(&self) -> u32 {
+        self.state().pid
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&self) -> Exit {
+        let mut state = self.state();
+        loop {
+            if let Phase::Stopped(exit) = state.phase {
+                return exit;
+            }
+            state = self
+                .ended
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Signals what stands for an exec, which passes it on.
+    pub(crate) fn signal(&self, number: i32) -> Result<(), Error> {
+        let state = self.state();
+        let handle = state.handle.as_ref().ok_or_else(finished)?;
+        handle
+            .signal(number)
+            .map_err(|err| match err.raw_os_error() {
+                Some(nix::libc::ESRCH) => finished(),
+                _ => Error::step(&format!("send signal {number}"), &err),
+            })
+    }
+
+    /// Sets the size of its terminal.
+    pub(crate) fn resize(&self, rows: u16, columns: u16) -> Result<(), Error> {
+        let state = self.state();
+        match (&state.terminal, state.phase) {
+            (Some(terminal), _) => terminal
+                .resize(rows, columns)
+                .map_err(|err| Error::step("resize the terminal", &err)),
+            // Docker resizes what has not started yet; the process asks at its start.
+            (None, Phase::Added) => Ok(()),
+            (None, _) => Err(Error::Precondition(
+                "the process has no terminal".to_owned(),
+            )),
+        }
+    }
+
+    /// Its input ends after what was already written.
+    pub(crate) fn close_input(&self) {
+        let mut state = self.state();
+        state.input_ended = true;
+        state.held.close_input();
+    }
+
+    /// Lets go of its streams, once the last of its output is handed over.
+    pub(crate) fn release(&self) {
+        let (held, terminal) = {
+            let mut state = self.state();
+            (std::mem::take(&mut state.held), state.terminal.take())
+        };
+        if let Some(terminal) = terminal {
+            terminal.drain(DRAIN_LIMIT);
+        }
+        drop(held);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// containerd takes this for success where it wants the process gone.
+fn finished() -> Error {
+    Error::NotFound("process already finished: not found".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn an_end_is_recorded_once_and_read_by_all() {
+        let process = Arc::new(Process::added("e", Names::default(), Value::Null));
+        let waiting = Arc::clone(&process);
+        let waiter = std::thread::spawn(move || waiting.wait());
+        let exit = Exit {
+            status: 7,
+            at: SystemTime::UNIX_EPOCH,
+        };
+        process.has_ended(exit);
+        assert_eq!(waiter.join().unwrap(), exit);
+        assert_eq!(process.wait(), exit);
+        assert!(matches!(process.signal(9), Err(Error::NotFound(_))));
+    }
+}

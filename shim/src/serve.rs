@@ -1,0 +1,117 @@
+//! The server: from the inherited socket to its orderly end.
+//!
+//! Owns the order of these steps, and the ways to the end: containerd asks for it
+//! once nothing is left, or a signal does, which ends what still runs.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, IntoRawFd};
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::time::Duration;
+
+use nix::sys::signal::{SigSet, Signal};
+
+use crate::arguments::Arguments;
+use crate::containers::{Containers, Settings};
+use crate::events::Publisher;
+use crate::log::Log;
+use crate::{place, task};
+
+/// containerd may be gone: events that it did not take by then are lost.
+const FLUSH_LIMIT: Duration = Duration::from_secs(3);
+
+/// Why a server ends before its time.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A step of its own failed.
+    #[error("{0}")]
+    Step(&'static str, #[source] io::Error),
+    /// The library's state folder can't be used.
+    #[error(transparent)]
+    Store(#[from] caisson::store::Error),
+    /// The services can't be offered.
+    #[error("serve: {0}")]
+    Serve(ttrpc::Error),
+}
+
+/// Why a server ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Nothing is left to do.
+    Asked,
+    /// What still runs has to end.
+    Signal,
+}
+
+/// Serves until the end.
+pub(crate) fn serve(arguments: &Arguments) -> Result<(), Error> {
+    let (stop, stopped) = mpsc::channel();
+    watch_signals(stop.clone()).map_err(|err| Error::Step("watch signals", err))?;
+    let listener = take_listener().map_err(|err| Error::Step("take the socket over", err))?;
+    let bundle = std::env::current_dir().map_err(|err| Error::Step("find the bundle", err))?;
+    let log = Arc::new(Log::open(&bundle));
+    let destination = arguments
+        .events
+        .clone()
+        .or_else(|| std::env::var("TTRPC_ADDRESS").ok());
+    let publisher = Publisher::begin(&arguments.namespace, destination, Arc::clone(&log))
+        .map_err(|err| Error::Step("start a thread", err))?;
+    let settings = Settings {
+        root: place::state_folder(&arguments.namespace),
+        namespace: arguments.namespace.clone(),
+        debug: arguments.debug,
+    };
+    let containers = Arc::new(Containers::new(settings, publisher.clone(), log)?);
+
+    let address = listener.local_addr().ok();
+    let mut server = ttrpc::Server::new()
+        .add_listener(listener.into_raw_fd())
+        .map_err(Error::Serve)?
+        .register_service(task::services(&containers, &stop));
+    server.start().map_err(Error::Serve)?;
+    if stopped.recv() != Ok(Stop::Asked) {
+        containers.end_all();
+    }
+    publisher.flush(FLUSH_LIMIT);
+    close(server, FLUSH_LIMIT);
+    if let Some(path) = address.as_ref().and_then(|address| address.as_pathname()) {
+        std::fs::remove_file(path).ok();
+    }
+    Ok(())
+}
+
+/// Lets the last answers out. A call that still waits for something keeps nobody.
+fn close(server: ttrpc::Server, limit: Duration) {
+    let (closed, closing) = mpsc::channel::<()>();
+    let work = move || {
+        server.shutdown();
+        drop(closed);
+    };
+    let thread = std::thread::Builder::new().name("closing".into());
+    if thread.spawn(work).is_ok() {
+        closing.recv_timeout(limit).ok();
+    }
+}
+
+/// The socket is standard input, which is /dev/null from then on.
+fn take_listener() -> io::Result<UnixListener> {
+    let listener = io::stdin().as_fd().try_clone_to_owned()?;
+    let null = File::open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    Ok(listener.into())
+}
+
+/// Called before any other thread is started, so that the mask is everywhere.
+fn watch_signals(stop: Sender<Stop>) -> io::Result<()> {
+    let mut ends = SigSet::empty();
+    ends.add(Signal::SIGTERM);
+    ends.add(Signal::SIGINT);
+    ends.thread_block()?;
+    let work = move || {
+        while ends.wait().is_ok() && stop.send(Stop::Signal).is_ok() {}
+    };
+    let thread = std::thread::Builder::new().name("signals".into());
+    thread.stack_size(64 * 1024).spawn(work).map(drop)
+}
