@@ -5,6 +5,7 @@
 //! clock; `size` has how large the machine is. Fields that can't be applied are refused by `fields` before.
 
 mod binds;
+mod devices;
 mod size;
 
 use std::path::{Path, PathBuf};
@@ -216,6 +217,7 @@ pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error>
     let network = take_network(&mut spec);
     let identities = take_identities(&mut spec, facts)?;
     rewrite_for_guest(id, &mut spec);
+    let left_out = devices::leave_out_the_hosts(&mut spec);
     if bundle.raw.pointer("/linux/resources/pids/limit").is_none() {
         forget_pids(&mut spec);
     }
@@ -244,7 +246,11 @@ pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error>
         identities,
         hooks: Hooks::planned(spec.hooks().as_ref())?,
         guest_spec: fields::for_guest(serde_json::to_value(&spec).map_err(Error::Encode)?),
-        warnings: ignored.iter().map(ToString::to_string).collect(),
+        warnings: ignored
+            .iter()
+            .map(ToString::to_string)
+            .chain(left_out)
+            .collect(),
     })
 }
 

@@ -49,6 +49,28 @@ pub const SECCOMP_MINOR: u32 = 1;
 /// Agents before this minor version have no network beyond `lo`.
 pub const NETWORK_MINOR: u32 = 4;
 
+/// Character devices whose numbers mean the same on every Linux: null, zero, full,
+/// random, urandom, kmsg, tty, console, ptmx, tun and fuse.
+const UNIVERSAL_DEVICES: [(i64, i64); 11] = [
+    (1, 3),
+    (1, 5),
+    (1, 7),
+    (1, 8),
+    (1, 9),
+    (1, 11),
+    (5, 0),
+    (5, 1),
+    (5, 2),
+    (10, 200),
+    (10, 229),
+];
+
+/// Whether the character device of these numbers is in every guest.
+#[must_use]
+pub fn is_universal_device(major: i64, minor: i64) -> bool {
+    UNIVERSAL_DEVICES.contains(&(major, minor))
+}
+
 /// Mount options that the agent knows, whatever the file system. `r` before the
 /// name of an attribute or a propagation means everything below the mount, too.
 pub const MOUNT_OPTIONS: &[&str] = &[

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use caisson_protocol::is_universal_device;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Mount};
 use rustix::{
     fs::{
@@ -79,7 +80,9 @@ fn configured_node(device: &LinuxDevice) -> Result<Node, Failure> {
     let (major, minor) = (number(device.major()), number(device.minor()));
     let kind = match device.typ() {
         LinuxDeviceType::P => FileType::Fifo,
-        LinuxDeviceType::C | LinuxDeviceType::U if is_universal(major, minor) => {
+        LinuxDeviceType::C | LinuxDeviceType::U
+            if is_universal_device(device.major(), device.minor()) =>
+        {
             FileType::CharacterDevice
         }
         kind => {
@@ -98,11 +101,6 @@ fn configured_node(device: &LinuxDevice) -> Result<Node, Failure> {
         mode: device.file_mode().unwrap_or(0o666) & 0o7777,
         owner: (device.uid().unwrap_or(0), device.gid().unwrap_or(0)),
     })
-}
-
-/// Numbers that mean the same device on every Linux.
-fn is_universal(major: u32, minor: u32) -> bool {
-    UNIVERSAL.contains(&(major, minor))
 }
 
 /// Makes the nodes, then the links.
@@ -202,21 +200,6 @@ const DEFAULT_NODES: [(&str, u32, u32); 6] = [
     ("random", 1, 8),
     ("urandom", 1, 9),
     ("tty", 5, 0),
-];
-
-/// The default ones, kmsg, console, ptmx, tun and fuse.
-const UNIVERSAL: [(u32, u32); 11] = [
-    (1, 3),
-    (1, 5),
-    (1, 7),
-    (1, 8),
-    (1, 9),
-    (1, 11),
-    (5, 0),
-    (5, 1),
-    (5, 2),
-    (10, 200),
-    (10, 229),
 ];
 
 /// runtime-spec runtime-linux.md, "Dev symbolic links".
