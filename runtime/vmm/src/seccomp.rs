@@ -96,6 +96,8 @@ const DEVICES: &[Rule] = &[
         libc::SYS_ioctl,
         Only::OneOf(1, &[libc::FIONBIO, TUN_SET_OFFLOAD]),
     ),
+    // A network interface that is plugged has one.
+    (libc::SYS_eventfd2, Only::Any),
     // Ends of connections, disks that are refused.
     (libc::SYS_close, Only::Any),
     // Disks.
