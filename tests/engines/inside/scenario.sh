@@ -64,7 +64,8 @@ fails_with() {
 
 # on_a_terminal SCRIPT: runs it with a terminal of its own, and prints what it shows.
 on_a_terminal() {
-	python3 -c 'import pty, sys; pty.spawn(["sh", "-c", sys.argv[1]])' "$1" </dev/null
+	echo "$1" >"$work/script"
+	socat -u "EXEC:sh $work/script,pty,setsid,ctty" -
 }
 
 # soon COMMAND...: it succeeds within a minute.
