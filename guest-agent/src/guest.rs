@@ -13,13 +13,14 @@ use caisson_protocol::server::agent::{
     CreateContainerRequest, ExecRequest, Exited, Oom, Process as ListedProcess, SignalRequest,
     Statistics, Stdio, event::Kind,
 };
-use nix::unistd::Pid;
+use nix::{sched::CloneFlags, unistd::Pid};
 
 use crate::{
     cgroup::Cgroup,
     container::{
         habitat::Habitat,
         launch::{Gate, Waiting, launch},
+        namespaces,
         seccomp::Filter,
         setup::{Birth, Place},
         spec,
@@ -30,7 +31,7 @@ use crate::{
     network::Network,
     oom,
     process::{self, Exit, Process, ProcessState},
-    reaper,
+    reaper, shares,
     stdio::{Connections, Pipes, Streams, pipes},
     transport::Transport,
 };
@@ -115,6 +116,7 @@ impl Guest {
     ) -> Result<Pid, Failure> {
         let spec = spec::parse(&request.oci_spec)?;
         let habitat = Habitat::of(&spec)?;
+        let joined = self.table().inits_of(namespaces::joined(&spec))?;
         let Some(process) = spec.process() else {
             return Err(Failure::Refused("process is missing".to_owned()));
         };
@@ -133,6 +135,7 @@ impl Guest {
                 cgroup: cgroup.path(),
                 state: &request.oci_state,
                 submounts: &request.submounts,
+                joined: &joined,
             },
             habitat: &habitat,
             process,
@@ -368,6 +371,12 @@ impl Guest {
     /// # Errors
     /// No such container, or a cgroup that can't be removed.
     pub(crate) async fn delete(&self, container_id: &str) -> Result<(), Failure> {
+        self.end(container_id).await?;
+        shares::let_go(container_id);
+        Ok(())
+    }
+
+    async fn end(&self, container_id: &str) -> Result<(), Failure> {
         let cgroup = self.cgroup_of(container_id)?;
         cgroup.destroy().await?;
         // All are dead now; what they left as exit is told before they go.
@@ -381,7 +390,7 @@ impl Guest {
         let ids: Vec<String> = self.table().containers.keys().cloned().collect();
         for id in ids {
             // The machine ends anyhow.
-            self.delete(&id).await.unwrap_or_default();
+            self.end(&id).await.unwrap_or_default();
         }
     }
 
@@ -396,6 +405,18 @@ impl Table {
         self.containers
             .get_mut(id)
             .ok_or_else(|| Failure::Missing("container does not exist".to_owned()))
+    }
+
+    /// References to the inits of containers.
+    fn inits_of(
+        &mut self,
+        joined: Vec<(String, CloneFlags)>,
+    ) -> Result<Vec<(OwnedFd, CloneFlags)>, Failure> {
+        let init = |(id, flags): (String, CloneFlags)| {
+            let init = &self.container(&id)?.init;
+            Ok((init.pidfd.try_clone().doing("refer to init")?, flags))
+        };
+        joined.into_iter().map(init).collect()
     }
 
     fn add(&mut self, id: &str, container: Container) {

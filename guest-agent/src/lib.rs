@@ -20,6 +20,7 @@ mod process;
 mod reaper;
 mod server;
 mod service;
+mod shares;
 mod stdio;
 mod stream;
 mod sys;

@@ -51,6 +51,9 @@ pub struct Creation {
     pub around: Surroundings,
     /// The container ends when this process does.
     pub bound: bool,
+    /// The containers of one machine, the one that began it first, which this one
+    /// joins; its own machine without any.
+    pub group: Vec<Container>,
 }
 
 /// Creates a container: checks, plans, and starts its owner.
@@ -151,6 +154,7 @@ fn order(entry: &Entry, bundle: &Bundle, creation: &Creation) -> Result<Order, E
         kernels: installation.permitted_kernels(),
         cgroup_driver: creation.cgroup_driver,
         user: User::unprivileged(),
+        group: creation.group.iter().map(member).collect(),
     };
     let mut plan = plan::plan(&creation.id, bundle, &facts)?;
     // The owner chooses; what can't be had is told before anything is made.
@@ -167,7 +171,12 @@ fn order(entry: &Entry, bundle: &Bundle, creation: &Creation) -> Result<Order, E
         mem_mib: plan.mem_mib,
         process: bundle.raw.get("process").cloned().unwrap_or_default(),
         hooks: plan.hooks.clone(),
-        network: plan.network.path().map(Path::to_owned),
+        // In a group the first one's owner uses it, and puts it back.
+        network: plan
+            .network
+            .path()
+            .filter(|_| creation.group.is_empty())
+            .map(Path::to_owned),
         ..Record::new(&creation.id)
     };
     let root = entry
@@ -185,6 +194,7 @@ fn order(entry: &Entry, bundle: &Bundle, creation: &Creation) -> Result<Order, E
         log_json: creation.log_json,
         debug: creation.debug,
         config: creation.config.clone(),
+        join: creation.group.first().map(Container::socket),
         bound: creation.bound,
     })
 }
@@ -203,6 +213,12 @@ fn check_terminal(terminal: bool, creation: &Creation) -> Result<(), Error> {
         )),
         _ => Ok(()),
     }
+}
+
+/// How others name a container of the group.
+fn member(container: &Container) -> (i32, String) {
+    let record = container.record();
+    (record.pid, record.id.clone())
 }
 
 /// Runs the poststop hooks; the specification has their failures logged only.

@@ -6,6 +6,7 @@
 
 mod binds;
 mod devices;
+mod joined;
 mod size;
 
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use crate::numa::{self, MemoryPolicy};
 use crate::seccomp;
 
 pub use binds::IdMaps;
+use joined::Joined;
 use size::Size;
 pub use size::{DEFAULT_MEM_MIB, DEFAULT_VCPUS, GUEST_OVERHEAD_MIB};
 
@@ -85,6 +87,8 @@ pub struct HostFacts {
     pub cgroup_driver: cgroup::Driver,
     /// The user, unless it is root.
     pub user: Option<User>,
+    /// Pids and names of the containers in whose machine this one shall be.
+    pub group: Vec<(i32, String)>,
 }
 
 /// Every decision about one container.
@@ -199,7 +203,8 @@ pub struct MountPoint {
 /// # Errors
 /// When the configuration asks for what caisson can't apply.
 pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error> {
-    let ignored = fields::check(&bundle.raw)?;
+    let joined = Joined::of(&bundle.raw, &facts.group);
+    let ignored = fields::check(&joined.without_paths(&bundle.raw))?;
     let profile = bundle
         .spec
         .linux()
@@ -245,7 +250,9 @@ pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error>
         resources: resources.cloned().unwrap_or_default(),
         identities,
         hooks: Hooks::planned(spec.hooks().as_ref())?,
-        guest_spec: fields::for_guest(serde_json::to_value(&spec).map_err(Error::Encode)?),
+        guest_spec: joined.named(fields::for_guest(
+            serde_json::to_value(&spec).map_err(Error::Encode)?,
+        )),
         warnings: ignored
             .iter()
             .map(ToString::to_string)

@@ -12,6 +12,7 @@ const FACTS: HostFacts = HostFacts {
     kernels: Vec::new(),
     cgroup_driver: cgroup::Driver::Cgroupfs,
     user: None,
+    group: Vec::new(),
 };
 
 fn bundle(change: impl FnOnce(&mut serde_json::Value)) -> Bundle {

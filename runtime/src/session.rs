@@ -72,6 +72,14 @@ pub struct Session {
     carrying: Carrying,
 }
 
+/// What a process is connected with on this side.
+pub(crate) struct Ends {
+    pub(crate) pty: Option<Pty>,
+    pub(crate) host: HostStdio,
+    /// From 3 up.
+    pub(crate) descriptors: Vec<OwnedFd>,
+}
+
 /// The host's side of the process's terminal.
 #[derive(Debug)]
 pub enum Terminal<'a> {
@@ -116,16 +124,36 @@ impl Session {
             further: wish.descriptors.len(),
         };
         connection.send(&Request::Exec(request), &[])?;
+        let ends = Ends {
+            pty,
+            host,
+            descriptors: wish.descriptors,
+        };
+        Self::follow(connection, ends, (terminal, stdin), signals)
+    }
+
+    /// Takes part in a process that was asked for over `connection`.
+    pub(crate) fn follow(
+        connection: Connection,
+        ends: Ends,
+        (terminal, stdin): (GuestTerminal, bool),
+        signals: HeldBack,
+    ) -> Result<Self, Error> {
         let (streams, further) = started(&connection, terminal.exists(), stdin)?;
-        let output = stdio::copy(streams, host).map_err(io_error("copy standard streams"))?;
-        let carrying = Carrying::begin(wish.descriptors, further)
+        let output = stdio::copy(streams, ends.host).map_err(io_error("copy standard streams"))?;
+        let carrying = Carrying::begin(ends.descriptors, further)
             .map_err(io_error("copy further descriptors"))?;
-        pass_on(signals, &connection, pty)?;
+        pass_on(signals, &connection, ends.pty)?;
         Ok(Self {
             connection,
             output,
             carrying,
         })
+    }
+
+    /// A second handle of the conversation with the container's owner.
+    pub(crate) fn connection(&self) -> io::Result<Connection> {
+        self.connection.duplicate()
     }
 
     /// Waits for the process's end and the last of its output.

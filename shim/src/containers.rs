@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use caisson::cgroup::Driver;
+use caisson::container::Container as Library;
 use caisson::creation::{self, Creation};
 use caisson::installation::Installation;
 use caisson::owner::Surroundings;
@@ -53,6 +54,8 @@ pub(crate) struct Containers {
 #[derive(Debug, Default)]
 struct Table {
     containers: HashMap<String, Arc<Container>>,
+    /// The one whose machine the others are in.
+    first: Option<String>,
     /// Requests that may add one.
     creating: usize,
 }
@@ -81,7 +84,12 @@ impl Containers {
 
     /// Forgets a container that was deleted.
     pub(crate) fn remove(&self, id: &str) {
-        self.table().containers.remove(id);
+        let mut table = self.table();
+        table.containers.remove(id);
+        if table.containers.is_empty() {
+            // The next one begins a machine.
+            table.first = None;
+        }
     }
 
     /// Whether there is none, and none on its way.
@@ -112,6 +120,7 @@ impl Containers {
         table.creating -= 1;
         let container = created?;
         let pid = container.init.pid();
+        table.first.get_or_insert_with(|| container.id.clone());
         table.containers.insert(container.id.clone(), container);
         Ok(pid)
     }
@@ -149,6 +158,7 @@ impl Containers {
                 streams: Some(ends),
             },
             bound: true,
+            group: self.group(),
             bundle,
         };
         let (library, owner) = creation::create(&self.store, &creation)?;
@@ -165,6 +175,20 @@ impl Containers {
         self.tell_created(request, pid.unsigned_abs());
         let init = Process::init(names, stand_in);
         Container::created(library, (owner, init), rootfs, Arc::new(around))
+    }
+
+    /// Those whose machine a further container joins, the first one first.
+    fn group(&self) -> Vec<Library> {
+        let table = self.table();
+        let first = table.first.iter();
+        let all = first.chain(
+            table
+                .containers
+                .keys()
+                .filter(|id| Some(*id) != table.first.as_ref()),
+        );
+        let members = all.filter_map(|id| table.containers.get(id));
+        members.map(|container| container.library.clone()).collect()
     }
 
     fn surrounding(&self, options: &Options) -> Result<Surrounding, Error> {

@@ -35,6 +35,7 @@ mod process_attributes;
 mod random_verbs;
 mod rootless;
 mod seccomp;
+mod shim;
 mod signals;
 mod streams;
 mod sudden_death;
@@ -76,6 +77,7 @@ const SUBJECTS: &[&[Story]] = &[
     hooks::STORIES,
     host_cgroup::STORIES,
     rootless::STORIES,
+    shim::STORIES,
 ];
 
 fn main() -> ExitCode {

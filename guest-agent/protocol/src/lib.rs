@@ -70,6 +70,8 @@ const UNIVERSAL_DEVICES: [(i64, i64); 11] = [
 pub fn is_universal_device(major: i64, minor: i64) -> bool {
     UNIVERSAL_DEVICES.contains(&(major, minor))
 }
+/// In front of a container's name, the path of a namespace that is that container's.
+pub const JOINED_PREFIX: &str = "container/";
 
 /// Mount options that the agent knows, whatever the file system. `r` before the
 /// name of an attribute or a propagation means everything below the mount, too.

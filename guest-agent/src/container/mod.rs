@@ -12,7 +12,7 @@ pub(crate) mod setup;
 pub(crate) mod habitat;
 mod handshake;
 mod id_map;
-mod namespaces;
+pub(crate) mod namespaces;
 
 mod copy_up;
 mod file_system;

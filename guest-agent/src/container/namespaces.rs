@@ -1,14 +1,15 @@
-//! Which namespaces a container gets of its own.
+//! Which namespaces a container gets of its own, and which are another's.
 //!
 //! Owns the reading of `linux.namespaces`. The virtual machine is the
 //! container's network, so a network namespace entry asks for what is there.
 
+use caisson_protocol::JOINED_PREFIX;
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 
 use crate::failure::Failure;
 
-/// The `CLONE_NEW*` flags of the namespaces to make.
+/// The `CLONE_NEW*` flags of the namespaces to make, or to join.
 ///
 /// # Errors
 /// [`Failure::Refused`] for a namespace that exists elsewhere, for a container
@@ -22,8 +23,28 @@ pub(crate) fn wanted(spec: &Spec) -> Result<CloneFlags, Failure> {
     for namespace in listed.unwrap_or_default() {
         flags |= flag(namespace)?;
     }
-    check(spec, flags)?;
+    let shared = joined(spec).into_iter().map(|(_, flag)| flag);
+    check(spec, flags - shared.collect::<CloneFlags>())?;
     Ok(flags)
+}
+
+/// The names of other containers in this machine, with the `CLONE_NEW*` flags of
+/// those of their namespaces that are joined.
+pub(crate) fn joined(spec: &Spec) -> Vec<(String, CloneFlags)> {
+    let listed = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.namespaces().as_deref());
+    let join = |namespace: &LinuxNamespace| {
+        let id = joined_id(namespace)?.to_owned();
+        Some((id, flag(namespace).ok()?))
+    };
+    listed.unwrap_or_default().iter().filter_map(join).collect()
+}
+
+fn joined_id(namespace: &LinuxNamespace) -> Option<&str> {
+    let path = namespace.path().as_ref()?.to_str()?;
+    path.strip_prefix(JOINED_PREFIX)
 }
 
 /// What each namespace needs, and what needs it.
@@ -77,7 +98,12 @@ fn check(spec: &Spec, flags: CloneFlags) -> Result<(), Failure> {
 }
 
 fn flag(namespace: &LinuxNamespace) -> Result<CloneFlags, Failure> {
-    if let Some(path) = namespace.path() {
+    let can_be_joined = matches!(
+        namespace.typ(),
+        LinuxNamespaceType::Ipc | LinuxNamespaceType::Pid | LinuxNamespaceType::Uts
+    );
+    let joins = can_be_joined && joined_id(namespace).is_some();
+    if let Some(path) = namespace.path().as_ref().filter(|_| !joins) {
         return Err(Failure::Refused(format!(
             "linux.namespaces: path {} can't be joined from the guest",
             path.display()
@@ -114,6 +140,18 @@ mod tests {
         );
         let expected = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | TIME;
         assert_eq!(wanted(&spec).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_another_containers_is_joined() {
+        let spec = spec(
+            r#"{"ociVersion":"1.3.0","linux":{"namespaces":[
+                {"type":"mount"},{"type":"ipc","path":"container/pod"},{"type":"uts"}]}}"#,
+        );
+        let all = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+        assert_eq!(wanted(&spec).unwrap(), all);
+        let expected = ("pod".to_owned(), CloneFlags::CLONE_NEWIPC);
+        assert_eq!(joined(&spec), [expected]);
     }
 
     #[test]

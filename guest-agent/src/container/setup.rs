@@ -61,6 +61,8 @@ pub(crate) enum Place<'a> {
         state: &'a [u8],
         /// Mounts of the host within shares.
         submounts: &'a [String],
+        /// Inits of other containers, with the namespaces that it has from them.
+        joined: &'a [(OwnedFd, CloneFlags)],
     },
     /// In one that exists.
     Existing {
@@ -116,15 +118,16 @@ fn first_process(birth: &Birth<'_>, gate: &ChildEnd) -> Result<Infallible, Failu
             spec,
             cgroup,
             submounts,
+            joined,
             ..
         } => {
+            let shared = join_namespaces(joined)?;
             mounts::visit(submounts);
             descriptors::place(&birth.stdio.further, &[gate.as_raw_fd()])?;
             let prepared = Prepared::open(spec, birth.habitat, cgroup)?;
-            make_namespaces(spec, birth.habitat, gate)?;
-            continue_as_sibling(birth.habitat.namespaces, gate, || {
-                become_init(birth, spec, prepared, gate)
-            })
+            let own = birth.habitat.namespaces - shared;
+            make_namespaces((spec, own), birth.habitat, gate)?;
+            continue_as_sibling(own, gate, || become_init(birth, spec, prepared, gate))
         }
         Place::Existing { init } => {
             let further = &birth.stdio.further;
@@ -181,10 +184,23 @@ impl Prepared {
     }
 }
 
+/// The answer says which these are.
+fn join_namespaces(joined: &[(OwnedFd, CloneFlags)]) -> Result<CloneFlags, Failure> {
+    let mut all = CloneFlags::empty();
+    for (init, flags) in joined {
+        setns(init, *flags).doing("join the namespaces of another container")?;
+        all |= *flags;
+    }
+    Ok(all)
+}
+
 /// The user namespace comes first, so that it owns the others; the pid namespace
 /// is made with the process that begins it.
-fn make_namespaces(spec: &Spec, habitat: &Habitat, gate: &ChildEnd) -> Result<(), Failure> {
-    let wanted = habitat.namespaces;
+fn make_namespaces(
+    (spec, wanted): (&Spec, CloneFlags),
+    habitat: &Habitat,
+    gate: &ChildEnd,
+) -> Result<(), Failure> {
     if wanted.contains(namespaces::TIME) {
         unshare(namespaces::TIME).doing("make a time namespace")?;
         set_clock_offsets(spec)?;

@@ -56,6 +56,7 @@ pub fn detach(path: &Path, tree: Tree, access: Access) -> Result<OwnedFd, Error>
     }
     let attributes = MountAttributes {
         set,
+        clear: 0,
         propagation: libc::MS_SLAVE,
         ..Default::default()
     };

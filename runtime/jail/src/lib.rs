@@ -6,7 +6,7 @@
 //!
 //! Called by every helper of the runtime as its first act, while it has one
 //! thread: [`Jail::enter`]. The owner uses [`detached`] to prepare what a
-//! helper may serve.
+//! helper may serve, and [`later`] to serve more.
 
 mod descriptors;
 pub mod detached;
@@ -14,6 +14,7 @@ mod error;
 mod identities;
 mod inherited;
 mod jail;
+pub mod later;
 mod privileges;
 mod root;
 mod sys;

@@ -44,6 +44,11 @@ impl NewRoot {
         Ok(Self { mount })
     }
 
+    /// The root of a jail that exists, by a mount of it that can be written to.
+    pub(crate) const fn at(mount: OwnedFd) -> Self {
+        Self { mount }
+    }
+
     /// Attaches the detached mount `tree` at `path`, making folders and a
     /// placeholder of the same kind on the way. `path` is relative, without `.`
     /// and `..`.
@@ -58,7 +63,7 @@ impl NewRoot {
     }
 
     /// Makes `path` and every folder above it; existing ones stay.
-    fn placeholder(&self, path: &Path, kind: Kind) -> Result<OwnedFd, Error> {
+    pub(crate) fn placeholder(&self, path: &Path, kind: Kind) -> Result<OwnedFd, Error> {
         let names = plain_names(path)?;
         let refused = |e: Errno| Step::MakePlaceholder(path.into()).refused()(e);
         let (last, above) = names
@@ -82,6 +87,7 @@ impl NewRoot {
         move_mount(&self.mount, "", CWD, "/", at_root).map_err(Step::AttachRoot.refused())?;
         let read_only = sys::MountAttributes {
             set: libc::MOUNT_ATTR_RDONLY | sys::MOUNT_ATTR_NOSYMFOLLOW,
+            clear: 0,
             propagation: libc::MS_PRIVATE,
             ..Default::default()
         };

@@ -65,6 +65,7 @@ impl Common {
             config: None,
             around: Surroundings::default(),
             bound: false,
+            group: Vec::new(),
         })
     }
 

@@ -3,8 +3,11 @@
 //! Owns the types alone. Both ends are one program of one version, started
 //! from one file, so the form needs no version of its own.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
+use crate::seccomp::Filter;
 use crate::statistics::Statistics;
 
 /// Asked by a command.
@@ -45,6 +48,10 @@ pub enum Request {
     /// its streams, later [`Reply::Exited`] on the same connection. Closing the
     /// connection before kills the process.
     Exec(ExecRequest),
+    /// Makes one more container in this one's machine. Beside it travel the socket on
+    /// which the new one's commands are answered, then its shares. Answer, and what
+    /// follows: as for [`Request::Exec`]; the process is the container's init.
+    Join(Box<JoinRequest>),
     /// Signals the process that this connection started. Answer: none.
     Signal {
         /// Signal number.
@@ -94,6 +101,34 @@ pub struct ExecRequest {
     pub ignore_paused: bool,
     /// How many further descriptors it gets, from 3 up.
     pub further: usize,
+}
+
+/// A container as the guest's agent gets to know it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GuestContainer {
+    /// Its name.
+    pub id: String,
+    /// config.json, as far as it is for the guest.
+    pub spec: serde_json::Value,
+    /// What decides about system calls of its processes.
+    pub seccomp: Option<Filter>,
+    /// Its state as its hooks are told; the guest adds the pid that they see.
+    pub state: serde_json::Value,
+    /// Mounts of the host within its shares, by their paths in the guest.
+    pub submounts: Vec<String>,
+}
+
+/// One more container in a machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JoinRequest {
+    /// What the agent is told of it.
+    pub container: GuestContainer,
+    /// The places of its shares, and whether each is a folder.
+    pub shares: Vec<(PathBuf, bool)>,
+    /// The terminal of its init.
+    pub terminal: GuestTerminal,
+    /// The caller has something to read from; else /dev/null.
+    pub stdin: bool,
 }
 
 /// Answered by the owner.

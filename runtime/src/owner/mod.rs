@@ -9,5 +9,7 @@ pub mod wire;
 
 pub(crate) use child::caller;
 pub use child::{OwnerChild, Surroundings};
-pub use message::{ExecRequest, GuestTerminal, ProcessEntry, Reply, Request, Status};
+pub use message::{
+    ExecRequest, GuestContainer, GuestTerminal, JoinRequest, ProcessEntry, Reply, Request, Status,
+};
 pub use wire::{Connection, Error, connect, listen};

@@ -17,12 +17,10 @@ use nix::sys::socket::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::preserved::MAX_PRESERVED;
-
 /// Longest message in bytes: a process with the most arguments Linux allows fits.
 const MAX_MESSAGE_LEN: u32 = 8 << 20;
-/// Descriptors beside one message at most: standard streams and further ones.
-const MAX_DESCRIPTORS: usize = 3 + MAX_PRESERVED;
+/// Descriptors beside one message at most: as many as Linux passes (SCM_MAX_FD).
+pub(crate) const MAX_DESCRIPTORS: usize = 253;
 
 /// Why a message did not get through.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +108,11 @@ impl Connection {
     /// When the kernel does not tell.
     pub fn peer_pid(&self) -> io::Result<i32> {
         Ok(getsockopt(&self.stream, PeerCredentials)?.pid())
+    }
+
+    /// Ends it for both sides, whatever handles there are.
+    pub(crate) fn hang_up(&self) {
+        self.stream.shutdown(std::net::Shutdown::Both).ok();
     }
 
     /// Sends a message with descriptors beside it.

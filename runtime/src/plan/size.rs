@@ -1,7 +1,8 @@
 //! How large the machine is, and which kernel it boots.
 //!
 //! Config.json says so by `vm` (runtime-spec, config-vm.md), whose hardware part
-//! the typed form lacks; else the container's limits do, else the defaults.
+//! the typed form lacks; else the container's limits do, else the defaults. The
+//! machine of a pod is as large as annotations say that its containers will need.
 
 use std::path::PathBuf;
 
@@ -80,15 +81,16 @@ impl Size {
             Some(wish) => Wish::deserialize(wish).map_err(Error::Malformed)?,
             None => Wish::default(),
         };
+        let pod = Pod::of(config);
         let vcpus = match wish.hw_config.vcpus {
-            0 => default_vcpus(resources, facts),
+            0 => default_vcpus(resources, facts).max(pod.vcpus.min(facts.cpus.min(MAX_VCPUS))),
             vcpus => u8::try_from(vcpus)
                 .ok()
                 .filter(|vcpus| *vcpus <= MAX_VCPUS)
                 .ok_or(Error::Vcpus(vcpus))?,
         };
         let mem_mib = match wish.hw_config.memory {
-            0 => default_mem_mib(resources, facts),
+            0 => default_mem_mib(resources, facts).max(pod.mem_mib),
             bytes => u32::try_from(bytes.div_ceil(1 << 20))
                 .ok()
                 .filter(|mem_mib| (GUEST_OVERHEAD_MIB..=MAX_MEM_MIB).contains(mem_mib))
@@ -102,6 +104,40 @@ impl Size {
                 mem_mib,
                 kernel,
             }),
+        }
+    }
+}
+
+/// What Kubernetes announces of a whole pod with its sandbox; zero is nothing.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Pod {
+    vcpus: u8,
+    mem_mib: u32,
+}
+
+impl Pod {
+    /// Of the annotations that containerd's CRI plugin makes.
+    fn of(config: &Value) -> Self {
+        let annotation = |name: &str| {
+            let value = &config["annotations"][format!("io.kubernetes.cri.{name}")];
+            value.as_str().unwrap_or_default()
+        };
+        let number = |name: &str| annotation(name).parse::<u64>().unwrap_or(0);
+        if annotation("container-type") != "sandbox" {
+            return Self::default();
+        }
+        let quota = number("sandbox-cpu-quota");
+        let vcpus = quota.div_ceil(number("sandbox-cpu-period").max(1));
+        let mem_mib = match number("sandbox-memory") {
+            0 => 0,
+            bytes => u32::try_from(bytes.div_ceil(1 << 20))
+                .unwrap_or(MAX_MEM_MIB)
+                .saturating_add(GUEST_OVERHEAD_MIB)
+                .min(MAX_MEM_MIB),
+        };
+        Self {
+            vcpus: u8::try_from(vcpus).unwrap_or(u8::MAX),
+            mem_mib,
         }
     }
 }
@@ -162,4 +198,24 @@ fn default_mem_mib(resources: Option<&LinuxResources>, facts: &HostFacts) -> u32
         None => default,
     };
     wanted.clamp(GUEST_OVERHEAD_MIB, MAX_MEM_MIB)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_pods_machine_has_room_for_all_its_containers() {
+        let annotations = json!({
+            "io.kubernetes.cri.container-type": "sandbox",
+            "io.kubernetes.cri.sandbox-memory": "1073741824",
+            "io.kubernetes.cri.sandbox-cpu-quota": "250000",
+            "io.kubernetes.cri.sandbox-cpu-period": "100000",
+        });
+        let pod = Pod::of(&json!({"annotations": annotations}));
+        let mem_mib = 1024 + GUEST_OVERHEAD_MIB;
+        assert_eq!(pod, Pod { vcpus: 3, mem_mib });
+        assert_eq!(Pod::of(&json!({"annotations": {}})), Pod::default());
+    }
 }

@@ -18,9 +18,7 @@ use caisson_protocol::{
 };
 use ttrpc::{Code, context};
 
-use super::{Order, submounts};
-use crate::hooks;
-use crate::owner::ProcessEntry;
+use crate::owner::{GuestContainer, ProcessEntry};
 use crate::seccomp::Filter;
 use crate::statistics::Statistics;
 
@@ -52,6 +50,16 @@ pub(crate) enum AgentStart {
     Plain,
     /// Hooks, which take as long as their own limits let them.
     WithHooks,
+}
+
+impl AgentStart {
+    /// As config.json asks for it.
+    pub(crate) fn of(guest_spec: &serde_json::Value) -> Self {
+        match guest_spec.pointer("/hooks/startContainer") {
+            Some(_) => Self::WithHooks,
+            None => Self::Plain,
+        }
+    }
 }
 
 /// The agent of one machine. Clones share its connection.
@@ -104,21 +112,14 @@ impl Agent {
         }))
     }
 
-    pub(crate) fn create(
-        &self,
-        order: &Order,
-        guest_spec: &serde_json::Value,
-        stdio: Stdio,
-    ) -> Result<(), Error> {
-        // The guest adds the pid that the container sees.
-        let state = hooks::state("created", &order.record, 0);
+    pub(crate) fn create(&self, container: &GuestContainer, stdio: Stdio) -> Result<(), Error> {
         let request = CreateContainerRequest {
-            container_id: order.id.clone(),
-            oci_spec: guest_spec.to_string().into(),
+            container_id: container.id.clone(),
+            oci_spec: container.spec.to_string().into(),
             stdio: Some(stdio).into(),
-            seccomp: self.filter(order.plan.seccomp.as_ref())?.into(),
-            oci_state: state.to_string().into(),
-            submounts: submounts::in_guest(&order.plan.shares),
+            seccomp: self.filter(container.seccomp.as_ref())?.into(),
+            oci_state: container.state.to_string().into(),
+            submounts: container.submounts.clone(),
             ..Default::default()
         };
         self.client
@@ -234,6 +235,12 @@ impl Agent {
         }
         let configured = self.client.configure_network(limited(), wanted);
         configured.map(drop).map_err(text)
+    }
+
+    /// Kills what is left of a container and forgets it.
+    pub(crate) fn delete(&self, id: &str) -> Result<(), Error> {
+        let deleted = self.client.delete_container(limited(), &container(id));
+        deleted.map(drop).map_err(text)
     }
 
     /// Waits for the event after `after`, however long that takes.

@@ -15,6 +15,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use super::agent::Agent;
 use super::error::{Error, step};
 use super::limits::Limits;
+use super::members::Members;
 use super::monitor::Event;
 use super::network::Network;
 use super::program::Killer;
@@ -41,6 +42,7 @@ pub(crate) struct Sandbox {
     pub(crate) network: Arc<Network>,
     /// Mount points that the root file system lacked.
     pub(crate) new_points: Vec<PathBuf>,
+    pub(crate) members: Arc<Members>,
 }
 
 /// Ends every process of the sandbox, also when it is dropped half-made.
@@ -83,6 +85,7 @@ pub(crate) fn boot(
     let cache = installation.config.file_cache;
     let (server, front_end) = share::serve(file_server, &folder, &order.plan.shares, cache)?;
     let mut killers = Killers(vec![server.killer()?]);
+    let file_server = server.process()?;
     watch(tell, move || Event::FileServerEnded(server.wait()))?;
 
     let (channel, device_end) = channel()?;
@@ -118,6 +121,7 @@ pub(crate) fn boot(
     limits.hold_to_quota(log)?;
     Ok(Sandbox {
         hang_up,
+        members: Members::new(agent.clone(), streams.clone(), file_server),
         network: Network::new(nics, agent.clone(), tell.clone()),
         agent,
         streams,

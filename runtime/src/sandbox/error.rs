@@ -80,6 +80,9 @@ pub enum Error {
     /// The agent refused or failed.
     #[error("{0}")]
     Agent(String),
+    /// The machine of the group can't be joined.
+    #[error("join the group's machine: {0}")]
+    Join(String),
     /// The state folder can't be written.
     #[error(transparent)]
     Store(#[from] crate::store::Error),

@@ -13,6 +13,8 @@ mod boot;
 mod error;
 mod followers;
 mod limits;
+mod member;
+mod members;
 mod memory;
 mod monitor;
 mod mount_point;

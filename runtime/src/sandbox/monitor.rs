@@ -24,7 +24,7 @@ use super::boot::{Sandbox, boot, said};
 use super::error::{Error, step};
 use super::requests::{Desk, Ports};
 use super::thread;
-use super::{Order, Outcome, Word, mount_point, namespaces, view};
+use super::{Order, Outcome, Word, member, namespaces, view};
 use crate::errand::{self, Errand};
 use crate::hooks::{self, HookKind};
 use crate::log::{Format, Level, Log};
@@ -69,6 +69,9 @@ pub fn run(order: &Order, descriptors: Vec<OwnedFd>, caller: Connection) -> u8 {
         Format::Text
     };
     let log = Log::open(order.log.as_deref(), format, order.debug).unwrap_or_default();
+    if let Some(socket) = &order.join {
+        return member::run(order, socket, &log, caller);
+    }
     match Monitor::start(order, descriptors, &log, &caller) {
         Ok(monitor) => {
             for warning in &order.plan.warnings {
@@ -134,9 +137,8 @@ impl Monitor {
             stdio::has_input(&host.stdin),
         );
         let ports = Ports::reserve(&sandbox.streams, kind, descriptors.len());
-        let mut guest_spec = order.plan.guest_spec.clone();
-        mount_point::give_modes(&mut guest_spec, &sandbox.new_points);
-        let created = sandbox.agent.create(order, &guest_spec, ports.stdio());
+        let container = order.for_guest(&sandbox.new_points);
+        let created = sandbox.agent.create(&container, ports.stdio());
         let (streams, further) = created
             .map_err(|err| err.to_string())
             .and_then(|()| ports.take())
@@ -173,12 +175,20 @@ impl Monitor {
     fn live(self, bound: bool, log: &Log) -> u8 {
         let status = loop {
             match self.events.recv() {
+                Ok(Event::Agent(AgentEvent::Exited(exited)))
+                    if exited.container_id != self.init.container_id =>
+                {
+                    self.sandbox.members.exited(&exited);
+                }
                 Ok(Event::Agent(AgentEvent::Exited(exited))) if exited.exec_id.is_empty() => {
                     break self.exited(&exited, log);
                 }
                 Ok(Event::Agent(AgentEvent::Exited(exited))) => self.desk.exec_ended(&exited),
-                Ok(Event::Agent(AgentEvent::Oom(_))) => {
-                    self.desk.out_of_memory();
+                Ok(Event::Agent(AgentEvent::Oom(oom))) => {
+                    match self.sandbox.members.desk(&oom.container_id) {
+                        Some(desk) => desk.out_of_memory(),
+                        None => self.desk.out_of_memory(),
+                    }
                     log.write_if_file(Level::Warning, "the container ran out of memory");
                 }
                 Ok(Event::CallerGone) if bound => {
@@ -193,6 +203,7 @@ impl Monitor {
             }
         };
         self.desk.all_ended();
+        self.sandbox.members.all_ended();
         self.sandbox.network.leave();
         status
     }
@@ -269,7 +280,7 @@ impl Monitor {
 }
 
 /// What hooks mount or put into the namespaces is there before the machine is.
-fn run_hooks(order: &Order, caller: &Connection) -> Result<(), Error> {
+pub(super) fn run_hooks(order: &Order, caller: &Connection) -> Result<(), Error> {
     if order.record.hooks.has_runtime_hooks() {
         errand::ask(caller, Errand::RunHooks).map_err(Error::Errand)?;
     }
@@ -308,7 +319,7 @@ fn watch_caller(caller: &Connection, events: Sender<Event>) -> Result<(), Error>
 
 /// With a console socket the terminal is made here and its master given away;
 /// without, the caller's own streams and terminal are used as they are.
-fn open_terminal(order: &Order) -> Result<Option<Pty>, Error> {
+pub(super) fn open_terminal(order: &Order) -> Result<Option<Pty>, Error> {
     if !order.plan.terminal {
         return Ok(None);
     }
@@ -322,7 +333,7 @@ fn open_terminal(order: &Order) -> Result<Option<Pty>, Error> {
     Ok(Some(pty))
 }
 
-fn host_stdio(terminal: Option<&Pty>) -> Result<HostStdio, Error> {
+pub(super) fn host_stdio(terminal: Option<&Pty>) -> Result<HostStdio, Error> {
     match terminal {
         Some(pty) => pty.stdio(),
         None => HostStdio::inherited(),
@@ -332,7 +343,7 @@ fn host_stdio(terminal: Option<&Pty>) -> Result<HostStdio, Error> {
 
 /// This process lives on: it must hold neither the caller's folder nor, where
 /// the streams were taken over, its descriptors.
-fn release_caller(order: &Order) -> Result<(), Error> {
+pub(super) fn release_caller(order: &Order) -> Result<(), Error> {
     std::env::set_current_dir("/").map_err(step("change to /"))?;
     if order.console_socket.is_some() {
         release_standard_streams().map_err(step("close standard streams"))?;

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::{mount_point, submounts};
 use crate::errand::Errand;
+use crate::hooks;
+use crate::owner::GuestContainer;
 use crate::plan::Plan;
 use crate::store::Record;
 
@@ -29,8 +32,26 @@ pub struct Order {
     pub debug: bool,
     /// The configuration of caisson, where it is not the usual one.
     pub config: Option<PathBuf>,
+    /// The owner whose machine the container joins; its own without.
+    pub join: Option<PathBuf>,
     /// The container ends when whoever gave this order hangs up.
     pub bound: bool,
+}
+
+impl Order {
+    /// What the guest's agent is told, of a root file system that lacked the mount
+    /// points `new_points`. Looks at the host's mounts.
+    pub(crate) fn for_guest(&self, new_points: &[PathBuf]) -> GuestContainer {
+        let mut spec = self.plan.guest_spec.clone();
+        mount_point::give_modes(&mut spec, new_points);
+        GuestContainer {
+            id: self.id.clone(),
+            spec,
+            seccomp: self.plan.seccomp.clone(),
+            state: hooks::state("created", &self.record, 0),
+            submounts: submounts::in_guest(&self.plan.shares),
+        }
+    }
 }
 
 /// What the owner tells the command that started it: any errands, then one outcome.

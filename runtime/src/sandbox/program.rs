@@ -147,6 +147,13 @@ impl Running {
         Ok(Killer(process.map_err(step("share a helper's pidfd"))?))
     }
 
+    /// The process, for whoever has to reach into it.
+    pub(crate) fn process(&self) -> Result<Pidfd, Error> {
+        self.process
+            .try_clone()
+            .map_err(step("share a helper's pidfd"))
+    }
+
     /// Waits for its end; the answer says how it ended, with its last words.
     pub(crate) fn wait(&self) -> String {
         let status = match self.end.recv() {

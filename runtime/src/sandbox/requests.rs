@@ -4,7 +4,7 @@
 //! connection; a connection that started a process stands for that process.
 
 use std::collections::HashMap;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,11 +18,12 @@ use super::boot::Sandbox;
 use super::error::Error;
 use super::followers::Followers;
 use super::limits::Limits;
+use super::members::Members;
 use super::network::Network;
 use super::streams::{Expected, Streams};
 use super::thread;
 use crate::fields::{process_for_guest, resources_for_guest};
-use crate::owner::{Connection, ExecRequest, GuestTerminal, Reply, Request, Status};
+use crate::owner::{Connection, ExecRequest, GuestTerminal, JoinRequest, Reply, Request, Status};
 use crate::seccomp::Filter;
 use crate::stdio::GuestStreams;
 
@@ -37,8 +38,13 @@ pub(crate) struct Desk {
     streams: Streams,
     /// Holds for every process of the container.
     seccomp: Option<Filter>,
-    limits: Arc<Limits>,
-    network: Arc<Network>,
+    /// None for a container that joined: the first one's hold for the machine.
+    limits: Option<Arc<Limits>>,
+    network: Option<Arc<Network>>,
+    /// Of the first container alone.
+    members: Option<Arc<Members>>,
+    /// The process that stands for the container; this one without.
+    stand_in: Option<i32>,
     doing: Mutex<Doing>,
     followers: Followers,
     execs: Mutex<HashMap<String, Exec>>,
@@ -53,6 +59,16 @@ struct Doing {
     starting: bool,
 }
 
+impl Default for Doing {
+    fn default() -> Self {
+        Self {
+            status: Status::Created,
+            when_resumed: Status::Created,
+            starting: false,
+        }
+    }
+}
+
 /// A process that a command has started beside the container's init.
 enum Exec {
     /// The agent was asked; whoever asked has no answer yet.
@@ -65,7 +81,7 @@ enum Exec {
 }
 
 /// Why a request is not carried out.
-enum Refusal {
+pub(super) enum Refusal {
     /// The container has stopped, or is stopping.
     NotRunning,
     /// One line.
@@ -154,24 +170,36 @@ impl Ports {
 
 impl Desk {
     pub(crate) fn new(order: &Order, sandbox: &Sandbox) -> Arc<Self> {
-        let start_hooks = order.plan.guest_spec.pointer("/hooks/startContainer");
         Arc::new(Self {
             id: order.id.clone(),
-            start: if start_hooks.is_some() {
-                AgentStart::WithHooks
-            } else {
-                AgentStart::Plain
-            },
+            start: AgentStart::of(&order.plan.guest_spec),
             agent: sandbox.agent.clone(),
             streams: sandbox.streams.clone(),
             seccomp: order.plan.seccomp.clone(),
-            limits: Arc::clone(&sandbox.limits),
-            network: Arc::clone(&sandbox.network),
-            doing: Mutex::new(Doing {
-                status: Status::Created,
-                when_resumed: Status::Created,
-                starting: false,
-            }),
+            limits: Some(Arc::clone(&sandbox.limits)),
+            network: Some(Arc::clone(&sandbox.network)),
+            members: Some(Arc::clone(&sandbox.members)),
+            stand_in: None,
+            doing: Mutex::default(),
+            followers: Followers::default(),
+            execs: Mutex::default(),
+            exec_count: AtomicU64::new(0),
+        })
+    }
+
+    /// The desk of one more container, for which the process `stand_in` stands.
+    pub(crate) fn of_member(members: &Members, wish: &JoinRequest, stand_in: i32) -> Arc<Self> {
+        Arc::new(Self {
+            id: wish.container.id.clone(),
+            start: AgentStart::of(&wish.container.spec),
+            agent: members.agent().clone(),
+            streams: members.streams().clone(),
+            seccomp: wish.container.seccomp.clone(),
+            limits: None,
+            network: None,
+            members: None,
+            stand_in: Some(stand_in),
+            doing: Mutex::default(),
             followers: Followers::default(),
             execs: Mutex::default(),
             exec_count: AtomicU64::new(0),
@@ -211,12 +239,7 @@ impl Desk {
     pub(crate) fn all_ended(&self) {
         for (_, exec) in self.execs().drain() {
             if let Exec::Running(connection) = exec {
-                let killed = Reply::Exited {
-                    status: 137,
-                    stdout_bytes: 0,
-                    stderr_bytes: 0,
-                };
-                ignore(connection.send(&killed, &[]));
+                ignore(connection.send(&killed(), &[]));
             }
         }
     }
@@ -246,9 +269,16 @@ impl Desk {
     fn converse(&self, connection: &Connection) {
         let mut started: Option<ProcessName> = None;
         let mut follower = None;
-        while let Ok((request, _)) = connection.receive::<Request>() {
+        while let Ok((request, descriptors)) = connection.receive::<Request>() {
             let answer = match (request, &started) {
                 (Request::Exec(exec), None) => match self.exec(connection, &exec) {
+                    Ok(name) => {
+                        started = Some(name);
+                        continue;
+                    }
+                    Err(refusal) => refusal.into(),
+                },
+                (Request::Join(wish), None) => match self.join(connection, &wish, descriptors) {
                     Ok(name) => {
                         started = Some(name);
                         continue;
@@ -286,9 +316,27 @@ impl Desk {
 
     /// Whoever started the process is gone: the process must not outlive it.
     fn abandon(&self, name: &ProcessName) {
+        if let (true, Some(members)) = (name.exec_id.is_empty(), &self.members) {
+            return members.abandon(&name.container_id);
+        }
         if self.execs().remove(&name.exec_id).is_some() {
             ignore(self.agent.signal(name, nix::libc::SIGKILL, false));
         }
+    }
+
+    fn join(
+        &self,
+        connection: &Connection,
+        wish: &JoinRequest,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<ProcessName, Refusal> {
+        let Some(members) = &self.members else {
+            return Err("join the first container of the group".into());
+        };
+        if self.status() == Status::Stopped {
+            return Err(Refusal::NotRunning);
+        }
+        members.join(connection, wish, descriptors)
     }
 
     fn answer(&self, request: &Request) -> Result<Reply, Refusal> {
@@ -306,6 +354,7 @@ impl Desk {
             Request::Resume => self.resume(),
             Request::Update { resources } => self.update(resources),
             Request::Exec(_)
+            | Request::Join(_)
             | Request::Signal { .. }
             | Request::Resize { .. }
             | Request::Follow => Err("this connection has no process, or has one already".into()),
@@ -321,7 +370,8 @@ impl Desk {
             Exec::Starting { .. } => None,
         });
         let of_execs = connections.filter_map(|connection| connection.peer_pid().ok());
-        [nix::unistd::getpid().as_raw()]
+        let own = || nix::unistd::getpid().as_raw();
+        [self.stand_in.unwrap_or_else(own)]
             .into_iter()
             .chain(of_execs)
             .collect()
@@ -357,7 +407,9 @@ impl Desk {
 
     /// Its interfaces are there before its program.
     fn begin(&self) -> Result<(), Refusal> {
-        self.network.begin().map_err(Refusal::Because)?;
+        if let Some(network) = &self.network {
+            network.begin().map_err(Refusal::Because)?;
+        }
         Ok(self.agent.start(&self.id, self.start)?)
     }
 
@@ -389,7 +441,10 @@ impl Desk {
         // What the guest can't make sense of is refused before the host changes.
         let guests = resources_for_guest(resources).to_string();
         self.agent.update(&self.id, guests.into_bytes())?;
-        self.limits.change(resources).map_err(Refusal::Because)
+        let Some(limits) = &self.limits else {
+            return Ok(());
+        };
+        limits.change(resources).map_err(Refusal::Because)
     }
 
     fn kill(&self, signal: i32, all: bool) -> Result<(), Refusal> {
@@ -472,6 +527,15 @@ impl Desk {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// What is told of the end of a process whose machine has ended under it.
+pub(crate) const fn killed() -> Reply {
+    Reply::Exited {
+        status: 137,
+        stdout_bytes: 0,
+        stderr_bytes: 0,
     }
 }
 

@@ -64,8 +64,12 @@ fails_with() {
 
 # on_a_terminal SCRIPT: runs it with a terminal of its own, and prints what it shows.
 on_a_terminal() {
-	echo "$1" >"$work/script"
-	socat -u "EXEC:sh $work/script,pty,setsid,ctty" -
+	if command -v script >/dev/null; then
+		script -qec "$1" /dev/null </dev/null
+	else
+		echo "$1" >"$work/script"
+		socat -u "EXEC:sh $work/script,pty,setsid,ctty" -
+	fi
 }
 
 # soon COMMAND...: it succeeds within a minute.
@@ -85,7 +89,7 @@ leftovers() {
 	grep -i caisson /proc/self/mountinfo || true
 	find /sys/fs/cgroup -maxdepth 4 -type d -name '*caisson*'
 	ip -o link show type tun 2>/dev/null || true
-	find /run/caisson /run/docker/runtime-runc/moby /run/containerd/s -mindepth 1 -maxdepth 1 2>/dev/null || true
+	find /run/caisson /run/docker/runtime-runc/moby /run/caisson-shim/default /run/containerd/s -mindepth 1 -maxdepth 1 2>/dev/null || true
 }
 
 # Fails, and says what, if anything is left; processes get a moment to end.

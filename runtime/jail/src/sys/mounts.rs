@@ -11,6 +11,8 @@ pub(crate) const MOUNT_ATTR_NOSYMFOLLOW: u64 = 0x0020_0000;
 pub(crate) struct MountAttributes<'a> {
     /// `MOUNT_ATTR_*` bits to set.
     pub(crate) set: u64,
+    /// `MOUNT_ATTR_*` bits to take away.
+    pub(crate) clear: u64,
     /// `MS_PRIVATE` or `MS_SLAVE`; 0 leaves it.
     pub(crate) propagation: u64,
     /// The user namespace whose maps files are seen through.
@@ -41,7 +43,7 @@ pub(crate) fn mount_setattr(
     let mapped = attributes.ids_of.map_or(0, |_| libc::MOUNT_ATTR_IDMAP);
     let attributes = libc::mount_attr {
         attr_set: attributes.set | mapped,
-        attr_clr: 0,
+        attr_clr: attributes.clear,
         propagation: attributes.propagation,
         userns_fd: attributes
             .ids_of

@@ -1,0 +1,135 @@
+//! The life of a process that stands for one more container in a machine that
+//! another owner holds.
+//!
+//! Owns what is this container's alone on the host: its namespaces, hooks, shares
+//! and streams. The machine, and the answers to commands, are the other owner's.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use super::error::{Error, step};
+use super::monitor::{host_stdio, open_terminal, release_caller, run_hooks};
+use super::{Order, Outcome, Word, mount_point, namespaces, share, thread, view};
+use crate::log::{Level, Log};
+use crate::owner::wire::MAX_DESCRIPTORS;
+use crate::owner::{self, Connection, GuestTerminal, JoinRequest, Request};
+use crate::session::{Ends, Session};
+use crate::signals::HeldBack;
+use crate::stdio;
+use crate::store::Store;
+use crate::terminal::Pty;
+
+/// Status of a container whose machine died under it: as if killed.
+const KILLED: u8 = 137;
+
+/// Carries the order out; the answer is the exit status of this process.
+pub(super) fn run(order: &Order, socket: &Path, log: &Log, caller: Connection) -> u8 {
+    let begun = match begin(order, socket, &caller) {
+        Ok(session) => session,
+        Err(err) => {
+            let message = crate::cli::chain(&err);
+            // Who is told puts everything away; no one else would.
+            if caller
+                .send(&Word::Outcome(Outcome::Failed { message }), &[])
+                .is_err()
+            {
+                std::fs::remove_dir_all(order.root.join(&order.id)).ok();
+            }
+            return 1;
+        }
+    };
+    for warning in &order.plan.warnings {
+        log.write_if_file(Level::Warning, warning);
+    }
+    caller.send(&Word::Outcome(Outcome::Created), &[]).ok();
+    if order.bound {
+        let connection = begun.connection();
+        let work = move || {
+            // It says nothing more: this ends with the caller.
+            caller.receive::<serde_json::Value>().ok();
+            if let Ok(connection) = connection {
+                connection.hang_up();
+            }
+        };
+        thread::spawn("caller", 64, work).ok();
+    } else {
+        drop(caller);
+    }
+    begun.finish().unwrap_or(KILLED)
+}
+
+fn begin(order: &Order, socket: &Path, caller: &Connection) -> Result<Session, Error> {
+    let own_session = nix::unistd::setsid();
+    own_session.map_err(|errno| step("make a session")(errno.into()))?;
+    let signals = HeldBack::begin().map_err(step("hold signals back"))?;
+    namespaces::enter(&order.plan, caller)?;
+    run_hooks(order, caller)?;
+    let new_points = mount_point::make(&order.record.rootfs, &order.plan.mount_points)?;
+    let entry = Store::new(&order.root)?.entry(&order.id)?;
+    let listener = owner::listen(&entry.socket()).map_err(step("listen for commands"))?;
+    let (shares, trees) = cut_out(order)?;
+    let pty = open_terminal(order)?;
+    let host = host_stdio(pty.as_ref())?;
+    let terminal = pty.as_ref().map_or(GuestTerminal::None, Pty::in_guest);
+    let stdin = stdio::has_input(&host.stdin);
+    let wish = JoinRequest {
+        container: order.for_guest(&new_points),
+        shares,
+        terminal,
+        stdin,
+    };
+    let connection = ask(socket, wish, &listener, &trees)?;
+    let ends = Ends {
+        pty,
+        host,
+        descriptors: Vec::new(),
+    };
+    let session = Session::follow(connection, ends, (terminal, stdin), signals)
+        .map_err(|err| Error::Join(crate::cli::chain(&err)))?;
+    entry.write(&order.record.owned_by_this_process())?;
+    release_caller(order)?;
+    view::enter(&order.plan, &order.record.rootfs)?;
+    Ok(session)
+}
+
+type Shares = (Vec<(std::path::PathBuf, bool)>, Vec<OwnedFd>);
+
+fn cut_out(order: &Order) -> Result<Shares, Error> {
+    let mut shares = (Vec::new(), Vec::new());
+    for share in &order.plan.shares {
+        let (tree, is_dir) = share::cut_out(share)?;
+        shares.0.push((share.target.clone(), is_dir));
+        shares.1.push(tree);
+    }
+    // The socket is one more.
+    if shares.1.len() < MAX_DESCRIPTORS {
+        return Ok(shares);
+    }
+    Err(Error::Join(format!(
+        "a container that joins a machine has less than {MAX_DESCRIPTORS} bind mounts, not {}",
+        shares.1.len()
+    )))
+}
+
+fn ask(
+    socket: &Path,
+    wish: JoinRequest,
+    listener: &UnixListener,
+    trees: &[OwnedFd],
+) -> Result<Connection, Error> {
+    let failed = |err: owner::Error| {
+        Error::Join(match err {
+            owner::Error::Closed => "the first container of the group has stopped".to_owned(),
+            other => crate::cli::chain(&other),
+        })
+    };
+    let connection = owner::connect(socket).map_err(failed)?;
+    let numbers: Vec<_> = [listener.as_raw_fd()]
+        .into_iter()
+        .chain(trees.iter().map(AsRawFd::as_raw_fd))
+        .collect();
+    let request = Request::Join(Box::new(wish));
+    connection.send(&request, &numbers).map_err(failed)?;
+    Ok(connection)
+}

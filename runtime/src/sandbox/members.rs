@@ -1,0 +1,208 @@
+//! Further containers in a machine, each with a process of its own on the host
+//! that asked for it and stands for it.
+//!
+//! Owns the list of them. Such a process ends its container by hanging up, and is
+//! told of its end once nothing of it is left in the machine.
+
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use caisson_jail::detached::Kind;
+use caisson_jail::later::{self, Piece};
+use caisson_protocol::client::agent::Exited;
+
+use super::agent::{Agent, ProcessName};
+use super::requests::{Desk, Ports, Refusal, ended, killed};
+use super::streams::Streams;
+use super::thread;
+use crate::owner::{Connection, JoinRequest, Reply};
+use crate::pidfd::Pidfd;
+
+/// See the module.
+pub(crate) struct Members {
+    agent: Agent,
+    streams: Streams,
+    file_server: Pidfd,
+    list: Mutex<HashMap<String, Member>>,
+}
+
+struct Member {
+    desk: Arc<Desk>,
+    connection: Connection,
+    shares: Vec<PathBuf>,
+}
+
+impl Members {
+    /// None yet.
+    pub(crate) fn new(agent: Agent, streams: Streams, file_server: Pidfd) -> Arc<Self> {
+        Arc::new(Self {
+            agent,
+            streams,
+            file_server,
+            list: Mutex::default(),
+        })
+    }
+
+    /// Makes a container for whoever is behind `connection`.
+    pub(crate) fn join(
+        &self,
+        connection: &Connection,
+        wish: &JoinRequest,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<ProcessName, Refusal> {
+        let failed = |err: &dyn std::fmt::Display| Refusal::Because(err.to_string());
+        let mut descriptors = descriptors.into_iter();
+        let listener = descriptors.next().ok_or("a socket is missing")?;
+        let trees: Vec<_> = descriptors.collect();
+        if trees.len() != wish.shares.len() {
+            return Err("a share is missing".into());
+        }
+        // Held to the end: its own end must not be looked for before it is listed.
+        let mut list = self.list();
+        if list.contains_key(&wish.container.id) {
+            return Err(Refusal::Because(format!(
+                "{} is there already",
+                wish.container.id
+            )));
+        }
+        let shares: Vec<_> = wish.shares.iter().map(|(path, _)| path.clone()).collect();
+        let streams = self
+            .share(&wish.shares, trees)
+            .and_then(|()| self.create(wish));
+        let (streams, terminal) = match streams {
+            Ok(streams) => (streams, connection.duplicate()),
+            Err(refusal) => {
+                self.unshare(&shares);
+                return Err(refusal);
+            }
+        };
+        let listed = terminal.map_err(|err| failed(&err))?;
+        let desk = Desk::of_member(self, wish, connection.peer_pid().unwrap_or_default());
+        let all = [&streams.stdin, &streams.stdout, &streams.stderr];
+        let numbers: Vec<_> = all.into_iter().flatten().map(AsRawFd::as_raw_fd).collect();
+        let member = Member {
+            desk: Arc::clone(&desk),
+            connection: listed,
+            shares,
+        };
+        list.insert(wish.container.id.clone(), member);
+        drop(list);
+        let told = desk
+            .open(UnixListener::from(listener))
+            .map_err(|err| failed(&err))
+            .and_then(|()| {
+                let sent = connection.send(&Reply::Started, &numbers);
+                sent.map_err(|err| failed(&err))
+            });
+        if told.is_err() {
+            self.abandon(&wish.container.id);
+        }
+        told.map(|()| init_of(&wish.container.id))
+    }
+
+    fn share(&self, places: &[(PathBuf, bool)], trees: Vec<OwnedFd>) -> Result<(), Refusal> {
+        let pieces = places
+            .iter()
+            .zip(trees)
+            .map(|((path, is_dir), tree)| Piece {
+                path: path.clone(),
+                kind: if *is_dir { Kind::Folder } else { Kind::File },
+                tree,
+            });
+        let pieces: Vec<_> = pieces.collect();
+        let added = in_a_thread(|| later::add(&self.file_server, &pieces));
+        added.map_err(|err| Refusal::Because(format!("share: {err}")))
+    }
+
+    fn unshare(&self, paths: &[PathBuf]) {
+        // What can't be taken away goes with the machine.
+        in_a_thread(|| later::remove(&self.file_server, paths)).ok();
+    }
+
+    fn create(&self, wish: &JoinRequest) -> Result<crate::stdio::GuestStreams, Refusal> {
+        let ports = Ports::reserve(&self.streams, (wish.terminal, wish.stdin), 0);
+        self.agent.create(&wish.container, ports.stdio())?;
+        let (streams, _) = ports.take().map_err(Refusal::Because)?;
+        Ok(streams)
+    }
+
+    /// The desk of one of them.
+    pub(crate) fn desk(&self, id: &str) -> Option<Arc<Desk>> {
+        self.list().get(id).map(|member| Arc::clone(&member.desk))
+    }
+
+    /// A process of one of them has ended.
+    pub(crate) fn exited(self: &Arc<Self>, exited: &Exited) {
+        let Some(desk) = self.desk(&exited.container_id) else {
+            return;
+        };
+        if !exited.exec_id.is_empty() {
+            return desk.exec_ended(exited);
+        }
+        desk.close();
+        let members = Arc::clone(self);
+        let (id, news) = (exited.container_id.clone(), ended(exited));
+        thread::spawn("member end", 256, move || members.put_away(&id, &news)).ok();
+    }
+
+    fn put_away(&self, id: &str, news: &Reply) {
+        // The guest may be ending too, which does the same.
+        self.agent.delete(id).ok();
+        let Some(member) = self.list().remove(id) else {
+            return;
+        };
+        self.unshare(&member.shares);
+        member.desk.all_ended();
+        member.connection.send(news, &[]).ok();
+    }
+
+    /// Whoever stands for one of them is gone: it must not outlive that.
+    pub(crate) fn abandon(&self, id: &str) {
+        if self.list().contains_key(id) {
+            let killed = self.agent.signal(&init_of(id), nix::libc::SIGKILL, true);
+            drop(killed);
+        }
+    }
+
+    /// All have ended with the machine.
+    pub(crate) fn all_ended(&self) {
+        for (_, member) in self.list().drain() {
+            member.desk.close();
+            member.desk.all_ended();
+            member.connection.send(&killed(), &[]).ok();
+        }
+    }
+
+    pub(crate) const fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    pub(crate) const fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
+    fn list(&self) -> MutexGuard<'_, HashMap<String, Member>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn init_of(id: &str) -> ProcessName {
+    ProcessName {
+        container_id: id.to_owned(),
+        exec_id: String::new(),
+    }
+}
+
+/// What enters the file server's mount namespace never comes back.
+fn in_a_thread(
+    work: impl FnOnce() -> Result<(), caisson_jail::Error> + Send,
+) -> Result<(), String> {
+    let ended = std::thread::scope(|scope| scope.spawn(work).join());
+    match ended {
+        Ok(done) => done.map_err(|err| crate::cli::chain(&err)),
+        Err(_) => Err("a thread has failed".to_owned()),
+    }
+}

@@ -1,0 +1,367 @@
+//! containerd's shim without containerd: a client that speaks to it as
+//! containerd of different versions does, and takes its events.
+//!
+//! Owns both ends of the conversation. What containerd itself makes of it is
+//! tried in tests/engines.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
+
+use caisson_tests::wait::ends_within;
+use caisson_tests::{Bundle, Scene, stories};
+use containerd_shim_protos::api::{
+    ConnectRequest, CreateTaskRequest, DeleteRequest, Empty, ExecProcessRequest, KillRequest,
+    PidsRequest, ShutdownRequest, StartRequest, StateRequest, StateResponse, Status, WaitRequest,
+};
+use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
+use containerd_shim_protos::events::task::TaskExit;
+use containerd_shim_protos::protobuf::Message;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::shim::events::ForwardRequest;
+use containerd_shim_protos::ttrpc::context::with_duration;
+use containerd_shim_protos::ttrpc::{self, Code, TtrpcContext};
+use containerd_shim_protos::{Client, Events, TaskClient, create_events};
+use serde_json::json;
+
+stories![
+    a_task_lives_under_both_names_of_its_service,
+    two_containers_of_a_group_share_a_machine_and_end_apart,
+    a_killed_shim_leaves_nothing_after_its_delete,
+];
+
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// A server of the shim, and what it tells.
+struct Shim<'a> {
+    scene: &'a Scene,
+    address: String,
+    pid: i32,
+    task: TaskClient,
+    raw: Client,
+    events: Receiver<String>,
+    _listener: ttrpc::Server,
+}
+
+/// Takes events as containerd does.
+struct Listener(Sender<String>);
+
+impl Events for Listener {
+    fn forward(&self, _: &TtrpcContext, request: ForwardRequest) -> ttrpc::Result<Empty> {
+        let envelope = &request.envelope;
+        let mut line = envelope.topic.clone();
+        if envelope.event.type_url == "containerd.events.TaskExit" {
+            let exit = TaskExit::parse_from_bytes(&envelope.event.value).unwrap();
+            let number = exit.id.rsplit('-').next().unwrap_or_default();
+            line = format!("{line} {number} {}", exit.exit_status);
+        }
+        self.0.send(line).ok();
+        Ok(Empty::default())
+    }
+}
+
+impl<'a> Shim<'a> {
+    fn command(scene: &Scene, bundle: &Bundle, action: &str) -> Command {
+        let mut command = Command::new(scene.settings.dist.join("bin/containerd-shim-caisson-v2"));
+        command
+            .args([
+                "-namespace",
+                &scene.tag(),
+                "-address",
+                "/nowhere",
+                "-id",
+                &bundle.id,
+            ])
+            .args(["-publish-binary", "containerd", action])
+            .current_dir(&bundle.path)
+            .env("CAISSON_CONFIG", scene.path("config.toml"))
+            .env("TTRPC_ADDRESS", scene.path("events.sock"));
+        command
+    }
+
+    /// `start`, with this on standard input; the answer is what it prints.
+    fn answer(scene: &Scene, bundle: &Bundle, input: &[u8]) -> Vec<u8> {
+        let mut child = Self::command(scene, bundle, "start")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        output.stdout
+    }
+
+    fn start(scene: &'a Scene, bundle: &Bundle) -> Self {
+        let (sender, events) = mpsc::channel();
+        let address = format!("unix://{}", scene.path("events.sock").display());
+        let mut listener = ttrpc::Server::new()
+            .bind(&address)
+            .unwrap()
+            .register_service(create_events(Arc::new(Listener(sender))));
+        listener.start().unwrap();
+        let address = String::from_utf8(Self::answer(scene, bundle, b"")).unwrap();
+        let raw = Client::connect(&address).unwrap();
+        let mut shim = Self {
+            scene,
+            task: TaskClient::new(raw.clone()),
+            address,
+            pid: 0,
+            raw,
+            events,
+            _listener: listener,
+        };
+        shim.pid = server_of(&shim.address).unwrap();
+        shim
+    }
+
+    /// Creates the bundle's container; its output goes to the file that is named.
+    fn create(&self, bundle: &Bundle) -> PathBuf {
+        let output = self.scene.path(&format!("{}.out", bundle.id));
+        let request = CreateTaskRequest {
+            id: bundle.id.clone(),
+            bundle: bundle.path.display().to_string(),
+            stdout: format!("file://{}", output.display()),
+            ..Default::default()
+        };
+        let created = self.task.create(with_duration(LIMIT), &request).unwrap();
+        assert!(created.pid > 0);
+        output
+    }
+
+    fn start_process(&self, id: &str, exec_id: &str) {
+        let request = StartRequest {
+            id: id.to_owned(),
+            exec_id: exec_id.to_owned(),
+            ..Default::default()
+        };
+        self.task.start(with_duration(LIMIT), &request).unwrap();
+    }
+
+    fn add_exec(&self, id: &str, exec_id: &str, script: &str) -> ttrpc::Result<Empty> {
+        let process = json!({
+            "args": ["sh", "-c", script], "cwd": "/", "env": ["PATH=/bin"],
+            "user": {"uid": 0, "gid": 0},
+        });
+        let spec = Any {
+            value: process.to_string().into_bytes(),
+            ..Default::default()
+        };
+        let request = ExecProcessRequest {
+            id: id.to_owned(),
+            exec_id: exec_id.to_owned(),
+            spec: Some(spec).into(),
+            ..Default::default()
+        };
+        self.task.exec(with_duration(LIMIT), &request)
+    }
+
+    fn wait(&self, id: &str, exec_id: &str) -> u32 {
+        let request = WaitRequest {
+            id: id.to_owned(),
+            exec_id: exec_id.to_owned(),
+            ..Default::default()
+        };
+        let ended = self.task.wait(with_duration(LIMIT), &request).unwrap();
+        ended.exit_status
+    }
+
+    fn kill(&self, id: &str) -> ttrpc::Result<Empty> {
+        let request = KillRequest {
+            id: id.to_owned(),
+            signal: 9,
+            ..Default::default()
+        };
+        self.task.kill(with_duration(LIMIT), &request)
+    }
+
+    fn delete(&self, id: &str) -> u32 {
+        let request = DeleteRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        };
+        let deleted = self.task.delete(with_duration(LIMIT), &request).unwrap();
+        deleted.exit_status
+    }
+
+    /// State, by the name that containerd before 2.0 calls the service.
+    fn older_state(&self, id: &str) -> StateResponse {
+        let request = StateRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        };
+        let mut call = ttrpc::Request::new();
+        call.set_service("containerd.task.v2.Task".to_owned());
+        call.set_method("State".to_owned());
+        call.timeout_nano = 60_000_000_000;
+        call.payload = request.write_to_bytes().unwrap();
+        let answer = self.raw.request(call).unwrap();
+        StateResponse::parse_from_bytes(&answer.payload).unwrap()
+    }
+
+    /// The next event must be this one.
+    #[track_caller]
+    fn expect(&self, event: &str) {
+        let next = self.events.recv_timeout(LIMIT).unwrap();
+        assert_eq!(next, event);
+    }
+
+    fn shut_down(&self) {
+        let request = ShutdownRequest::default();
+        self.task.shutdown(with_duration(LIMIT), &request).unwrap();
+        assert!(ends_within(self.pid, LIMIT));
+        let path = self.address.strip_prefix("unix://").unwrap();
+        assert!(!std::path::Path::new(path).exists());
+    }
+}
+
+/// The process that holds the listening socket now.
+fn server_of(address: &str) -> Option<i32> {
+    let path = address.strip_prefix("unix://")?;
+    let table = std::fs::read_to_string("/proc/net/unix").unwrap();
+    let listening = |line: &&str| line.ends_with(path) && line.contains(" 00010000 ");
+    let inode = table.lines().find(listening)?.split_whitespace().nth(6)?;
+    let wanted = format!("socket:[{inode}]");
+    let holds = |pid: i32| {
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"));
+        let mut links = descriptors.into_iter().flatten().flatten();
+        links.any(|link| {
+            std::fs::read_link(link.path()).is_ok_and(|to| to.as_os_str() == wanted.as_str())
+        })
+    };
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.into_iter().find(|pid: &i32| holds(*pid))
+}
+
+/// The namespace's state folder, which a test leaves empty.
+fn assert_state_is_empty(scene: &Scene) {
+    let folder = PathBuf::from("/run/caisson-shim").join(scene.tag());
+    std::fs::remove_dir(folder).unwrap();
+}
+
+fn a_task_lives_under_both_names_of_its_service(scene: &Scene) {
+    let bundle = scene.shell("echo here; sleep 1000");
+    let shim = Shim::start(scene, &bundle);
+    let id = bundle.id.as_str();
+    // A second start of the same finds the server, and speaks as it is spoken to.
+    let parameters = BootstrapParams {
+        instance_id: bundle.id.clone(),
+        namespace: scene.tag(),
+        ..Default::default()
+    };
+    let answer = Shim::answer(scene, &bundle, &parameters.write_to_bytes().unwrap());
+    let answer = BootstrapResult::parse_from_bytes(&answer).unwrap();
+    assert_eq!((answer.version, &answer.address), (3, &shim.address));
+
+    let output = shim.create(&bundle);
+    shim.expect("/tasks/create");
+    assert_eq!(shim.older_state(id).status, Status::CREATED.into());
+    shim.start_process(id, "");
+    shim.expect("/tasks/start");
+    assert_eq!(shim.older_state(id).status, Status::RUNNING.into());
+    shim.add_exec(id, "one", "exit 3").unwrap();
+    let twice = shim.add_exec(id, "one", "true").unwrap_err();
+    assert_eq!(code(&twice), Code::ALREADY_EXISTS);
+    shim.start_process(id, "one");
+    assert_eq!(shim.wait(id, "one"), 3);
+    shim.add_exec(id, "two", "sleep 1000").unwrap();
+    shim.start_process(id, "two");
+    for event in [
+        "exec-added",
+        "exec-started",
+        "exit one 3",
+        "exec-added",
+        "exec-started",
+    ] {
+        shim.expect(&format!("/tasks/{event}"));
+    }
+    let pids = PidsRequest {
+        id: id.to_owned(),
+        ..Default::default()
+    };
+    let pids = shim.task.pids(with_duration(LIMIT), &pids).unwrap();
+    assert_eq!(pids.processes.len(), 2);
+    let connect = ConnectRequest {
+        id: id.to_owned(),
+        ..Default::default()
+    };
+    let connected = shim.task.connect(with_duration(LIMIT), &connect).unwrap();
+    assert_eq!(connected.task_pid, pids.processes[0].pid);
+    shim.kill(id).unwrap();
+    assert_eq!(shim.wait(id, ""), 137);
+    shim.expect("/tasks/exit two 137");
+    let own = id.rsplit('-').next().unwrap();
+    shim.expect(&format!("/tasks/exit {own} 137"));
+    assert_eq!(code(&shim.kill(id).unwrap_err()), Code::NOT_FOUND);
+    assert_eq!(shim.delete(id), 137);
+    shim.expect("/tasks/delete");
+    assert_eq!(std::fs::read_to_string(output).unwrap(), "here\n");
+    shim.shut_down();
+    assert_state_is_empty(scene);
+}
+
+fn code(err: &ttrpc::Error) -> Code {
+    match err {
+        ttrpc::Error::RpcStatus(status) => status.code(),
+        other => panic!("{other}"),
+    }
+}
+
+fn two_containers_of_a_group_share_a_machine_and_end_apart(scene: &Scene) {
+    let script = "cat /proc/sys/kernel/random/boot_id; sleep 1000";
+    let bundles = [scene.shell(script), scene.shell(script)];
+    for bundle in &bundles {
+        bundle.edit(|config| config["annotations"] = json!({"dev.caisson.group": scene.tag()}));
+    }
+    let [first, second] = &bundles;
+    let shim = Shim::start(scene, first);
+    let same = String::from_utf8(Shim::answer(scene, second, b"")).unwrap();
+    assert_eq!(same, shim.address);
+    let outputs = bundles.each_ref().map(|bundle| {
+        let output = shim.create(bundle);
+        shim.start_process(&bundle.id, "");
+        // It has said what it has to once an exec of it is over.
+        shim.add_exec(&bundle.id, "wait", "until pgrep sleep; do :; done")
+            .unwrap();
+        shim.start_process(&bundle.id, "wait");
+        assert_eq!(shim.wait(&bundle.id, "wait"), 0);
+        output
+    });
+    let [one, other] = outputs.map(|path| std::fs::read_to_string(path).unwrap());
+    assert_eq!(one, other);
+    shim.kill(&second.id).unwrap();
+    assert_eq!(shim.wait(&second.id, ""), 137);
+    assert_eq!(shim.delete(&second.id), 137);
+    assert_eq!(shim.older_state(&first.id).status, Status::RUNNING.into());
+    // Back into the same machine, and away with it.
+    shim.create(second);
+    shim.start_process(&second.id, "");
+    shim.kill(&first.id).unwrap();
+    assert_eq!(shim.wait(&second.id, ""), 137);
+    assert_eq!(shim.delete(&second.id), 137);
+    assert_eq!(shim.delete(&first.id), 137);
+    shim.shut_down();
+    assert_state_is_empty(scene);
+}
+
+fn a_killed_shim_leaves_nothing_after_its_delete(scene: &Scene) {
+    let bundle = scene.shell("sleep 1000");
+    let shim = Shim::start(scene, &bundle);
+    shim.create(&bundle);
+    shim.start_process(&bundle.id, "");
+    let owner = shim.older_state(&bundle.id).pid;
+    let server = rustix::process::Pid::from_raw(shim.pid).unwrap();
+    rustix::process::kill_process(server, rustix::process::Signal::KILL).unwrap();
+    assert!(ends_within(owner.cast_signed(), LIMIT));
+    let output = Shim::command(scene, &bundle, "delete").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let deleted = containerd_shim_protos::api::DeleteResponse::parse_from_bytes(&output.stdout);
+    assert_eq!(deleted.unwrap().exit_status, 137);
+    let path = shim.address.strip_prefix("unix://").unwrap();
+    assert!(!std::path::Path::new(path).exists());
+    assert_state_is_empty(scene);
+}
