@@ -6,14 +6,14 @@
 //! guest's rights before it is entered; [`attach`] runs inside it.
 
 use std::{
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use oci_spec::runtime::Mount;
 use rustix::{
     fs::{CWD, FileType, Mode, OFlags, fstat, fstatfs},
-    mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree},
+    mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree, unmount},
 };
 
 use super::{
@@ -37,8 +37,8 @@ pub(crate) struct PreparedMount {
 
 #[derive(Debug)]
 enum Source {
-    /// A detached mount.
-    Tree(OwnedFd),
+    /// A detached mount, made or opened beforehand.
+    Tree(OwnedFd, Bind),
     /// A tree of the guest, opened in its turn: kernels list mounts by age.
     Guest(PathBuf, Bind),
     /// A tree of the container itself, maybe made by an earlier mount.
@@ -98,7 +98,8 @@ fn prepare_one(mount: &Mount, around: Surroundings<'_>) -> Result<PreparedMount,
         // Inside a user namespace the kernel refuses the sysfs of a network that
         // isn't the namespace's own, and the virtual machine is the network.
         (None, "sysfs") if around.own_users => {
-            Source::Tree(file_system::make("sysfs", "sysfs", &options).at("mount", &destination)?)
+            let made = file_system::make("sysfs", "sysfs", &options);
+            Source::Tree(made.at("mount", &destination)?, Bind::One)
         }
         (None, "") => {
             return Err(Failure::Refused(format!(
@@ -143,7 +144,7 @@ fn bind_source(mount: &Mount, bind: Bind, around: Surroundings<'_>) -> Result<So
 
 fn guest_source(path: &Path, bind: Bind, around: Surroundings<'_>) -> Result<Source, Failure> {
     if around.own_users {
-        return Ok(Source::Tree(clone_tree(path, bind)?));
+        return Ok(Source::Tree(clone_tree(path, bind)?, bind));
     }
     Ok(Source::Guest(path.to_owned(), bind))
 }
@@ -227,7 +228,11 @@ fn attach_one(
         Source::Fresh { kind, name } => {
             make_fresh(rootfs, destination, (&kind, &name), &mut options)?
         }
-        Source::Tree(tree) => at_point(rootfs, destination, tree)?,
+        Source::Tree(tree, bind) => {
+            let (tree, point) = at_point(rootfs, destination, tree)?;
+            let tree = renewed(&tree, bind, &point).at("mount", destination)?;
+            (tree, point)
+        }
         Source::Guest(path, bind) => at_point(rootfs, destination, clone_tree(&path, bind)?)?,
         Source::Container(path, bind) => {
             let source = rootfs.open(&path, POINT).at("open mount source", &path)?;
@@ -272,6 +277,16 @@ fn make_fresh(
     }
     let tree = file_system::make(kind, name, options).at("mount", destination)?;
     Ok((tree, point))
+}
+
+/// A copy of a detached mount, which is younger than what was mounted since. Only
+/// what is attached can be copied.
+fn renewed(tree: &OwnedFd, bind: Bind, point: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    attach_tree(tree, point)?;
+    let copy = clone_opened(tree, bind)?;
+    let attached = format!("/proc/self/fd/{}", tree.as_raw_fd());
+    unmount(attached, UnmountFlags::DETACH)?;
+    Ok(copy)
 }
 
 fn at_point(

@@ -9,13 +9,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::{
-    errno::Errno,
-    unistd::{AccessFlags, eaccess, execve},
-};
+use nix::{errno::Errno, unistd::execve};
 use oci_spec::runtime::Process;
 
-use crate::failure::{self, Attempt, Failure};
+use crate::{
+    failure::{self, Attempt, Failure},
+    sys::may_execute,
+};
 
 /// A program with its arguments and environment, ready to be executed.
 #[derive(Debug)]
@@ -124,7 +124,7 @@ fn check_executable(path: &Path) -> Result<(), Unusable> {
     if metadata.is_dir() {
         return Err(Unusable::Present(Errno::EISDIR));
     }
-    eaccess(path, AccessFlags::X_OK).map_err(Unusable::Present)
+    may_execute(path).map_err(|error| Unusable::Present(failure::Errno::from(error).0))
 }
 
 fn c_strings(texts: &[String]) -> Result<Vec<CString>, Failure> {

@@ -19,6 +19,8 @@ pub(crate) use descriptors::{close_all_except, set_vsock_connect_timeout, watch}
 pub(crate) use device_filter::attach_device_filter;
 pub(crate) use loopback::bring_loopback_up;
 pub(crate) use mount_attributes::{MountAttributes, set_mount_attributes};
-pub(crate) use process::{clone_process, exit_now, restore_default_signals, send_signal};
+pub(crate) use process::{
+    clone_process, exit_now, may_execute, restore_default_signals, send_signal,
+};
 pub(crate) use scheduling::{SchedulerAttributes, set_io_priority, set_scheduler};
 pub(crate) use seccomp::install_filter;

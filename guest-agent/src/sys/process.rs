@@ -4,8 +4,10 @@
 //! which the agent is.
 
 use std::{
+    ffi::CString,
     io,
     os::fd::{AsRawFd, BorrowedFd},
+    path::Path,
 };
 
 use nix::unistd::Pid;
@@ -64,6 +66,29 @@ pub(crate) fn clone_process(
 pub(crate) fn exit_now(status: i32) -> ! {
     // SAFETY: `_exit` takes any number and doesn't return.
     unsafe { libc::_exit(status) }
+}
+
+/// Whether this process may execute the file, with the capabilities it has: access(2)
+/// and what libraries make of it look at those of the real user alone.
+///
+/// # Errors
+/// The kernel's refusal.
+pub(crate) fn may_execute(path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_encoded_bytes())?;
+    // SAFETY: the path outlives the call, and nothing is written.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_faccessat2,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::X_OK,
+            libc::AT_EACCESS,
+        )
+    };
+    if answer == 0 {
+        return Ok(());
+    }
+    Err(io::Error::last_os_error())
 }
 
 /// Sends signal `number` (real-time ones too) to the process behind `pidfd`.

@@ -134,3 +134,27 @@ pub(crate) fn ambient_capabilities_outlive_a_change_of_user(host: &Host) {
     let output = output_of(host, "ambient", &spec);
     assert_eq!(output.matches("0000000000000420").count(), 3, "{output}");
 }
+
+/// The right to override modes counts, though the real user is nobody special.
+pub(crate) fn a_capability_lets_a_user_execute(host: &Host) {
+    let mut spec = host.spec(&["/data/program"]);
+    let root = spec["root"]["path"].as_str().unwrap();
+    let program = std::path::Path::new(root).join("data/program");
+    std::fs::write(&program, "#!/bin/sh\necho ran\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o744);
+    std::fs::set_permissions(&program, mode).unwrap();
+    spec["process"]["user"] = json!({"uid": 33, "gid": 44});
+    spec["process"]["rlimits"] = json!([]);
+    let refused = host.create("without", &spec, b"").err().unwrap();
+    assert_eq!(refused, "exec: \"/data/program\": permission denied");
+    for set in [
+        "bounding",
+        "effective",
+        "permitted",
+        "inheritable",
+        "ambient",
+    ] {
+        spec["process"]["capabilities"][set] = json!(["CAP_DAC_OVERRIDE"]);
+    }
+    assert_eq!(output_of(host, "with", &spec), "ran\n");
+}

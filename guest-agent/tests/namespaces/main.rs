@@ -140,6 +140,10 @@ const CASES: &[Case] = &[
         attributes::ambient_capabilities_outlive_a_change_of_user,
     ),
     (
+        "a_capability_lets_a_user_execute",
+        attributes::a_capability_lets_a_user_execute,
+    ),
+    (
         "a_paused_container_stands_still",
         a_paused_container_stands_still,
     ),

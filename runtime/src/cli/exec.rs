@@ -240,6 +240,12 @@ fn inherit(process: &mut Value, own: &Value) {
             process[member] = own[member].clone();
         }
     }
+    for id in ["uid", "gid"] {
+        // One without a user is root's, as with runc.
+        if process["user"][id].is_null() {
+            process["user"][id] = json!(0);
+        }
+    }
     if process["user"]["umask"].is_null() && !own["user"]["umask"].is_null() {
         process["user"]["umask"] = own["user"]["umask"].clone();
     }

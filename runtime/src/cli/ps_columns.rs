@@ -39,10 +39,10 @@ const fn right(name: &'static str, heading: &'static str, value: Value) -> Colum
 
 type Value = fn(&ProcessEntry) -> String;
 
-/// Every column there is. Users are numbers: names are the container's own.
+/// Every column there is.
 const COLUMNS: &[Column] = &[
-    left("uid", "UID", |process| process.uid.to_string()),
-    left("user", "USER", |process| process.uid.to_string()),
+    left("uid", "UID", user),
+    left("user", "USER", user),
     right("pid", "PID", |process| process.pid.to_string()),
     right("ppid", "PPID", |process| process.parent_pid.to_string()),
     right("c", "C", |process| (cpu_tenths(process) / 10).to_string()),
@@ -61,6 +61,7 @@ const COLUMNS: &[Column] = &[
     }),
     right("time", "TIME", |process| clock(process.cpu_ms / 1000)),
     left("comm", "COMMAND", |process| process.name.clone()),
+    left("ucmd", "CMD", |process| process.name.clone()),
     left("args", "COMMAND", |process| process.command.clone()),
     left("cmd", "CMD", |process| process.command.clone()),
 ];
@@ -75,11 +76,12 @@ const ALIASES: &[(&str, &str)] = &[
     ("start_time", "stime"),
     ("tname", "tty"),
     ("tt", "tty"),
-    ("ucmd", "comm"),
     ("vsize", "vsz"),
 ];
 
 const FULL: &[&str] = &["uid", "pid", "ppid", "c", "stime", "tty", "time", "cmd"];
+const SHORT: &[&str] = &["pid", "tty", "time", "ucmd"];
+const BSD: &[&str] = &["pid", "tty", "stat", "time", "args"];
 const USER: &[&str] = &[
     "user", "pid", "pcpu", "vsz", "rss", "tty", "stat", "start", "time", "args",
 ];
@@ -90,7 +92,7 @@ const USER: &[&str] = &[
 /// # Errors
 /// The first option or column that isn't known here.
 pub(super) fn wanted(options: &[String]) -> Result<Vec<Column>, String> {
-    let mut usual = FULL;
+    let mut all_letters = String::new();
     let mut chosen = Vec::new();
     let mut options = options.iter();
     while let Some(option) = options.next() {
@@ -106,17 +108,36 @@ pub(super) fn wanted(options: &[String]) -> Result<Vec<Column>, String> {
                 "ps: option {option:?} is not known here; use -ef, aux or -o with a list of columns"
             ));
         }
-        if letters.contains('u') {
-            usual = USER;
-        }
+        all_letters.push_str(letters);
         for name in list.into_iter().flat_map(|list| list.split([',', ' '])) {
             chosen.push(column(name).ok_or_else(|| no_column(name))?);
         }
     }
     if chosen.is_empty() {
-        chosen.extend(usual.iter().filter_map(|name| column(name)));
+        chosen.extend(usual(&all_letters).iter().filter_map(|name| column(name)));
     }
     Ok(chosen)
+}
+
+/// The columns of a form of ps; without any letters it is that of `-ef`, as runc's.
+fn usual(letters: &str) -> &'static [&'static str] {
+    let has = |letter| letters.contains(letter);
+    match letters {
+        "" => FULL,
+        _ if has('u') => USER,
+        _ if has('f') => FULL,
+        _ if has('x') => BSD,
+        _ => SHORT,
+    }
+}
+
+/// The one user who has the same name everywhere, or else the number: names are the
+/// container's own.
+fn user(process: &ProcessEntry) -> String {
+    match process.uid {
+        0 => "root".into(),
+        uid => uid.to_string(),
+    }
 }
 
 fn column(name: &str) -> Option<Column> {
@@ -228,6 +249,9 @@ mod tests {
         };
         assert_eq!(heading(&[]), "UID PID PPID C STIME TTY TIME CMD");
         assert_eq!(heading(&["-e", "-f"]), heading(&[]));
+        assert_eq!(heading(&["-e"]), "PID TTY TIME CMD");
+        assert_eq!(heading(&["-e", "-x"]), "PID TTY STAT TIME COMMAND");
+        assert!(shown(&["-o", "user"]).unwrap().contains("root"));
         assert!(heading(&["aux"]).starts_with("USER PID %CPU VSZ RSS"));
     }
 
