@@ -10,8 +10,8 @@ use std::{
 };
 
 use caisson_protocol::server::agent::{
-    CreateContainerRequest, ExecRequest, Exited, Oom, Process as ListedProcess, SignalRequest,
-    Statistics, Stdio, event::Kind,
+    ConnectLocalRequest, CreateContainerRequest, ExecRequest, Exited, NetworkConfiguration, Oom,
+    Process as ListedProcess, SignalRequest, Statistics, Stdio, event::Kind,
 };
 use nix::{sched::CloneFlags, unistd::Pid};
 
@@ -28,7 +28,7 @@ use crate::{
     events::Events,
     failure::{Attempt, Failure},
     listing,
-    network::Network,
+    network::{self, Network},
     oom,
     process::{self, Exit, Process, ProcessState},
     reaper, shares,
@@ -83,13 +83,25 @@ impl Guest {
         }
     }
 
-    /// The machine's interfaces.
-    pub(crate) fn network(&self) -> MutexGuard<'_, Network> {
-        self.network.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Makes the machine's network what `wanted` says.
+    ///
+    /// # Errors
+    /// The first thing that the kernel refuses.
+    pub(crate) fn configure_network(&self, wanted: NetworkConfiguration) -> Result<(), Failure> {
+        let mut network = self.network.lock().unwrap_or_else(PoisonError::into_inner);
+        network.configure(wanted, &self.transport)
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Connects a stream of the host with a port of loopback.
+    ///
+    /// # Errors
+    /// When nobody listens there.
+    pub(crate) async fn connect_local(&self, request: &ConnectLocalRequest) -> Result<(), Failure> {
+        network::connect_local(request, &self.transport).await
     }
 
     /// Makes a container that waits to be started.

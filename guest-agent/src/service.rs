@@ -10,9 +10,10 @@ use caisson_protocol::{
     PROTOCOL_MAJOR, PROTOCOL_MINOR, check_version,
     server::{
         agent::{
-            ContainerRequest, CreateContainerRequest, Empty, Event, ExecRequest, HelloRequest,
-            HelloResponse, ListProcessesResponse, NetworkConfiguration, NextEventRequest,
-            ProcessStarted, ResizeRequest, SignalRequest, Statistics, UpdateContainerRequest,
+            ConnectLocalRequest, ContainerRequest, CreateContainerRequest, Empty, Event,
+            ExecRequest, HelloRequest, HelloResponse, ListProcessesResponse, NetworkConfiguration,
+            NextEventRequest, ProcessStarted, ResizeRequest, SignalRequest, Statistics,
+            UpdateContainerRequest,
         },
         agent_ttrpc::Agent,
     },
@@ -194,7 +195,17 @@ impl Agent for Service {
         _: &TtrpcContext,
         request: NetworkConfiguration,
     ) -> ttrpc::Result<Empty> {
-        self.run(|guest| async move { guest.network().configure(request) })
+        self.run(|guest| async move { guest.configure_network(request) })
+            .await?;
+        Ok(Empty::new())
+    }
+
+    async fn connect_local(
+        &self,
+        _: &TtrpcContext,
+        request: ConnectLocalRequest,
+    ) -> ttrpc::Result<Empty> {
+        self.run(|guest| async move { guest.connect_local(&request).await })
             .await?;
         Ok(Empty::new())
     }

@@ -144,6 +144,10 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+        match rustix::net::shutdown(self.as_fd(), rustix::net::Shutdown::Write) {
+            // A pipe or a terminal has no other direction.
+            Ok(()) | Err(rustix::io::Errno::NOTSOCK) => Poll::Ready(Ok(())),
+            Err(errno) => Poll::Ready(Err(errno.into())),
+        }
     }
 }

@@ -106,6 +106,8 @@ pub struct Plan {
     pub memory_policy: Option<MemoryPolicy>,
     /// The network namespace on the host's side.
     pub network: Network,
+    /// The container's resolv.conf on the host, where the caller brings one.
+    pub resolv_conf: Option<PathBuf>,
     /// Host folders and files that the guest may see.
     pub shares: Vec<Share>,
     /// Mount destinations that a read-only root file system must have already:
@@ -238,6 +240,7 @@ pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error>
         kernel: size.kernel,
         memory_policy: MemoryPolicy::planned(&bundle.spec)?,
         network,
+        resolv_conf: resolv_conf(bundle),
         shares,
         mount_points: mount_points(bundle),
         seccomp,
@@ -332,6 +335,16 @@ fn share_rootfs(id: &str, bundle: &Bundle) -> Share {
         recursive: true,
         id_maps: None,
     }
+}
+
+/// The file that is bound over /etc/resolv.conf.
+fn resolv_conf(bundle: &Bundle) -> Option<PathBuf> {
+    let mounts = bundle.spec.mounts().as_deref().unwrap_or(&[]);
+    let is_it = |mount: &&oci_spec::runtime::Mount| {
+        binds::is_bind(mount) && mount.destination() == Path::new("/etc/resolv.conf")
+    };
+    let mount = mounts.iter().rfind(is_it)?;
+    Some(bundle.path.join(mount.source().as_ref()?))
 }
 
 /// The guest has no network namespace of the container's own: the machine is it.

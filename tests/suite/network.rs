@@ -1,6 +1,8 @@
 //! What is in a container's network namespace at start works inside of the machine.
 
-use std::net::TcpListener;
+use std::io::Read;
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
 
 use caisson_tests::{Container, Machine, Namespace, Scene, stories};
 
@@ -15,6 +17,9 @@ stories![
     without_interfaces_there_is_only_loopback,
     an_interface_of_another_container_is_refused,
     more_interfaces_than_a_machine_has_are_refused,
+    the_namespace_of_the_caller_is_refused,
+    a_name_server_on_loopback_is_asked,
+    ports_of_the_container_are_those_of_localhost_on_the_host,
 ];
 
 const PORT: u16 = 7000;
@@ -247,4 +252,80 @@ fn more_interfaces_than_a_machine_has_are_refused(scene: &Scene) {
     assert_eq!(container.stdout().lines().count(), most + 1);
     container.delete();
     namespace.assert_restored();
+}
+
+/// Its interfaces would be lost to the host.
+fn the_namespace_of_the_caller_is_refused(scene: &Scene) {
+    let bundle = scene.shell("true");
+    bundle.in_network(Path::new("/proc/self/ns/net"));
+    let refused = scene.run(&bundle);
+    refused.exits(1);
+    assert!(refused.stderr.contains("is the host's"), "{refused:?}");
+}
+
+/// Docker's embedded one is at 127.0.0.11 of the namespace on the host.
+fn a_name_server_on_loopback_is_asked(scene: &Scene) {
+    const SERVER: (&str, u16) = ("127.0.0.11", 53);
+    let (namespace, _far) = pair();
+    let socket = namespace.inside(|| UdpSocket::bind(SERVER).unwrap());
+    std::thread::spawn(move || {
+        let mut question = [0; 512];
+        while let Ok((length, asker)) = socket.recv_from(&mut question) {
+            let answer = answer_to(&question[..length]);
+            socket.send_to(&answer, asker).unwrap();
+        }
+    });
+    let listener = namespace.inside(|| TcpListener::bind(SERVER).unwrap());
+    std::thread::spawn(move || traffic::serve(&listener));
+    let resolv_conf = scene.path("resolv.conf");
+    std::fs::write(&resolv_conf, "nameserver 127.0.0.11\n").unwrap();
+    let bundle = scene.bundle(&["probe", "serve-echo", "[::]:7000"]);
+    bundle.in_network(&namespace.path());
+    bundle.with_mount(serde_json::json!({
+        "destination": "/etc/resolv.conf", "type": "bind",
+        "source": resolv_conf, "options": ["rbind", "ro"],
+    }));
+    let container = scene.started(&bundle);
+    let said = container.exec(&["nslookup", "-type=a", "web.test"]);
+    assert!(said.stdout.contains("192.0.2.33"), "{said:?}");
+    // Over TCP, whatever is said there.
+    let said = container.exec(&["probe", "talk", "127.0.0.11:53", "100000"]);
+    assert_eq!(said.ok(), "100000 bytes\n");
+    container.remove();
+}
+
+/// As CRI's port-forward and Podman's rootlessport dial them.
+fn ports_of_the_container_are_those_of_localhost_on_the_host(scene: &Scene) {
+    let (namespace, _far) = pair();
+    let container = echoing(scene, &namespace);
+    await_server(&container);
+    for address in ["127.0.0.1:7000", "[::1]:7000"] {
+        let said = namespace.inside(|| traffic::talk(address, 200_000));
+        assert_eq!(said, "200000 bytes");
+    }
+    // Where nobody listens in the container the connection ends at once.
+    let nobody = namespace.inside(|| {
+        let mut stream = TcpStream::connect("127.0.0.1:7001")?;
+        stream.read(&mut [0])
+    });
+    assert!(matches!(nobody, Ok(0) | Err(_)), "{nobody:?}");
+    container.remove();
+    namespace.assert_restored();
+}
+
+/// An answer of one address to the only question of a DNS message.
+fn answer_to(question: &[u8]) -> Vec<u8> {
+    const QUESTION_AT: usize = 12;
+    let name = question[QUESTION_AT..].iter().position(|byte| *byte == 0);
+    let end = QUESTION_AT + name.unwrap() + 5;
+    let flags_and_counts = [0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
+    // The name by its place, type A, class IN, a minute, four bytes.
+    let record = [0xc0, 0x0c, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 33];
+    [
+        &question[..2],
+        &flags_and_counts,
+        &question[QUESTION_AT..end],
+        &record,
+    ]
+    .concat()
 }

@@ -146,6 +146,15 @@ pub const MOUNT_OPTIONS: &[&str] = &[
 pub const GUEST_CID: u32 = 3;
 /// Vsock port on the host to which the agent connects to be controlled.
 pub const CONTROL_PORT: u32 = 1024;
+/// Vsock port on the host to which the agent hands questions to name servers. A
+/// connection begins with the four bytes of the server's address and one of the
+/// `NAMES_*`; then each message has its length before it, in two bytes of network
+/// order, as in DNS over TCP.
+pub const NAMES_PORT: u32 = 1025;
+/// One question, which the host asks in a datagram, and one answer.
+pub const NAMES_DATAGRAM: u8 = 0;
+/// A connection to the server, passed on as it is.
+pub const NAMES_STREAM: u8 = 1;
 /// Stdio streams use ports from here up, one per stream, chosen by the host.
 pub const FIRST_STREAM_PORT: u32 = 0x1_0000;
 

@@ -2,21 +2,28 @@
 //!
 //! Owns what the host has asked for so far, and the way from there to what it asks
 //! for now. `devices` binds and lets go of the virtual hardware, `interface` and
-//! `routes` speak to the kernel. What containers change themselves is left alone.
+//! `routes` speak to the kernel, `names` answers for name servers of the host's
+//! loopback, and `local` lets the host reach ours. What containers change themselves is left alone.
 
 mod devices;
 mod interface;
+mod local;
+mod names;
 mod routes;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use caisson_netlink::Socket;
 use caisson_protocol::server::agent::{Interface, NetworkConfiguration};
 
-use crate::failure::{Attempt, Failure};
+use crate::{
+    failure::{Attempt, Failure},
+    transport::Transport,
+};
 
 use devices::Device;
 pub(crate) use devices::put_devices_away;
+pub(crate) use local::connect_local;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -24,6 +31,8 @@ pub(crate) struct Network {
     /// By the hardware address each was plugged with.
     plugged: HashMap<Vec<u8>, Plugged>,
     asked: NetworkConfiguration,
+    /// Name servers that are answered for, until the machine ends.
+    answered: HashSet<Vec<u8>>,
 }
 
 /// An interface that is there.
@@ -40,7 +49,11 @@ impl Network {
     ///
     /// # Errors
     /// The first thing that the kernel refuses.
-    pub(crate) fn configure(&mut self, wanted: NetworkConfiguration) -> Result<(), Failure> {
+    pub(crate) fn configure(
+        &mut self,
+        wanted: NetworkConfiguration,
+        transport: &Transport,
+    ) -> Result<(), Failure> {
         let socket = Socket::open().doing("open a netlink socket")?;
         let named = |mac: &Vec<u8>| wanted.interfaces.iter().any(|one| one.device_mac == *mac);
         let gone: Vec<Vec<u8>> = self
@@ -77,6 +90,11 @@ impl Network {
         }
         for rule in &wanted.rules {
             routes::add_rule(&socket, rule)?;
+        }
+        for server in &wanted.name_servers {
+            if self.answered.insert(server.clone()) {
+                names::answer_for(server, transport)?;
+            }
         }
         self.asked = wanted;
         Ok(())

@@ -5,10 +5,13 @@
 //! host | veth <-- tc redirect, both ways --> tap | caisson-vmm | virtio-net: guest
 //! ```
 //! `scan` reads a namespace as plain data, `tap` and `redirect` lay the wire beside
-//! each interface, `uplink` keeps machine and namespace in step. Everything here runs
+//! each interface, `uplink` keeps machine and namespace in step. `names` and
+//! `forward` carry what lives on loopback, either way. Everything here runs
 //! in the namespace itself: its owner lives in it.
 
 mod error;
+pub(crate) mod forward;
+pub(crate) mod names;
 mod redirect;
 mod restore;
 mod routes;

@@ -4,6 +4,7 @@
 //! and back when it goes.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 use caisson_netlink::Socket;
 use caisson_protocol::client::agent::NetworkConfiguration;
@@ -52,6 +53,7 @@ pub(crate) struct Uplink {
     plugged: Vec<Plugged>,
     told: NetworkConfiguration,
     complained: BTreeSet<String>,
+    name_servers: Vec<Ipv4Addr>,
 }
 
 impl Uplink {
@@ -63,7 +65,13 @@ impl Uplink {
             plugged: Vec::new(),
             told: NetworkConfiguration::default(),
             complained: BTreeSet::new(),
+            name_servers: Vec::new(),
         }
+    }
+
+    /// Servers on loopback that the guest shall answer for.
+    pub(crate) fn set_name_servers(&mut self, servers: Vec<Ipv4Addr>) {
+        self.name_servers = servers;
     }
 
     /// Brings the machine up to date with the namespace of the calling thread. The
@@ -101,6 +109,11 @@ impl Uplink {
         }
     }
 
+    /// Whether the machine has any interface.
+    pub(crate) fn is_connected(&self) -> bool {
+        !self.plugged.is_empty()
+    }
+
     /// Gives the namespace back as it was.
     pub(crate) fn leave(&mut self) {
         let Ok(socket) = Socket::open() else {
@@ -118,7 +131,11 @@ impl Uplink {
             Some((link, one.nic.device_mac))
         };
         let plugged = self.plugged.iter().filter_map(with_link);
-        let configuration = picture.configuration(plugged);
+        let mut configuration = picture.configuration(plugged);
+        if !configuration.interfaces.is_empty() {
+            let servers = self.name_servers.iter();
+            configuration.name_servers = servers.map(|one| one.octets().to_vec()).collect();
+        }
         if configuration != self.told {
             (self.tell)(&configuration).map_err(Error::Guest)?;
             self.told = configuration;

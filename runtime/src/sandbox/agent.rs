@@ -8,9 +8,9 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use caisson_protocol::client::agent::{
-    ContainerRequest, CreateContainerRequest, Empty, Event, ExecRequest, HelloRequest,
-    NetworkConfiguration, NextEventRequest, ResizeRequest, Seccomp, SignalRequest, Stdio,
-    UpdateContainerRequest,
+    ConnectLocalRequest, ContainerRequest, CreateContainerRequest, Empty, Event, ExecRequest,
+    HelloRequest, NetworkConfiguration, NextEventRequest, ResizeRequest, Seccomp, SignalRequest,
+    Stdio, UpdateContainerRequest,
 };
 use caisson_protocol::client::agent_ttrpc::AgentClient;
 use caisson_protocol::{
@@ -241,6 +241,24 @@ impl Agent {
     pub(crate) fn delete(&self, id: &str) -> Result<(), Error> {
         let deleted = self.client.delete_container(limited(), &container(id));
         deleted.map(drop).map_err(text)
+    }
+
+    /// Connects the stream that is expected on `stream_port` with a port of the
+    /// guest's loopback.
+    pub(crate) fn connect_local(
+        &self,
+        port: u16,
+        ipv6: bool,
+        stream_port: u32,
+    ) -> Result<(), Error> {
+        let request = ConnectLocalRequest {
+            port: port.into(),
+            ipv6,
+            stream_port,
+            ..Default::default()
+        };
+        let connected = self.client.connect_local(limited(), &request);
+        connected.map(drop).map_err(text)
     }
 
     /// Waits for the event after `after`, however long that takes.

@@ -122,7 +122,12 @@ pub(crate) fn boot(
     Ok(Sandbox {
         hang_up,
         members: Members::new(agent.clone(), streams.clone(), file_server),
-        network: Network::new(nics, agent.clone(), tell.clone()),
+        network: Network::new(
+            nics,
+            (agent.clone(), streams.clone()),
+            tell.clone(),
+            order.plan.resolv_conf.clone(),
+        ),
         agent,
         streams,
         console,

@@ -18,6 +18,11 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The container's network namespace is the caller's own.
+    #[error(
+        "network namespace {} is the host's, whose interfaces a machine would take away: give the container a network namespace of its own and publish its ports", .0.display()
+    )]
+    HostNetwork(PathBuf),
     /// The command that should do something for the owner has hung up.
     #[error("the command that creates the container has given up")]
     Errand(#[source] crate::owner::Error),

@@ -4,8 +4,10 @@
 //! into its network namespace, and what a hook mounts below the root file
 //! system in its mount namespace, the container sees.
 
-use std::fs::File;
+use std::fs::{self, File, Metadata};
+use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -40,9 +42,22 @@ fn enter_network(network: &Network) -> Result<(), Error> {
                 source,
             };
             let namespace = File::open(path).map_err(failed)?;
+            if is_the_hosts(&namespace).map_err(failed)? {
+                return Err(Error::HostNetwork(path.clone()));
+            }
             setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).map_err(|errno| failed(errno.into()))
         }
     }
+}
+
+/// Whether it is that of whoever creates the container, or of the host's init.
+fn is_the_hosts(namespace: &File) -> io::Result<bool> {
+    let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
+    let wanted = identity(namespace.metadata()?);
+    // Init's can't be seen by everybody.
+    let hosts = ["/proc/self/ns/net", "/proc/1/ns/net"];
+    let known = hosts.into_iter().filter_map(|path| fs::metadata(path).ok());
+    Ok(known.map(identity).any(|known| known == wanted))
 }
 
 /// The host's mounts and unmounts are followed; none made here reaches the host.

@@ -6,15 +6,22 @@
 //! Engines fill the namespace before or after `create`, but before `start`; what
 //! they change later is followed.
 
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use caisson_protocol::NAMES_PORT;
 
 use super::agent::Agent;
 use super::monitor::Event;
+use super::streams::Streams;
 use super::thread;
 use crate::cli::chain;
-use crate::network::{CHANGES, Nics, Uplink};
+use crate::network::forward::{self, Front};
+use crate::network::{CHANGES, Nics, Uplink, names};
 
 /// See the module.
 pub(crate) struct Network {
@@ -22,19 +29,41 @@ pub(crate) struct Network {
     /// Where what goes wrong later is told.
     events: Sender<Event>,
     followed: AtomicBool,
+    /// The container's resolv.conf on the host.
+    resolv_conf: Option<PathBuf>,
+    agent: Agent,
+    streams: Streams,
+    /// Localhost of the namespace leads into the guest.
+    fronted: AtomicBool,
 }
+
+/// The agent connects a stream before it answers, so it is there or lost.
+const STREAM_LIMIT: Duration = Duration::from_secs(10);
+
+/// Questions of the guest that are asked at once.
+const MOST_QUESTIONS: usize = 64;
 
 impl Network {
     /// No interface is in the machine yet.
-    pub(crate) fn new(nics: Box<dyn Nics>, agent: Agent, events: Sender<Event>) -> Arc<Self> {
+    pub(crate) fn new(
+        nics: Box<dyn Nics>,
+        (agent, streams): (Agent, Streams),
+        events: Sender<Event>,
+        resolv_conf: Option<PathBuf>,
+    ) -> Arc<Self> {
+        let guest = agent.clone();
         let tell = move |configuration: &_| {
-            let told = agent.configure_network(configuration);
+            let told = guest.configure_network(configuration);
             told.map_err(|err| err.to_string())
         };
         Arc::new(Self {
             uplink: Mutex::new(Uplink::new(nics, Box::new(tell))),
             events,
             followed: AtomicBool::new(false),
+            resolv_conf,
+            agent,
+            streams,
+            fronted: AtomicBool::new(false),
         })
     }
 
@@ -46,19 +75,91 @@ impl Network {
         // First: nothing that happens after it is missed.
         let changes = caisson_netlink::Events::subscribe(CHANGES);
         let changes = changes.map_err(|err| format!("watch the network namespace: {err}"))?;
+        self.offer_names();
         let warnings = self.uplink().update().map_err(|err| chain(&err))?;
         self.warn(warnings);
         if self.followed.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
+        self.open_front();
         let network = Arc::clone(self);
         let work = move || {
             while changes.wait().is_ok() {
                 let updated = network.uplink().update();
                 network.warn(updated.unwrap_or_else(|err| vec![chain(&err)]));
+                network.open_front();
             }
         };
         thread::spawn("network", 128, work).map_err(|err| chain(&err))
+    }
+
+    /// Makes the container's ports those of localhost here, once there is a network.
+    fn open_front(self: &Arc<Self>) {
+        if !self.uplink().is_connected() || self.fronted.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let front = match Front::open() {
+            Ok(front) => Arc::new(front),
+            Err(err) => {
+                let what = "ports of the container can't be reached as localhost of its network namespace on the host";
+                return self.warn(vec![format!("{what}: {err}")]);
+            }
+        };
+        for number in 0..front.listeners.len() {
+            let (network, front) = (Arc::clone(self), Arc::clone(&front));
+            let work = move || {
+                let listener = front.listeners.get(number);
+                let connections = listener.into_iter().flat_map(TcpListener::incoming);
+                connections
+                    .flatten()
+                    .for_each(|outside| network.pass_on(outside));
+            };
+            drop(thread::spawn("forward", 64, work));
+        }
+    }
+
+    fn pass_on(self: &Arc<Self>, outside: TcpStream) {
+        let network = Arc::clone(self);
+        let work = move || {
+            // Whoever dialled sees that the connection ends.
+            let Ok(address) = outside.local_addr() else {
+                return;
+            };
+            let expected = network.streams.expect();
+            let connected =
+                network
+                    .agent
+                    .connect_local(address.port(), address.is_ipv6(), expected.port);
+            if let (Ok(()), Some(guest)) = (connected, expected.take(STREAM_LIMIT)) {
+                forward::join(outside, guest).ok();
+            }
+        };
+        drop(thread::spawn("forward", 96, work));
+    }
+
+    /// Has name servers on loopback asked for the guest, if the container was told
+    /// of any.
+    fn offer_names(&self) {
+        let path = self.resolv_conf.as_deref();
+        let servers = path.map(names::on_loopback).unwrap_or_default();
+        if servers.is_empty() {
+            return;
+        }
+        self.uplink().set_name_servers(servers.clone());
+        let (servers, turns) = (Arc::new(servers), Arc::new(()));
+        self.streams.offer(NAMES_PORT, move |stream| {
+            // One reference for each question that is under way.
+            if Arc::strong_count(&turns) > MOST_QUESTIONS {
+                return;
+            }
+            let (servers, turn) = (Arc::clone(&servers), Arc::clone(&turns));
+            let work = move || {
+                // Whoever asked notices by itself that there is no answer.
+                names::serve(stream, &servers).ok();
+                drop(turn);
+            };
+            drop(thread::spawn("names", 64, work));
+        });
     }
 
     /// Gives the namespace back as it was: others may go on using it.

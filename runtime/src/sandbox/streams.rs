@@ -21,11 +21,15 @@ use super::thread;
 type Waiting = Mutex<HashMap<u32, SyncSender<UnixStream>>>;
 
 /// The guest's connections, by port. Clones share them.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Streams {
     waiting: Arc<Waiting>,
     used: Arc<AtomicU32>,
+    services: Arc<Mutex<HashMap<u32, Service>>>,
 }
+
+/// Takes every connection on a port; must not block.
+type Service = Box<dyn Fn(UnixStream) + Send>;
 
 /// A connection that the guest is expected to open.
 #[derive(Debug)]
@@ -56,6 +60,8 @@ impl Streams {
         while let Ok(Some((port, stream))) = receive(channel) {
             if let Some(sender) = self.waiting().remove(&port) {
                 sender.send(stream).ok();
+            } else if let Some(service) = self.services().get(&port) {
+                service(stream);
             }
         }
         // Nothing more will come: whoever still waits learns it at once.
@@ -64,6 +70,15 @@ impl Streams {
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<u32, SyncSender<UnixStream>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn services(&self) -> MutexGuard<'_, HashMap<u32, Service>> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands every connection on `port` to `service`, which must not block.
+    pub(crate) fn offer(&self, port: u32, service: impl Fn(UnixStream) + Send + 'static) {
+        self.services().insert(port, Box::new(service));
     }
 
     /// Expects a connection on a port no one has used yet.

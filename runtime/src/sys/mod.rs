@@ -5,6 +5,7 @@
     reason = "raw descriptors, ioctls, a step before exec, a memory policy and a CPU counter"
 )]
 
+mod lookup;
 mod tap;
 mod user_namespace;
 
@@ -16,6 +17,7 @@ use std::process::Command;
 use nix::libc;
 use nix::pty::Winsize;
 
+pub(crate) use lookup::{attach_lookup, make_socket_map};
 pub(crate) use tap::make_tap;
 pub(crate) use user_namespace::user_namespace;
 
