@@ -88,6 +88,9 @@ pub enum Error {
         /// What it does.
         status: Status,
     },
+    /// A container that joins a machine asks for another one.
+    #[error("config.json: {0} is of a machine, and this container joins one that is there")]
+    Joined(&'static str),
     /// A terminal with no one to hold it, or the other way round.
     #[error("{0}")]
     Terminal(&'static str),

@@ -17,7 +17,7 @@ use crate::installation::Installation;
 use crate::log::{Format, Level, Log};
 use crate::machine;
 use crate::owner::{Connection, OwnerChild, Surroundings};
-use crate::plan::{self, HostFacts};
+use crate::plan::{self, HostFacts, Plan};
 use crate::preserved::Preserved;
 use crate::sandbox::{Order, Outcome};
 use crate::store::{Entry, Record, Store};
@@ -163,6 +163,9 @@ fn order(entry: &Entry, bundle: &Bundle, creation: &Creation) -> Result<Order, E
         .preserved
         .tell(&mut plan.guest_spec["process"]["env"]);
     check_terminal(plan.terminal, creation)?;
+    if !creation.group.is_empty() {
+        check_joined(&mut plan, bundle)?;
+    }
     let record = Record {
         oci_version: bundle.spec.version().clone(),
         bundle: bundle.path.clone(),
@@ -197,6 +200,27 @@ fn order(entry: &Entry, bundle: &Bundle, creation: &Creation) -> Result<Order, E
         join: creation.group.first().map(Container::socket),
         bound: creation.bound,
     })
+}
+
+/// What a container can't have of its own in a machine that is there: refused, or,
+/// where it is a limit that the guest can't keep, told.
+fn check_joined(plan: &mut Plan, bundle: &Bundle) -> Result<(), Error> {
+    let asks = |pointer: &str| bundle.raw.pointer(pointer).is_some_and(|it| !it.is_null());
+    for (pointer, field) in [("/vm", "vm"), ("/linux/memoryPolicy", "linux.memoryPolicy")] {
+        if asks(pointer) {
+            return Err(Error::Joined(field));
+        }
+    }
+    for field in ["cpu/cpus", "cpu/mems", "blockIO"] {
+        if asks(&format!("/linux/resources/{field}")) {
+            let field = field.replace('/', ".");
+            let line = format!(
+                "config.json: linux.resources.{field} is ignored: only the first container of a group can be limited so"
+            );
+            plan.warnings.push(line);
+        }
+    }
+    Ok(())
 }
 
 fn check_terminal(terminal: bool, creation: &Creation) -> Result<(), Error> {

@@ -50,9 +50,10 @@ impl From<LibraryError> for Error {
             LibraryError::StartStopped
             | LibraryError::NotPaused
             | LibraryError::NotStopped { .. } => Self::Precondition(text),
-            LibraryError::Bundle(_) | LibraryError::Plan(_) | LibraryError::Resources(_) => {
-                Self::Invalid(text)
-            }
+            LibraryError::Bundle(_)
+            | LibraryError::Plan(_)
+            | LibraryError::Resources(_)
+            | LibraryError::Joined(_) => Self::Invalid(text),
             _ => Self::Failed(text),
         }
     }

@@ -25,6 +25,7 @@ mod options;
 mod place;
 mod process;
 mod rootfs;
+mod sandbox;
 mod serve;
 mod stdio;
 mod task;

@@ -17,7 +17,7 @@ use crate::arguments::Arguments;
 use crate::containers::{Containers, Settings};
 use crate::events::Publisher;
 use crate::log::Log;
-use crate::{place, task};
+use crate::{place, sandbox, task};
 
 /// containerd may be gone: events that it did not take by then are lost.
 const FLUSH_LIMIT: Duration = Duration::from_secs(3);
@@ -69,7 +69,8 @@ pub(crate) fn serve(arguments: &Arguments) -> Result<(), Error> {
     let mut server = ttrpc::Server::new()
         .add_listener(listener.into_raw_fd())
         .map_err(Error::Serve)?
-        .register_service(task::services(&containers, &stop));
+        .register_service(task::services(&containers, &stop))
+        .register_service(sandbox::service());
     server.start().map_err(Error::Serve)?;
     if stopped.recv() != Ok(Stop::Asked) {
         containers.end_all();

@@ -4,10 +4,10 @@
 //! Owns both ends of the conversation. What containerd itself makes of it is
 //! tried in tests/engines.
 
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ use containerd_shim_protos::protobuf::Message;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::shim::events::ForwardRequest;
 use containerd_shim_protos::ttrpc::context::with_duration;
-use containerd_shim_protos::ttrpc::{self, Code, TtrpcContext};
-use containerd_shim_protos::{Client, Events, TaskClient, create_events};
+use containerd_shim_protos::ttrpc::{self, Code};
+use containerd_shim_protos::{Client, TaskClient};
 use serde_json::json;
 
 stories![
@@ -43,24 +43,41 @@ struct Shim<'a> {
     task: TaskClient,
     raw: Client,
     events: Receiver<String>,
-    _listener: ttrpc::Server,
 }
 
-/// Takes events as containerd does.
-struct Listener(Sender<String>);
-
-impl Events for Listener {
-    fn forward(&self, _: &TtrpcContext, request: ForwardRequest) -> ttrpc::Result<Empty> {
-        let envelope = &request.envelope;
-        let mut line = envelope.topic.clone();
-        if envelope.event.type_url == "containerd.events.TaskExit" {
-            let exit = TaskExit::parse_from_bytes(&envelope.event.value).unwrap();
-            let number = exit.id.rsplit('-').next().unwrap_or_default();
-            line = format!("{line} {number} {}", exit.exit_status);
+/// Takes events as containerd does, over the first connection: each is named by its
+/// topic, an end also by the last part of its name and its status.
+fn listen(path: &Path, events: Sender<String>) {
+    let listener = UnixListener::bind(path).unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        drop(listener);
+        let mut head = [0; 10];
+        while stream.read_exact(&mut head).is_ok() {
+            let length = u32::from_be_bytes(head[..4].try_into().unwrap());
+            let mut body = vec![0; length as usize];
+            stream.read_exact(&mut body).unwrap();
+            let call = ttrpc::Request::parse_from_bytes(&body).unwrap();
+            events.send(told(&call.payload)).ok();
+            let answer = ttrpc::Response::new().write_to_bytes().unwrap();
+            let length = u32::try_from(answer.len()).unwrap();
+            head[..4].copy_from_slice(&length.to_be_bytes());
+            // An answer, under the number of the call.
+            head[8] = 2;
+            stream.write_all(&head).unwrap();
+            stream.write_all(&answer).unwrap();
         }
-        self.0.send(line).ok();
-        Ok(Empty::default())
+    });
+}
+
+fn told(payload: &[u8]) -> String {
+    let envelope = ForwardRequest::parse_from_bytes(payload).unwrap().envelope;
+    if envelope.event.type_url != "containerd.events.TaskExit" {
+        return envelope.topic.clone();
     }
+    let exit = TaskExit::parse_from_bytes(&envelope.event.value).unwrap();
+    let name = exit.id.rsplit('-').next().unwrap_or_default();
+    format!("{} {name} {}", envelope.topic, exit.exit_status)
 }
 
 impl<'a> Shim<'a> {
@@ -97,12 +114,7 @@ impl<'a> Shim<'a> {
 
     fn start(scene: &'a Scene, bundle: &Bundle) -> Self {
         let (sender, events) = mpsc::channel();
-        let address = format!("unix://{}", scene.path("events.sock").display());
-        let mut listener = ttrpc::Server::new()
-            .bind(&address)
-            .unwrap()
-            .register_service(create_events(Arc::new(Listener(sender))));
-        listener.start().unwrap();
+        listen(&scene.path("events.sock"), sender);
         let address = String::from_utf8(Self::answer(scene, bundle, b"")).unwrap();
         let raw = Client::connect(&address).unwrap();
         let mut shim = Self {
@@ -112,7 +124,6 @@ impl<'a> Shim<'a> {
             pid: 0,
             raw,
             events,
-            _listener: listener,
         };
         shim.pid = server_of(&shim.address).unwrap();
         shim
@@ -153,10 +164,15 @@ impl<'a> Shim<'a> {
         let request = ExecProcessRequest {
             id: id.to_owned(),
             exec_id: exec_id.to_owned(),
+            stdout: format!("file://{}", self.output_of(id, exec_id).display()),
             spec: Some(spec).into(),
             ..Default::default()
         };
         self.task.exec(with_duration(LIMIT), &request)
+    }
+
+    fn output_of(&self, id: &str, exec_id: &str) -> PathBuf {
+        self.scene.path(&format!("{id}-{exec_id}.out"))
     }
 
     fn wait(&self, id: &str, exec_id: &str) -> u32 {
@@ -214,7 +230,7 @@ impl<'a> Shim<'a> {
         self.task.shutdown(with_duration(LIMIT), &request).unwrap();
         assert!(ends_within(self.pid, LIMIT));
         let path = self.address.strip_prefix("unix://").unwrap();
-        assert!(!std::path::Path::new(path).exists());
+        assert!(!Path::new(path).exists());
     }
 }
 
@@ -312,8 +328,7 @@ fn code(err: &ttrpc::Error) -> Code {
 }
 
 fn two_containers_of_a_group_share_a_machine_and_end_apart(scene: &Scene) {
-    let script = "cat /proc/sys/kernel/random/boot_id; sleep 1000";
-    let bundles = [scene.shell(script), scene.shell(script)];
+    let bundles = [scene.shell("sleep 1000"), scene.shell("sleep 1000")];
     for bundle in &bundles {
         bundle.edit(|config| config["annotations"] = json!({"dev.caisson.group": scene.tag()}));
     }
@@ -321,17 +336,16 @@ fn two_containers_of_a_group_share_a_machine_and_end_apart(scene: &Scene) {
     let shim = Shim::start(scene, first);
     let same = String::from_utf8(Shim::answer(scene, second, b"")).unwrap();
     assert_eq!(same, shim.address);
-    let outputs = bundles.each_ref().map(|bundle| {
-        let output = shim.create(bundle);
-        shim.start_process(&bundle.id, "");
-        // It has said what it has to once an exec of it is over.
-        shim.add_exec(&bundle.id, "wait", "until pgrep sleep; do :; done")
-            .unwrap();
-        shim.start_process(&bundle.id, "wait");
-        assert_eq!(shim.wait(&bundle.id, "wait"), 0);
-        output
+    let [one, other] = bundles.each_ref().map(|bundle| {
+        let id = bundle.id.as_str();
+        shim.create(bundle);
+        shim.start_process(id, "");
+        let script = "cat /proc/sys/kernel/random/boot_id";
+        shim.add_exec(id, "boot", script).unwrap();
+        shim.start_process(id, "boot");
+        assert_eq!(shim.wait(id, "boot"), 0);
+        std::fs::read_to_string(shim.output_of(id, "boot")).unwrap()
     });
-    let [one, other] = outputs.map(|path| std::fs::read_to_string(path).unwrap());
     assert_eq!(one, other);
     shim.kill(&second.id).unwrap();
     assert_eq!(shim.wait(&second.id, ""), 137);
@@ -343,6 +357,7 @@ fn two_containers_of_a_group_share_a_machine_and_end_apart(scene: &Scene) {
     shim.kill(&first.id).unwrap();
     assert_eq!(shim.wait(&second.id, ""), 137);
     assert_eq!(shim.delete(&second.id), 137);
+    assert_eq!(shim.wait(&first.id, ""), 137);
     assert_eq!(shim.delete(&first.id), 137);
     shim.shut_down();
     assert_state_is_empty(scene);
@@ -362,6 +377,6 @@ fn a_killed_shim_leaves_nothing_after_its_delete(scene: &Scene) {
     let deleted = containerd_shim_protos::api::DeleteResponse::parse_from_bytes(&output.stdout);
     assert_eq!(deleted.unwrap().exit_status, 137);
     let path = shim.address.strip_prefix("unix://").unwrap();
-    assert!(!std::path::Path::new(path).exists());
+    assert!(!Path::new(path).exists());
     assert_state_is_empty(scene);
 }
