@@ -11,6 +11,7 @@ stories![
     execd_processes_are_filtered,
     rights_that_the_filter_needs_are_still_there,
     an_engines_profile_lets_ordinary_programs_run,
+    a_profile_older_than_a_call_lets_programs_run,
     a_listener_is_refused,
     a_profile_that_makes_no_sense_is_refused,
 ];
@@ -48,6 +49,14 @@ fn a_denied_call_gets_the_profiles_errno(scene: &Scene) {
         "{output:?}"
     );
     assert_eq!(output.stdout, "Seccomp:\t2\n1\n");
+}
+
+fn a_profile_older_than_a_call_lets_programs_run(scene: &Scene) {
+    let newer = json!({"names": ["faccessat2", "openat2", "clone3"], "action": "SCMP_ACT_ERRNO"});
+    let bundle = scene.bundle(&["echo", "ran"]);
+    bundle.with_profile(allow_except(&newer));
+    bundle.edit(|config| config["process"]["noNewPrivileges"] = json!(false));
+    assert_eq!(scene.run(&bundle).ok(), "ran\n");
 }
 
 fn a_call_that_kills_ends_with_128_plus_sigsys(scene: &Scene) {
