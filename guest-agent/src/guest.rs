@@ -29,7 +29,7 @@ use crate::{
     failure::{Attempt, Failure},
     listing,
     network::{self, Network},
-    oom,
+    notify, oom,
     process::{self, Exit, Process, ProcessState},
     reaper, shares,
     stdio::{Connections, Pipes, Streams, pipes},
@@ -140,6 +140,8 @@ impl Guest {
         let rules = resources.and_then(|resources| resources.devices().as_deref());
         cgroup.limit_devices(rules.unwrap_or_default())?;
         let seccomp = Filter::parse(request.seccomp.as_ref())?;
+        let id = &request.container_id;
+        let notices = request.notify.then(|| notify::listen(id)).transpose()?;
         let (plumbing, child_ends) = Plumbing::open(&self.transport, &request.stdio).await?;
         let birth = Birth {
             place: Place::New {
@@ -171,8 +173,11 @@ impl Guest {
             execs: HashMap::new(),
             oom_kills_told: 0,
         };
-        let id = &request.container_id;
         self.table().add(id, container);
+        if let Some(notices) = notices {
+            let guest = Arc::downgrade(self);
+            tokio::spawn(notify::watch(notices, guest, id.clone()));
+        }
         tokio::spawn(oom::watch(Arc::clone(self), id.clone(), Arc::clone(cgroup)));
         Ok(pid)
     }

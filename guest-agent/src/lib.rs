@@ -14,6 +14,7 @@ mod events;
 mod guest;
 mod listing;
 mod network;
+mod notify;
 mod oom;
 mod power;
 mod process;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
+use crate::capabilities;
 use crate::spelling::respell_process;
 
 /// What can be wrong with a bundle. The texts follow runc's.
@@ -76,6 +77,8 @@ pub struct Bundle {
     pub spec: Spec,
     /// The same as raw JSON, for members that the typed form lacks.
     pub raw: serde_json::Value,
+    /// What the log says of it, a line each.
+    pub remarks: Vec<String>,
 }
 
 impl Bundle {
@@ -99,6 +102,7 @@ impl Bundle {
             source,
         };
         let mut raw: serde_json::Value = serde_json::from_slice(&text).map_err(parse)?;
+        let remarks = capabilities::remarks(&raw["process"]);
         let respelled = raw.get_mut("process").is_some_and(respell_process);
         // Errors of the text as it is written say the line.
         let spec = if respelled || raw.get("vm").is_some() {
@@ -125,6 +129,7 @@ impl Bundle {
             rootfs,
             spec,
             raw,
+            remarks,
         })
     }
 }

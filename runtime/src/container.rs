@@ -248,7 +248,11 @@ impl Container {
     /// [`Error::NotRunning`] when it has stopped; the name of what can't be applied.
     pub fn update(&self, resources: &Value) -> Result<(), Error> {
         let resources = resources::for_update(resources, self.record.mem_mib)?;
-        self.request(&Request::Update { resources })
+        self.request(&Request::Update { resources })?;
+        match &self.record.cgroup {
+            Some(group) => Ok(group.tell_systemd()?),
+            None => Ok(()),
+        }
     }
 
     /// What it uses.

@@ -3,6 +3,7 @@
 //! Owns the order of these steps and the way back: when one fails, nothing is
 //! left. What a created container can do is `container`'s.
 
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -16,6 +17,7 @@ use crate::identity::User;
 use crate::installation::Installation;
 use crate::log::{Format, Level, Log};
 use crate::machine;
+use crate::notify::{self, NotifySocket};
 use crate::owner::{Connection, OwnerChild, Surroundings};
 use crate::plan::{self, HostFacts, Plan};
 use crate::preserved::Preserved;
@@ -39,6 +41,8 @@ pub struct Creation {
     pub rootless: Option<bool>,
     /// Descriptors for the container's process beside its standard streams.
     pub preserved: Preserved,
+    /// Who wants to hear when the container is ready.
+    pub notify: Option<NotifySocket>,
     /// Where the owner writes log lines.
     pub log: Option<PathBuf>,
     /// Log lines are JSON.
@@ -75,6 +79,9 @@ fn create_in(entry: &Entry, creation: &Creation) -> Result<(Record, OwnerChild),
     let bundle = Bundle::load(&creation.bundle)?;
     let mut order = order(entry, &bundle, creation)?;
     let log = log_of(creation);
+    for remark in &bundle.remarks {
+        log.write(Level::Warning, remark);
+    }
     let created = bring_up(&mut order, creation, &log);
     match created {
         Ok(owner) => Ok((entry.read()?, owner)),
@@ -97,7 +104,10 @@ fn bring_up(order: &mut Order, creation: &Creation, log: &Log) -> Result<OwnerCh
         .map_err(Error::Cgroup)
         .and_then(|established| {
             order.record.cgroup = group_of(established, log);
-            converse(&connection, order, (owner.pid(), &creation.preserved))
+            converse(&connection, order, owner.pid(), creation)?;
+            // Here and not in the owner, whose namespaces may lack the way to systemd.
+            let mut group = order.record.cgroup.iter();
+            Ok(group.try_for_each(Group::tell_systemd)?)
         });
     let Err(err) = created else {
         if creation.bound {
@@ -130,12 +140,16 @@ fn group_of(established: Established, log: &Log) -> Option<Group> {
     }
 }
 
-fn converse(
-    owner: &Connection,
-    order: &Order,
-    (pid, preserved): (i32, &Preserved),
-) -> Result<(), Error> {
-    owner.send(order, &preserved.numbers())?;
+/// The manager's socket comes after what the container's process gets.
+fn converse(owner: &Connection, order: &Order, pid: i32, creation: &Creation) -> Result<(), Error> {
+    let mut numbers = creation.preserved.numbers();
+    numbers.extend(
+        creation
+            .notify
+            .as_ref()
+            .map(|socket| socket.as_fd().as_raw_fd()),
+    );
+    owner.send(order, &numbers)?;
     let outcome = errand::run_until_outcome(owner, order, pid)?;
     match outcome {
         Outcome::Created => Ok(()),
@@ -162,6 +176,9 @@ fn order(entry: &Entry, bundle: &Bundle, creation: &Creation) -> Result<Order, E
     creation
         .preserved
         .tell(&mut plan.guest_spec["process"]["env"]);
+    if creation.notify.is_some() {
+        notify::plan_for(&creation.id, &mut plan);
+    }
     check_terminal(plan.terminal, creation)?;
     if !creation.group.is_empty() {
         check_joined(&mut plan, bundle)?;
@@ -199,6 +216,7 @@ fn order(entry: &Entry, bundle: &Bundle, creation: &Creation) -> Result<Order, E
         config: creation.config.clone(),
         join: creation.group.first().map(Container::socket),
         bound: creation.bound,
+        notifies: creation.notify.is_some(),
     })
 }
 

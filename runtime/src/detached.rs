@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::cgroup::{self, Group};
 use crate::owner::{self, OwnerChild, Surroundings};
 use crate::sandbox::Outcome;
 use crate::session::{Session, Terminal, Wish, release_standard_streams};
@@ -24,6 +25,8 @@ pub struct DetachedExec {
     pub wish: Wish,
     /// Where the terminal's master goes.
     pub console_socket: Option<PathBuf>,
+    /// The container's cgroup on the host, where callers look for it.
+    pub cgroup: Option<Group>,
 }
 
 /// Why none was left behind.
@@ -32,6 +35,9 @@ pub enum Error {
     /// It could not be started.
     #[error("start the exec's owner")]
     Spawn(#[source] io::Error),
+    /// It can't be where the container's processes are.
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::Error),
     /// The conversation with it broke.
     #[error(transparent)]
     Owner(#[from] owner::Error),
@@ -62,6 +68,15 @@ impl DetachedExec {
         // Its first word may look like a flag.
         let title = ["--"].into_iter().chain(words);
         let (owner, near) = OwnerChild::spawn("exec-owner", title, around).map_err(Error::Spawn)?;
+        let admitted = self
+            .cgroup
+            .iter()
+            .try_for_each(|group| group.admit_if_possible(owner.pid()));
+        if let Err(err) = admitted {
+            drop(near);
+            owner.end();
+            return Err(err.into());
+        }
         let descriptors = self.wish.descriptors.iter();
         let numbers: Vec<_> = descriptors.map(AsRawFd::as_raw_fd).collect();
         let answer = near

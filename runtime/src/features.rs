@@ -6,7 +6,9 @@
 use caisson_protocol::MOUNT_OPTIONS;
 use serde_json::{Value, json};
 
+use crate::cgroup::ANNOTATION_PREFIX;
 use crate::fields::is_applied;
+use crate::numa;
 use crate::plan::MACHINE_ANNOTATION;
 use crate::seccomp::{ACTIONS, ARCHITECTURES, KNOWN_FLAGS, OPERATORS, SUPPORTED_FLAGS};
 
@@ -46,7 +48,7 @@ pub fn features() -> Value {
         "annotations": {
             "dev.caisson.version": env!("CARGO_PKG_VERSION"),
         },
-        "potentiallyUnsafeConfigAnnotations": [MACHINE_ANNOTATION],
+        "potentiallyUnsafeConfigAnnotations": [MACHINE_ANNOTATION, ANNOTATION_PREFIX],
     })
 }
 
@@ -57,7 +59,7 @@ fn linux() -> Value {
         "namespaces": NAMESPACES,
         "capabilities": capabilities,
         // Of the host; the guest has version 2 alone.
-        "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": false},
+        "cgroup": {"v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": false},
         "seccomp": {
             "enabled": true,
             "actions": ACTIONS,
@@ -73,6 +75,7 @@ fn linux() -> Value {
             "schemata": is_applied("linux.intelRdt.schemata"),
             "monitoring": is_applied("linux.intelRdt.enableMonitoring"),
         },
+        "memoryPolicy": {"modes": numa::MODES, "flags": numa::FLAGS},
         "mountExtensions": {"idmap": enabled("mounts[].uidMappings")},
         "netDevices": enabled("linux.netDevices"),
     })

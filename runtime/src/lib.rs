@@ -6,6 +6,7 @@
 //! reach that process. `cli` is one door; a containerd shim is another.
 
 pub mod bundle;
+mod capabilities;
 pub mod cgroup;
 pub mod cli;
 pub mod container;
@@ -22,6 +23,7 @@ pub mod log;
 pub mod machine;
 mod memory_file;
 pub mod network;
+pub mod notify;
 pub mod numa;
 pub mod owner;
 pub mod pidfd;

@@ -12,6 +12,24 @@ use crate::sys;
 /// Nodes that Linux can have (CONFIG_NODES_SHIFT of distributions).
 const MAX_NODES: usize = 1024;
 
+/// Modes of the runtime specification, all of which are applied.
+pub const MODES: &[&str] = &[
+    "MPOL_DEFAULT",
+    "MPOL_PREFERRED",
+    "MPOL_BIND",
+    "MPOL_INTERLEAVE",
+    "MPOL_LOCAL",
+    "MPOL_PREFERRED_MANY",
+    "MPOL_WEIGHTED_INTERLEAVE",
+];
+
+/// The same of flags.
+pub const FLAGS: &[&str] = &[
+    "MPOL_F_STATIC_NODES",
+    "MPOL_F_RELATIVE_NODES",
+    "MPOL_F_NUMA_BALANCING",
+];
+
 /// A policy as the kernel takes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryPolicy {

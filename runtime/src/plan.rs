@@ -9,6 +9,7 @@ mod devices;
 mod joined;
 mod size;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use caisson_protocol::SHARE_PATH;
@@ -394,7 +395,9 @@ fn take_identities(spec: &mut Spec, facts: &HostFacts) -> Result<Option<Identiti
 fn place(id: &str, spec: &Spec, driver: cgroup::Driver) -> Result<Place, cgroup::Malformed> {
     let linux = spec.linux().as_ref();
     let wish = linux.and_then(|linux| linux.cgroups_path().as_deref());
-    Place::of(id, wish.and_then(Path::to_str), driver)
+    let none = HashMap::new();
+    let annotations = spec.annotations().as_ref().unwrap_or(&none);
+    Place::of(id, wish.and_then(Path::to_str), (driver, annotations))
 }
 
 fn rewrite_for_guest(id: &str, spec: &mut Spec) {

@@ -29,6 +29,7 @@ fn bundle(change: impl FnOnce(&mut serde_json::Value)) -> Bundle {
         rootfs: "/bundle/rootfs".into(),
         spec: crate::bundle::without_vm(raw.clone()).unwrap(),
         raw,
+        remarks: Vec::new(),
     }
 }
 

@@ -168,6 +168,7 @@ impl Container {
                 descriptors: Vec::new(),
             },
             console_socket: console.as_ref().map(|console| console.path().to_owned()),
+            cgroup: self.library.record().cgroup.clone(),
         };
         let (streams, ends) = streams
             .for_stand_in(console.is_some())

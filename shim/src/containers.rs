@@ -149,6 +149,7 @@ impl Containers {
             cgroup_driver: options.driver.unwrap_or_else(|| driver_of(&bundle)),
             rootless: None,
             preserved: Preserved::default(),
+            notify: None,
             log: Some(owner_log(&bundle)),
             log_json: false,
             debug: self.settings.debug,

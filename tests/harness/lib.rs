@@ -21,6 +21,7 @@ pub mod output;
 pub mod scene;
 pub mod settings;
 pub mod story;
+pub mod systemd;
 pub mod terminal;
 pub mod wait;
 

@@ -15,7 +15,8 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::{Scene, wait};
 
-/// Where a runtime sends the master of a terminal (`--console-socket`).
+/// Where a runtime sends the master of a terminal (`--console-socket`), or a pidfd
+/// (`--pidfd-socket`).
 #[derive(Debug)]
 pub struct ConsoleSocket {
     /// Path of the socket.
@@ -44,6 +45,17 @@ impl ConsoleSocket {
     /// When the message carries none.
     #[must_use]
     pub fn receive(&self) -> (Terminal, String) {
+        let (master, name) = self.receive_descriptor();
+        let master = master.into();
+        (Terminal { master }, name)
+    }
+
+    /// Takes any descriptor and the word that was told with it.
+    ///
+    /// # Panics
+    /// When the message carries none.
+    #[must_use]
+    pub fn receive_descriptor(&self) -> (OwnedFd, String) {
         let (stream, _) = self.listener.accept().unwrap();
         let mut name = [0; 4096];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -56,14 +68,9 @@ impl ConsoleSocket {
             RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
             _ => None,
         });
-        let master = descriptor.expect("the console socket got no descriptor");
+        let descriptor = descriptor.expect("the socket got no descriptor");
         let name = String::from_utf8_lossy(&name[..received.bytes]).into_owned();
-        (
-            Terminal {
-                master: master.into(),
-            },
-            name,
-        )
+        (descriptor, name)
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use caisson_tests::leftovers::other_pids;
-use caisson_tests::{Bundle, Scene, stories};
+use caisson_tests::{Bundle, Machine, Scene, stories};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -15,14 +15,17 @@ stories![
     without_a_name_the_cgroup_is_called_like_the_container,
     limits_leave_room_for_the_machine,
     processors_are_pinned_on_the_host,
+    block_io_is_held_back_on_the_host_and_live.only(Machine::Kvm),
     an_update_reaches_the_host,
+    a_refused_update_changes_neither_guest_nor_host,
+    what_stands_for_an_exec_lives_there_too,
+    an_idle_container_answers_on_a_busy_host.only(Machine::Kvm),
     a_cgroup_of_others_is_refused,
     a_failed_creation_leaves_no_cgroup,
     a_dead_owners_cgroup_goes_with_the_container,
     a_killed_creation_leaves_no_cgroup,
     a_path_that_does_not_fit_the_driver_is_named,
     a_disabled_driver_moves_nobody,
-    systemd_makes_a_scope,
 ];
 
 const ROOT: &str = "/sys/fs/cgroup";
@@ -141,6 +144,159 @@ fn processors_are_pinned_on_the_host(scene: &Scene) {
     scene.assert_nothing_is_left();
 }
 
+/// A block device that nobody else uses: a file behind a loop device.
+struct Disk(String);
+
+impl Disk {
+    fn new(scene: &Scene) -> Self {
+        let image = scene.path("disk.img");
+        fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
+        let mut setup = Command::new("losetup");
+        setup.args(["--find", "--show"]).arg(&image);
+        Self(scene.output_of(setup).ok().trim().to_owned())
+    }
+
+    /// `major:minor`.
+    fn number(&self) -> (i64, i64) {
+        let name = self.0.rsplit('/').next().unwrap();
+        let text = fs::read_to_string(format!("/sys/block/{name}/dev")).unwrap();
+        let (major, minor) = text.trim().split_once(':').unwrap();
+        (major.parse().unwrap(), minor.parse().unwrap())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let detached = Command::new("losetup").args(["--detach", &self.0]).status();
+        assert!(detached.unwrap().success());
+    }
+}
+
+fn block_io_is_held_back_on_the_host_and_live(scene: &Scene) {
+    let disk = Disk::new(scene);
+    let (major, minor) = disk.number();
+    let (bundle, path) = placed(scene, &["sleep", "1000"]);
+    let rate = |rate: u64| json!([{"major": major, "minor": minor, "rate": rate}]);
+    bundle.with_resource(
+        "blockIO",
+        json!({"throttleReadBpsDevice": rate(1 << 20), "throttleWriteIOPSDevice": rate(50)}),
+    );
+    let container = scene.started(&bundle);
+    let limits = || value("io", &path, ["", "io.max"]);
+    assert_eq!(
+        limits(),
+        format!("{major}:{minor} rbps=1048576 wbps=max riops=max wiops=50")
+    );
+    let resources = scene.path("resources.json");
+    let update = |block_io: serde_json::Value| {
+        fs::write(&resources, json!({"blockIO": block_io}).to_string()).unwrap();
+        scene.caisson(["update", "-r", resources.to_str().unwrap(), &container.id])
+    };
+    update(json!({"throttleReadBpsDevice": rate(2 << 20)})).ok();
+    assert_eq!(
+        limits(),
+        format!("{major}:{minor} rbps=2097152 wbps=max riops=max wiops=50")
+    );
+    // Of two limits, the second is of a device that isn't there: the first stays, too.
+    let refused = update(json!({
+        "throttleReadBpsDevice": rate(3 << 20),
+        "throttleWriteBpsDevice": [{"major": 4095, "minor": 1, "rate": 1}],
+    }));
+    assert!(refused.error_line(1).contains("set io.max"), "{refused:?}");
+    assert_eq!(
+        limits(),
+        format!("{major}:{minor} rbps=2097152 wbps=max riops=max wiops=50")
+    );
+    container.remove();
+}
+
+fn a_refused_update_changes_neither_guest_nor_host(scene: &Scene) {
+    let (bundle, path) = placed(scene, &["sleep", "1000"]);
+    bundle.with_resource("pids", json!({"limit": 40}));
+    let container = scene.started(&bundle);
+    let cpus = || value("cpuset", &path, ["cpuset.cpus"; 2]);
+    let pids = || container.exec(&["cat", "/sys/fs/cgroup/pids.max"]).ok();
+    let before = (cpus(), pids(), value("pids", &path, ["pids.max"; 2]));
+    let resources = scene.path("resources.json");
+    for (changes, reason) in [
+        // The guest refuses what the host could have done.
+        (
+            json!({"cpu": {"cpus": "0"}, "pids": {"limit": 9},
+                "memory": {"limit": 1, "checkBeforeUpdate": true}}),
+            "rejecting memory limit 1 <= usage",
+        ),
+        // The host refuses what the guest could have done.
+        (
+            json!({"cpu": {"cpus": "999"}, "pids": {"limit": 9}}),
+            "set cpuset.cpus",
+        ),
+    ] {
+        fs::write(&resources, changes.to_string()).unwrap();
+        let refused = scene.caisson(["update", "-r", resources.to_str().unwrap(), &container.id]);
+        assert!(refused.error_line(1).contains(reason), "{refused:?}");
+        let after = (cpus(), pids(), value("pids", &path, ["pids.max"; 2]));
+        assert_eq!(after, before, "{changes}");
+    }
+    container.remove();
+}
+
+fn what_stands_for_an_exec_lives_there_too(scene: &Scene) {
+    let (bundle, path) = placed(scene, &["sleep", "1000"]);
+    let container = scene.started(&bundle);
+    let file = scene.path("exec.pid");
+    let name = file.to_str().unwrap();
+    let words = [
+        "exec",
+        "--detach",
+        "--pid-file",
+        name,
+        &container.id,
+        "sleep",
+        "1000",
+    ];
+    scene.caisson(words).ok();
+    let pid = fs::read_to_string(&file).unwrap().parse().unwrap();
+    for cgroup in cgroups_of(pid) {
+        assert!(cgroup.ends_with(&path), "{cgroup}");
+    }
+    container.remove();
+    scene.assert_nothing_is_left();
+}
+
+/// What else the host does has the processor; the container is still in reach.
+fn an_idle_container_answers_on_a_busy_host(scene: &Scene) {
+    let (bundle, path) = placed(scene, &["sleep", "1000"]);
+    let container = scene.started(&bundle);
+    scene
+        .caisson(["update", "--cpu-idle", "1", &container.id])
+        .ok();
+    assert_eq!(value("cpu", &path, ["cpu.shares", "cpu.weight"]), "1");
+    assert_eq!(
+        container.exec(&["cat", "/sys/fs/cgroup/cpu.idle"]).ok(),
+        "1\n"
+    );
+    let busy = folder("cpu", &format!("{}-busy", scene.tag()));
+    fs::create_dir(&busy).unwrap();
+    let mut others: Vec<_> = (0..2)
+        .map(|_| {
+            let mut other = Command::new("sh");
+            let script = "echo $$ >\"$0\"/cgroup.procs; while :; do :; done";
+            other.args(["-c", script]).arg(&busy).spawn().unwrap()
+        })
+        .collect();
+    container.exec(&["true"]).ok();
+    scene.caisson(["pause", &container.id]).ok();
+    scene.caisson(["resume", &container.id]).ok();
+    container.verb("kill", &["KILL"]).ok();
+    assert_eq!(container.wait(), 137);
+    for other in &mut others {
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+    fs::remove_dir(&busy).unwrap();
+    container.delete();
+}
+
 fn an_update_reaches_the_host(scene: &Scene) {
     let (bundle, path) = placed(scene, &["sleep", "1000"]);
     bundle.with_resource("cpu", json!({"quota": 100_000, "period": 200_000}));
@@ -243,30 +399,4 @@ fn a_disabled_driver_moves_nobody(scene: &Scene) {
     ];
     scene.caisson(arguments).ok();
     assert!(!self::folder("memory", &path).exists());
-}
-
-fn systemd_makes_a_scope(scene: &Scene) {
-    if !Path::new("/run/systemd/system").exists() {
-        eprintln!("NOT TESTED: systemd does not run here, so nobody makes scopes");
-        return;
-    }
-    let bundle = scene.bundle(&["sleep", "1000"]);
-    let name = scene.tag();
-    bundle.edit(|config| config["linux"]["cgroupsPath"] = format!("system.slice:t:{name}").into());
-    let folder = bundle.path.to_str().unwrap();
-    let arguments = [
-        "--systemd-cgroup",
-        "run",
-        "-d",
-        "--bundle",
-        folder,
-        &bundle.id,
-    ];
-    scene.caisson(arguments).ok();
-    let scope = format!("/system.slice/t-{name}.scope");
-    for pid in other_pids() {
-        assert!(cgroups_of(pid).contains(&scope), "{pid}");
-    }
-    scene.caisson(["delete", "--force", &bundle.id]).ok();
-    scene.assert_nothing_is_left();
 }

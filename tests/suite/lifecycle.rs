@@ -2,8 +2,12 @@
 //! runc's words.
 
 use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
+use std::time::Duration;
 
+use caisson_tests::container::STOP_LIMIT;
+use caisson_tests::terminal::ConsoleSocket;
 use caisson_tests::{Container, Scene, stories, wait};
 use serde_json::Value;
 
@@ -13,6 +17,7 @@ stories![
     a_created_container_can_be_deleted,
     delete_with_force_ends_a_running_container,
     the_pid_file_is_the_last_act_of_create,
+    a_pidfd_of_the_process_is_sent,
     run_detached_leaves_a_container_behind,
     what_the_caller_left_open_is_not_kept,
     a_container_that_failed_to_be_created_does_not_exist,
@@ -118,6 +123,45 @@ fn the_pid_file_is_the_last_act_of_create(scene: &Scene) {
     assert!(create.wait().unwrap().success());
     scene.caisson(["delete", "--force", &bundle.id]).ok();
     assert_eq!(wait::exit_code_of(pid), 137);
+}
+
+fn a_pidfd_of_the_process_is_sent(scene: &Scene) {
+    let bundle = scene.bundle(&["sleep", "1000"]);
+    let socket = ConsoleSocket::new(scene);
+    let to = socket.path.to_str().unwrap();
+    let folder = bundle.path.to_str().unwrap();
+    let received = |word: &str| {
+        let (pidfd, said) = socket.receive_descriptor();
+        assert_eq!(said, word);
+        pidfd
+    };
+    let over = |pidfd: &OwnedFd| wait::readable_within(pidfd.as_fd(), Duration::ZERO);
+    let create = [
+        "create",
+        "--bundle",
+        folder,
+        "--pidfd-socket",
+        to,
+        &bundle.id,
+    ];
+    scene.caisson(create).ok();
+    let container = received("standard");
+    scene.caisson(["start", &bundle.id]).ok();
+    let exec = [
+        "exec",
+        "--detach",
+        "--pidfd-socket",
+        to,
+        &bundle.id,
+        "sleep",
+        "1000",
+    ];
+    scene.caisson(exec).ok();
+    let process = received("setns");
+    assert!(!over(&container) && !over(&process));
+    scene.caisson(["delete", "--force", &bundle.id]).ok();
+    assert!(over(&container));
+    assert!(wait::readable_within(process.as_fd(), STOP_LIMIT));
 }
 
 fn run_detached_leaves_a_container_behind(scene: &Scene) {

@@ -33,12 +33,14 @@ mod pausing;
 mod probe;
 mod process_attributes;
 mod random_verbs;
+mod readiness;
 mod rootless;
 mod seccomp;
 mod shim;
 mod signals;
 mod streams;
 mod sudden_death;
+mod systemd;
 mod terminal;
 mod traffic;
 mod updates;
@@ -68,6 +70,7 @@ const SUBJECTS: &[&[Story]] = &[
     bad_input::STORIES,
     misuse::STORIES,
     random_verbs::STORIES,
+    readiness::STORIES,
     command_line::STORIES,
     many::STORIES,
     confinement::STORIES,
@@ -76,6 +79,7 @@ const SUBJECTS: &[&[Story]] = &[
     network_live::STORIES,
     hooks::STORIES,
     host_cgroup::STORIES,
+    systemd::STORIES,
     rootless::STORIES,
     shim::STORIES,
 ];

@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -31,6 +32,7 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
         ["try-locks", path] => try_locks(Path::new(path)),
         ["small-files", folder, count] => small_files(Path::new(folder), count.parse().unwrap()),
         ["serve-echo", address] => traffic::serve(&TcpListener::bind(address).unwrap()),
+        ["notify", message] => notify(message),
         ["talk", address, bytes] => traffic::talk(address, bytes.parse().unwrap()),
         _ => panic!("probe: unknown order {words:?}"),
     };
@@ -38,6 +40,14 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
         .write_all(format!("{answer}\n").as_bytes())
         .unwrap();
     ExitCode::SUCCESS
+}
+
+/// Says something to the service manager (sd_notify(3)).
+fn notify(message: &str) -> String {
+    let path = std::env::var("NOTIFY_SOCKET").unwrap();
+    let socket = UnixDatagram::unbound().unwrap();
+    socket.send_to(message.as_bytes(), &path).unwrap();
+    path
 }
 
 /// Touches so much memory, page by page.

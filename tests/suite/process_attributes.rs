@@ -9,6 +9,8 @@ stories![
     an_execd_process_runs_on_its_cpus,
     exec_with_other_capabilities_and_another_user,
     ambient_capabilities_outlive_a_change_of_user,
+    capabilities_that_cannot_be_had_are_told,
+    clocks_have_the_offsets_of_the_configuration,
     a_process_file_inherits_what_it_leaves_out,
     an_apparmor_profile_changes_nothing_and_the_log_says_so,
     what_a_process_cannot_have_is_one_clear_line,
@@ -223,4 +225,40 @@ fn what_a_process_cannot_have_is_one_clear_line(scene: &Scene) {
     let output = scene.run(&bundle);
     let line = output.error_line(1);
     assert!(line.contains("linux.personality.flags"), "{line}");
+}
+
+fn capabilities_that_cannot_be_had_are_told(scene: &Scene) {
+    let bundle = scene.bundle(&["true"]);
+    let sets = json!({
+        "bounding": ["CAP_KILL", "CAP_OF_TOMORROW"], "permitted": ["CAP_KILL"],
+        "effective": ["CAP_KILL"], "ambient": ["CAP_KILL"],
+    });
+    with_process(&bundle, "capabilities", sets);
+    let output = scene.run(&bundle);
+    output.exits(0);
+    for text in [
+        "ignoring unknown or unavailable capabilities: [CAP_OF_TOMORROW]",
+        "can't raise ambient capability CAP_KILL: operation not permitted",
+    ] {
+        assert!(output.stderr.contains(text), "{output:?}");
+    }
+    let container = scene.started(&scene.bundle(&["sleep", "1000"]));
+    let flags = ["exec", "--cap", "CAP_OF_TOMORROW", &container.id, "true"];
+    let output = scene.caisson(flags);
+    output.exits(0);
+    assert!(output.stderr.contains("[CAP_OF_TOMORROW]"), "{output:?}");
+    container.remove();
+}
+
+fn clocks_have_the_offsets_of_the_configuration(scene: &Scene) {
+    let bundle = scene.shell("cut -d. -f1 /proc/uptime; cat /proc/self/timens_offsets");
+    bundle.edit(|config| {
+        config["linux"]["timeOffsets"] = json!({"boottime": {"secs": 1_000_000}});
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.push(json!({"type": "time"}));
+    });
+    let output = scene.run(&bundle).ok();
+    let uptime: u64 = output.lines().next().unwrap().parse().unwrap();
+    assert!(uptime >= 1_000_000, "{output}");
+    assert!(output.contains("1000000"), "{output}");
 }

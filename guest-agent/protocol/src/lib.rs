@@ -42,10 +42,12 @@ pub mod server {
 /// Raised by a change that an older peer would misunderstand.
 pub const PROTOCOL_MAJOR: u32 = 1;
 /// Raised by an addition that an older peer may ignore.
-pub const PROTOCOL_MINOR: u32 = 4;
+pub const PROTOCOL_MINOR: u32 = 5;
 /// Agents before this minor version ignore a filter of system calls.
 pub const SECCOMP_MINOR: u32 = 1;
 
+/// Agents before this minor version don't listen for what containers say.
+pub const NOTIFY_MINOR: u32 = 5;
 /// Agents before this minor version have no network beyond `lo`.
 pub const NETWORK_MINOR: u32 = 4;
 
@@ -162,6 +164,11 @@ pub const FIRST_STREAM_PORT: u32 = 0x1_0000;
 pub const SHARE_TAG: &str = "caisson";
 /// Where the agent mounts the tag; rootfs and bind sources lie below it.
 pub const SHARE_PATH: &str = "/run/caisson/share";
+/// Where the agent listens for what containers say to a service manager: a folder for
+/// each, by its name, with [`NOTIFY_SOCKET`] in it.
+pub const NOTIFY_PATH: &str = "/run/caisson/notify";
+/// Name of such a socket.
+pub const NOTIFY_SOCKET: &str = "notify.sock";
 
 /// I/O port to which the agent writes [`POWER_OFF_VALUE`] to end the machine.
 pub const POWER_OFF_PORT: u16 = 0x600;

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::folder::{self, write};
 use super::hierarchy::{Hierarchy, Host, Version};
 use super::place::Place;
+use super::property::{self, Property};
 use super::settings::{Need, Setting};
 use super::systemd::{self, Bus};
 use crate::pidfd::Pidfd;
@@ -17,8 +19,6 @@ use crate::pidfd::Pidfd;
 /// Processes whose owner is gone end by themselves in this time, or are killed.
 const END_LIMIT: Duration = Duration::from_secs(2);
 const PROCESSES: &str = "cgroup.procs";
-/// What containers may be limited by (version 2 hands controllers down one by one).
-const CONTROLLERS: [&str; 6] = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"];
 
 /// What can go wrong with a cgroup.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +42,7 @@ pub enum Error {
     },
     /// systemd can't make it.
     #[error(transparent)]
-    Systemd(#[from] systemd::Error),
+    Systemd(Box<systemd::Error>),
     /// Someone else lives there. The text is runc's.
     #[error("container's cgroup is not empty: {count} process(es) found")]
     Occupied {
@@ -62,6 +62,12 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+}
+
+impl From<systemd::Error> for Error {
+    fn from(err: systemd::Error) -> Self {
+        Self::Systemd(Box::new(err))
+    }
 }
 
 /// A cgroup of the host: one folder, or one per hierarchy of version 1.
@@ -117,9 +123,13 @@ impl Group {
             Place::Inherited => {
                 return Ok(Established::Without("as it was asked for".into()));
             }
-            Place::Scope { slice, unit } => {
-                let slice = slice.as_deref();
-                return Self::scope(slice, unit, pid).map(Established::Made);
+            Place::Scope {
+                slice,
+                unit,
+                properties,
+            } => {
+                let name = (slice.as_deref(), unit.as_str());
+                return Self::scope(name, properties, pid).map(Established::Made);
             }
             Place::Folder { path, wanted } => (path, wanted),
         };
@@ -147,15 +157,16 @@ impl Group {
         Err(err)
     }
 
-    /// A scope has the same path in every hierarchy; systemd makes it in some.
-    fn scope(slice: Option<&str>, unit: &str, pid: i32) -> Result<Self, Error> {
-        let bus = if nix::unistd::geteuid().is_root() {
-            Bus::System
-        } else {
-            Bus::User
-        };
+    /// A scope has the same path in every hierarchy; of version 1, systemd makes it
+    /// in some.
+    fn scope(
+        (slice, unit): (Option<&str>, &str),
+        properties: &[Property],
+        pid: i32,
+    ) -> Result<Self, Error> {
+        let bus = Bus::of_this_user();
         let host = Host::find().map_err(Error::Find)?;
-        systemd::start(bus, slice, unit, pid)?;
+        systemd::start(bus, (slice, unit), properties, pid)?;
         let scope = Scope {
             bus,
             unit: unit.to_owned(),
@@ -163,14 +174,32 @@ impl Group {
         let made = path_of(pid).map_err(Error::Find).and_then(|path| {
             let mut group = Self::located(&host, &path);
             group.scope = Some(scope.clone());
-            group.make(&host)?;
-            group.admit(pid)?;
+            if host.version == Version::V1 {
+                group.make(&host)?;
+                group.admit(pid)?;
+            }
             Ok(group)
         });
         if made.is_err() {
             scope.stop();
         }
         made
+    }
+
+    /// Tells systemd, if the cgroup is a scope of it, what the files limit by now:
+    /// it writes them anew at times, such as when it is reloaded. Of version 1 it
+    /// writes nothing that was not asked of it.
+    ///
+    /// # Errors
+    /// When systemd refuses.
+    pub fn tell_systemd(&self) -> Result<(), Error> {
+        let (Some(scope), Version::V2) = (&self.scope, self.version) else {
+            return Ok(());
+        };
+        let folder = self.folders.first();
+        let read = |file: &str| fs::read_to_string(folder?.path.join(file)).ok();
+        let limits = property::of_files(read);
+        Ok(systemd::change(scope.bus, &scope.unit, &limits)?)
     }
 
     fn located(host: &Host, path: &Path) -> Self {
@@ -190,7 +219,7 @@ impl Group {
     fn make(&mut self, host: &Host) -> Result<(), Error> {
         let mut made_above = Vec::new();
         for (folder, hierarchy) in self.folders.iter().zip(&host.hierarchies) {
-            let result = make_folder(&folder.path, hierarchy, host.version, &mut made_above);
+            let result = folder::make(&folder.path, hierarchy, host.version, &mut made_above);
             self.made_above.clone_from(&made_above);
             result?;
         }
@@ -216,6 +245,19 @@ impl Group {
         Ok(())
     }
 
+    /// The same, unless this user may not move processes between the two, or the
+    /// cgroup has gone with the container's end.
+    ///
+    /// # Errors
+    /// When the kernel refuses for another reason.
+    pub fn admit_if_possible(&self, pid: i32) -> Result<(), Error> {
+        const FINE: [ErrorKind; 2] = [ErrorKind::PermissionDenied, ErrorKind::NotFound];
+        match self.admit(pid) {
+            Err(Error::Io { source, .. }) if FINE.contains(&source.kind()) => Ok(()),
+            other => other,
+        }
+    }
+
     /// Moves this process back to where it came from, and removes the cgroup.
     pub fn abandon(&self) {
         for folder in &self.folders {
@@ -224,24 +266,52 @@ impl Group {
         self.remove_what_is_there();
     }
 
-    /// Writes limits. Those that the guest keeps exactly may fail: the answer
-    /// names them, a line each.
-    ///
-    /// # Errors
-    /// [`Error::Set`] for the others.
-    pub fn limit(&self, settings: &[Setting]) -> Result<Vec<String>, Error> {
-        let mut unset = Vec::new();
-        for setting in settings {
-            match (self.set(setting), setting.need) {
-                (Ok(()), _) => {}
-                (Err(err), Need::Wider) => unset.push(crate::cli::chain(&err)),
-                (Err(err), Need::Only) => return Err(err),
-            }
-        }
-        Ok(unset)
+    /// Writes limits that the guest keeps exactly: they may fail, and the answer names
+    /// those that do, a line each.
+    pub fn limit_too(&self, settings: &[Setting]) -> Vec<String> {
+        let wider = settings
+            .iter()
+            .filter(|setting| setting.need == Need::Wider);
+        wider
+            .filter_map(|setting| self.set(setting).err())
+            .map(|err| crate::cli::chain(&err))
+            .collect()
     }
 
-    fn set(&self, setting: &Setting) -> Result<(), Error> {
+    /// Writes limits that nobody else keeps, all or none. The answer takes them back,
+    /// written in its order.
+    ///
+    /// # Errors
+    /// [`Error::Set`] for the first that can't be had.
+    pub fn limit_alone(&self, settings: &[Setting]) -> Result<Vec<Setting>, Error> {
+        let mut undo = Vec::new();
+        for setting in settings.iter().filter(|setting| setting.need == Need::Only) {
+            let before = self.before(setting);
+            if let Err(err) = self.set(setting) {
+                self.take_back(&undo);
+                return Err(err);
+            }
+            undo.splice(0..0, before);
+        }
+        Ok(undo)
+    }
+
+    /// Undoes what [`Self::limit_alone`] has written. What was there before can't be
+    /// refused, unless the container is ending.
+    pub fn take_back(&self, undo: &[Setting]) {
+        for setting in undo {
+            self.set(setting).ok();
+        }
+    }
+
+    /// What brings back the present state once this has been written.
+    fn before(&self, setting: &Setting) -> Option<Setting> {
+        let path = self.folder_of(setting)?.path.join(setting.file);
+        let present = fs::read_to_string(path).ok()?;
+        Some(setting.undone(self.version, &present))
+    }
+
+    fn folder_of(&self, setting: &Setting) -> Option<&Folder> {
         let has_it = |folder: &&Folder| match self.version {
             Version::V1 => folder
                 .controllers
@@ -249,8 +319,11 @@ impl Group {
                 .any(|name| name == setting.controller),
             Version::V2 => true,
         };
-        let folder = self.folders.iter().find(has_it);
-        let path = folder.map(|folder| folder.path.as_path());
+        self.folders.iter().find(has_it)
+    }
+
+    fn set(&self, setting: &Setting) -> Result<(), Error> {
+        let path = self.folder_of(setting).map(|folder| folder.path.as_path());
         let written = match path {
             Some(path) => write(path, setting.file, &setting.value),
             None => Err(ErrorKind::NotFound.into()),
@@ -275,7 +348,7 @@ impl Group {
         }
         let mut result = Ok(());
         for folder in &self.folders {
-            if let Err(source) = remove_tree(&folder.path) {
+            if let Err(source) = folder::remove_tree(&folder.path) {
                 result = Err(io("remove", &folder.path)(source));
             }
         }
@@ -362,91 +435,7 @@ fn end(process: &Pidfd, limit: Duration) {
     }
 }
 
-/// Makes `path` and what it lacks above, with the controllers handed down.
-fn make_folder(
-    path: &Path,
-    hierarchy: &Hierarchy,
-    version: Version,
-    made_above: &mut Vec<PathBuf>,
-) -> Result<(), Error> {
-    let mut above: Vec<&Path> = path
-        .ancestors()
-        .skip(1)
-        .take_while(|folder| folder.starts_with(&hierarchy.mount))
-        .collect();
-    above.reverse();
-    for folder in above {
-        if make_one(folder, hierarchy)? {
-            made_above.push(folder.to_owned());
-        }
-        if version == Version::V2 {
-            hand_down_controllers(folder);
-        }
-    }
-    make_one(path, hierarchy).map(drop)
-}
-
-/// Whether it was missing.
-fn make_one(folder: &Path, hierarchy: &Hierarchy) -> Result<bool, Error> {
-    let made = match fs::create_dir(folder) {
-        Ok(()) => true,
-        Err(err) if err.kind() == ErrorKind::AlreadyExists => false,
-        Err(source) => return Err(io("create", folder)(source)),
-    };
-    // No process can live in a new cgroup of this controller otherwise.
-    if made && hierarchy.controllers.iter().any(|name| name == "cpuset") {
-        for file in ["cpuset.cpus", "cpuset.mems"] {
-            inherit(folder, file).map_err(io("prepare", folder))?;
-        }
-    }
-    Ok(made)
-}
-
-fn inherit(folder: &Path, file: &str) -> io::Result<()> {
-    let parent = folder.parent().unwrap_or(folder);
-    let value = fs::read_to_string(parent.join(file))?;
-    write(folder, file, value.trim_end())
-}
-
-/// Each by itself: what this host lacks, or doesn't hand out, shows when a limit needs it.
-fn hand_down_controllers(folder: &Path) {
-    let read = |file: &str| fs::read_to_string(folder.join(file)).unwrap_or_default();
-    let (there, down) = (read("cgroup.controllers"), read("cgroup.subtree_control"));
-    let has = |list: &str, name: &str| list.split_whitespace().any(|word| word == name);
-    for name in CONTROLLERS {
-        if has(&there, name) && !has(&down, name) {
-            write(folder, "cgroup.subtree_control", &format!("+{name}")).ok();
-        }
-    }
-}
-
-/// Whatever was made below it, by hooks maybe, goes first.
-fn remove_tree(folder: &Path) -> io::Result<()> {
-    let gone = |result: io::Result<()>| match result {
-        Err(err) if err.kind() == ErrorKind::NotFound => Ok(()),
-        other => other,
-    };
-    let first = gone(fs::remove_dir(folder));
-    if first.is_ok() {
-        return Ok(());
-    }
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    for entry in entries {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_tree(&entry.path())?;
-        }
-    }
-    gone(fs::remove_dir(folder))
-}
-
-/// The kernel takes each value as one write, and files are never made here.
-fn write(folder: &Path, file: &str, value: &str) -> io::Result<()> {
-    use std::io::Write;
-    let mut file = fs::File::options().write(true).open(folder.join(file))?;
-    file.write_all(value.as_bytes())
-}
-
-fn io<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
+pub(super) fn io<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
     move |source| Error::Io {
         doing,
         path: path.to_owned(),

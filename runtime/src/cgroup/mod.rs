@@ -2,18 +2,22 @@
 //! owner, the machine and the file server.
 //!
 //! `place` decides where it is, as runc would; `hierarchy` knows what the host
-//! has; `group` makes, fills and removes it, with `systemd` where that is
-//! asked for; `settings` turns the container's
+//! has; `group` makes, fills and removes it, by `folder`, and with `systemd` over
+//! `dbus` and what `property` says where that is asked for; `settings` turns the container's
 //! limits into the host's, which leave room for the machine itself. The exact
 //! limits are those of the guest's own cgroup, which the agent makes.
 
+mod dbus;
+mod folder;
 mod group;
 mod hierarchy;
 mod place;
+mod property;
 mod settings;
 mod systemd;
 
 pub use group::{Error, Established, Group};
 pub use hierarchy::Version;
 pub use place::{Driver, Malformed, Place};
+pub use property::ANNOTATION_PREFIX;
 pub use settings::{Allowance, Setting, quota, settings};

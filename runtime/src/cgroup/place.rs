@@ -1,8 +1,11 @@
 //! Where a container's cgroup shall be: `linux.cgroupsPath`, read as runc reads it.
 
+use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use super::property::{self, Property};
 
 /// Who makes cgroups.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -37,6 +40,8 @@ pub enum Place {
         slice: Option<String>,
         /// Name of the scope's unit.
         unit: String,
+        /// What annotations ask for it.
+        properties: Vec<Property>,
     },
 }
 
@@ -51,14 +56,27 @@ pub enum Malformed {
     /// Limits can't be set on the root.
     #[error("linux.cgroupsPath {0:?} is the root cgroup; name one of its own")]
     Root(String),
+    /// A slice holds units, and no processes.
+    #[error(
+        "linux.cgroupsPath {0:?} names a slice; a container needs a scope, so end it in another name"
+    )]
+    Slice(String),
+    /// An annotation for systemd.
+    #[error(transparent)]
+    Property(#[from] property::Malformed),
 }
 
 impl Place {
-    /// Decides for the container `id`, whose config.json says `wish`.
+    /// Decides for the container `id`, whose config.json says `wish` and has these
+    /// annotations; those for systemd count with its driver alone.
     ///
     /// # Errors
-    /// When the wish doesn't fit the driver.
-    pub fn of(id: &str, wish: Option<&str>, driver: Driver) -> Result<Self, Malformed> {
+    /// When the wish doesn't fit the driver, or an annotation is no property.
+    pub fn of(
+        id: &str,
+        wish: Option<&str>,
+        (driver, annotations): (Driver, &HashMap<String, String>),
+    ) -> Result<Self, Malformed> {
         let wish = wish.filter(|wish| !wish.is_empty());
         match (driver, wish) {
             (Driver::Disabled, _) => Ok(Self::Inherited),
@@ -73,16 +91,23 @@ impl Place {
                 }
                 Ok(Self::Folder { path, wanted: true })
             }
-            (Driver::Systemd, None) => Ok(Self::Scope {
-                slice: None,
-                unit: format!("caisson-{id}.scope"),
-            }),
-            (Driver::Systemd, Some(wish)) => scope(wish),
+            (Driver::Systemd, wish) => {
+                let (slice, unit) = match wish {
+                    None => (None, format!("caisson-{id}.scope")),
+                    Some(wish) => scope(wish)?,
+                };
+                Ok(Self::Scope {
+                    slice,
+                    unit,
+                    properties: property::of_annotations(annotations)?,
+                })
+            }
         }
     }
 }
 
-fn scope(wish: &str) -> Result<Place, Malformed> {
+/// Slice and unit of `slice:prefix:name`.
+fn scope(wish: &str) -> Result<(Option<String>, String), Malformed> {
     let malformed = || Malformed::Systemd(wish.to_owned());
     let parts: Vec<&str> = wish.split(':').collect();
     let [slice, prefix, name] = parts[..] else {
@@ -91,15 +116,15 @@ fn scope(wish: &str) -> Result<Place, Malformed> {
     if name.is_empty() || wish.contains('/') {
         return Err(malformed());
     }
+    if name.ends_with(".slice") {
+        return Err(Malformed::Slice(wish.to_owned()));
+    }
     let unit = match (prefix, name) {
-        (_, name) if name.ends_with(".slice") => name.to_owned(),
         ("", name) => format!("{name}.scope"),
         (prefix, name) => format!("{prefix}-{name}.scope"),
     };
-    Ok(Place::Scope {
-        slice: Some(slice.to_owned()).filter(|slice| !slice.is_empty()),
-        unit,
-    })
+    let slice = Some(slice.to_owned()).filter(|slice| !slice.is_empty());
+    Ok((slice, unit))
 }
 
 /// Without `.` and `..`, and never above where it begins.
@@ -122,16 +147,20 @@ fn cleaned(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
+    fn of(wish: Option<&str>, driver: Driver) -> Result<Place, Malformed> {
+        Place::of("web1", wish, (driver, &HashMap::new()))
+    }
+
     fn folder(wish: Option<&str>) -> (PathBuf, bool) {
-        match Place::of("web1", wish, Driver::Cgroupfs).unwrap() {
+        match of(wish, Driver::Cgroupfs).unwrap() {
             Place::Folder { path, wanted } => (path, wanted),
             other => panic!("{other:?}"),
         }
     }
 
     fn unit(wish: Option<&str>) -> (Option<String>, String) {
-        match Place::of("web1", wish, Driver::Systemd).unwrap() {
-            Place::Scope { slice, unit } => (slice, unit),
+        match of(wish, Driver::Systemd).unwrap() {
+            Place::Scope { slice, unit, .. } => (slice, unit),
             other => panic!("{other:?}"),
         }
     }
@@ -145,7 +174,7 @@ mod tests {
         assert_eq!(folder(Some("../../etc")), ("etc".into(), true));
         assert_eq!(folder(Some("/../x")), ("/x".into(), true));
         for root in ["/", "/..", ".."] {
-            Place::of("web1", Some(root), Driver::Cgroupfs).unwrap_err();
+            of(Some(root), Driver::Cgroupfs).unwrap_err();
         }
     }
 
@@ -158,14 +187,17 @@ mod tests {
             (slice, "libpod-1a.scope".into())
         );
         assert_eq!(unit(Some("::1a")), (None, "1a.scope".into()));
-        for wrong in ["/a/b", "a:b", "a:b:c:d", "a:b:", "a:b:../c"] {
-            Place::of("web1", Some(wrong), Driver::Systemd).unwrap_err();
+        for wrong in ["/a/b", "a:b", "a:b:c:d", "a:b:", "a:b:../c", "::x.slice"] {
+            of(Some(wrong), Driver::Systemd).unwrap_err();
         }
+        let annotations = HashMap::from([("org.systemd.property.x".into(), "1".into())]);
+        let of = |driver| Place::of("web1", None, (driver, &annotations));
+        of(Driver::Systemd).unwrap_err();
+        of(Driver::Cgroupfs).unwrap();
     }
 
     #[test]
     fn a_disabled_driver_moves_nobody() {
-        let place = Place::of("web1", Some("/a"), Driver::Disabled);
-        assert_eq!(place, Ok(Place::Inherited));
+        assert_eq!(of(Some("/a"), Driver::Disabled), Ok(Place::Inherited));
     }
 }

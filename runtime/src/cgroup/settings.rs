@@ -13,6 +13,9 @@ use super::hierarchy::Version;
 /// execs, beside the container's own processes, which the host doesn't see.
 const EXTRA_PIDS: i64 = 1024;
 const DEFAULT_PERIOD_US: u64 = 100_000;
+/// Of version 1, as config.json has them.
+const DEFAULT_SHARES: u64 = 1024;
+const IDLE_SHARES: u64 = 2;
 
 /// What a machine and its helpers may use of the host's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +49,35 @@ pub struct Setting {
     pub(super) value: String,
     /// Whether the guest applies the exact value.
     pub(super) need: Need,
+}
+
+impl Setting {
+    /// What brings its file back to `present`, of which it changes one line.
+    pub(super) fn undone(&self, version: Version, present: &str) -> Self {
+        let mut words = self.value.split(' ');
+        let (subject, change) = (words.next().unwrap_or_default(), words.next());
+        let is_line_of = |line: &&str| line.split(' ').next() == Some(subject);
+        let line = present.lines().find(is_line_of);
+        let value = match (change, change.and_then(|change| change.split_once('='))) {
+            // One value is all there is; a set of nothing is an empty line.
+            (None, _) => present.lines().next().unwrap_or_default().to_owned() + "\n",
+            (Some(_), Some((key, _))) => {
+                let key = format!("{key}=");
+                let mut rates = line.into_iter().flat_map(|line| line.split(' '));
+                let rate = rates.find(|word| word.starts_with(&key));
+                format!("{subject} {}", rate.unwrap_or(&format!("{key}max")))
+            }
+            (Some(_), None) => match (line, version) {
+                (Some(line), _) => line.to_owned(),
+                (None, Version::V1) => format!("{subject} 0"),
+                (None, Version::V2) => format!("{subject} default"),
+            },
+        };
+        Self {
+            value,
+            ..self.clone()
+        }
+    }
 }
 
 /// What it means if a setting can't be written.
@@ -156,11 +188,13 @@ impl List {
     }
 
     fn add_cpu(&mut self, cpu: &LinuxCpu) {
-        if let Some(idle) = cpu.idle() {
-            self.wider("cpu", ["cpu.idle"; 2], idle.to_string());
-        }
-        // An idle group has no weight.
-        let shares = cpu.shares().filter(|_| cpu.idle() != Some(1)).unwrap_or(0);
+        // The machine as a whole must answer, however busy the host: it gets the
+        // smallest share there is, and the guest keeps its container idle.
+        let shares = match (cpu.idle(), cpu.shares().unwrap_or(0)) {
+            (Some(idle), _) if idle != 0 => IDLE_SHARES,
+            (Some(_), 0) => DEFAULT_SHARES,
+            (_, shares) => shares,
+        };
         if shares != 0 {
             let value = match self.version {
                 Version::V1 => shares,

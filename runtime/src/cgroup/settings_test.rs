@@ -108,3 +108,78 @@ fn sets_of_cpus_and_block_io_are_exact_and_the_hosts_alone() {
         ]
     );
 }
+
+#[test]
+fn an_idle_container_has_the_smallest_share_and_gets_its_own_back() {
+    let two = |cpu: serde_json::Value| {
+        let limits = resources(json!({"cpu": cpu}));
+        lines(settings(&limits, ALLOWANCE, Version::V2))
+    };
+    assert_eq!(two(json!({"idle": 1, "shares": 512})), ["cpu.weight=1"]);
+    assert_eq!(two(json!({"idle": 0, "shares": 2048})), ["cpu.weight=174"]);
+    assert_eq!(two(json!({"idle": 0})), ["cpu.weight=100"]);
+    let limits = resources(json!({"cpu": {"idle": 1}}));
+    let one = lines(settings(&limits, ALLOWANCE, Version::V1));
+    assert_eq!(one, ["cpu.shares=2"]);
+}
+
+#[test]
+fn a_setting_is_undone_by_what_its_file_said_before() {
+    for (version, file, value, present, expected) in [
+        (Version::V2, "cpuset.cpus", "0", "", "\n"),
+        (Version::V2, "cpuset.cpus", "0", "0-3\n", "0-3\n"),
+        (Version::V1, "blkio.weight", "10", "500\n", "500\n"),
+        (
+            Version::V2,
+            "io.weight",
+            "default 10",
+            "default 100\n8:0 7\n",
+            "default 100",
+        ),
+        (
+            Version::V2,
+            "io.weight",
+            "8:0 10",
+            "default 100\n8:0 7\n",
+            "8:0 7",
+        ),
+        (
+            Version::V2,
+            "io.weight",
+            "8:16 10",
+            "default 100\n",
+            "8:16 default",
+        ),
+        (Version::V2, "io.max", "8:0 rbps=5", "", "8:0 rbps=max"),
+        (
+            Version::V2,
+            "io.max",
+            "8:0 wbps=5",
+            "8:0 rbps=9 wbps=7 riops=max\n",
+            "8:0 wbps=7",
+        ),
+        (
+            Version::V1,
+            "blkio.throttle.read_bps_device",
+            "8:0 5",
+            "8:0 9\n",
+            "8:0 9",
+        ),
+        (
+            Version::V1,
+            "blkio.throttle.read_bps_device",
+            "8:0 5",
+            "",
+            "8:0 0",
+        ),
+    ] {
+        let setting = Setting {
+            controller: "",
+            file,
+            value: value.to_owned(),
+            need: Need::Only,
+        };
+        let undone = setting.undone(version, present).value;
+        assert_eq!(undone, expected, "{file} {value} after {present:?}");
+    }
+}

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use super::{Caller, Outcome, failed};
 use crate::creation::{self, Creation};
 use crate::handover::hand_over;
+use crate::log::Level;
+use crate::notify::NotifySocket;
 use crate::owner::Surroundings;
 use crate::pidfd::Pidfd;
 use crate::preserved::Preserved;
@@ -59,6 +61,7 @@ impl Common {
             foreground,
             cgroup_driver: caller.cgroup_driver,
             rootless: caller.rootless,
+            notify: self.notify(caller),
             log: caller.log_path.clone(),
             log_json: caller.log_json,
             debug: caller.debug,
@@ -66,6 +69,14 @@ impl Common {
             around: Surroundings::default(),
             bound: false,
             group: Vec::new(),
+        })
+    }
+
+    /// A manager that is gone is no reason to run nothing.
+    fn notify(&self, caller: &Caller) -> Option<NotifySocket> {
+        NotifySocket::of_environment().unwrap_or_else(|err| {
+            caller.log.write(Level::Warning, &super::chain(&err));
+            None
         })
     }
 

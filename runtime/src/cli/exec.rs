@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::create::{send_pidfd, write_pid_file};
 use super::{Caller, Outcome, failed};
+use crate::capabilities;
 use crate::container::Container;
 use crate::detached::DetachedExec;
 use crate::fields;
@@ -101,6 +102,10 @@ impl Exec {
         let preserved = Preserved::take(self.preserve_fds)?;
         let container = Container::find(&caller.store, &self.id)?;
         let mut process = self.process(&container.record().process)?;
+        for remark in capabilities::remarks(&process) {
+            caller.log.write(Level::Warning, &remark);
+        }
+        respell_process(&mut process);
         for ignored in fields::check_process(&process)? {
             caller
                 .log
@@ -137,6 +142,7 @@ impl Exec {
                 socket,
                 wish,
                 console_socket,
+                cgroup: container.record().cgroup.clone(),
             };
             let stand_in = order.leave_behind(&Surroundings::default())?;
             return self.introduce(stand_in.pid()).map(|()| 0);
@@ -227,7 +233,6 @@ impl Exec {
 
 /// What a process file leaves out is as for the container's own process.
 fn inherit(process: &mut Value, own: &Value) {
-    respell_process(process);
     for member in [
         "capabilities",
         "rlimits",

@@ -12,7 +12,7 @@ pub(super) const FIELDS: &[Field] = &[
     applied("root.readonly", HOST_AND_GUEST, "the file server refuses writes, too"),
     applied("hostname", GUEST, ""),
     applied("domainname", GUEST, ""),
-    applied("annotations", HOST, "in the state; `dev.caisson.machine` chooses the machine"),
+    applied("annotations", HOST, "in the state; `dev.caisson.machine` chooses the machine, `org.systemd.property.*` are for the unit of `--systemd-cgroup`"),
 
     applied("mounts[].destination", GUEST, ""),
     applied("mounts[].type", GUEST, "bind, proc, sysfs, tmpfs, devpts, mqueue, cgroup, cgroup2"),

@@ -17,7 +17,7 @@ pub(super) const FIELDS: &[Field] = &[
     applied("process.user.umask", GUEST, ""),
     applied("process.user.additionalGids", GUEST, ""),
     refused("process.user.username", WINDOWS_ONLY),
-    applied("process.capabilities", GUEST, "names that the guest's kernel lacks are left out"),
+    applied("process.capabilities", GUEST, "names that are unknown are left out, and the log says so"),
     applied("process.rlimits[].type", GUEST, ""),
     applied("process.rlimits[].soft", GUEST, ""),
     applied("process.rlimits[].hard", GUEST, ""),

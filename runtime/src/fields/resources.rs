@@ -30,7 +30,7 @@ pub(super) const FIELDS: &[Field] = &[
     applied("linux.resources.cpu.quota", MACHINE_AND_GUEST, "the machine gets a processor for each begun CPU of it"),
     applied("linux.resources.cpu.period", MACHINE_AND_GUEST, ""),
     applied("linux.resources.cpu.burst", HOST_AND_GUEST, ""),
-    applied("linux.resources.cpu.idle", HOST_AND_GUEST, ""),
+    applied("linux.resources.cpu.idle", HOST_AND_GUEST, "on the host, the smallest share"),
     applied("linux.resources.cpu.cpus", HOST, "the machine is pinned to them; the guest numbers its own"),
     applied("linux.resources.cpu.mems", HOST, "the machine is pinned to them; the guest numbers its own"),
     refused("linux.resources.cpu.realtimeRuntime", REALTIME),

@@ -116,6 +116,8 @@ pub struct GuestContainer {
     pub state: serde_json::Value,
     /// Mounts of the host within its shares, by their paths in the guest.
     pub submounts: Vec<String>,
+    /// The agent listens for what its program says to a service manager.
+    pub notifies: bool,
 }
 
 /// One more container in a machine.

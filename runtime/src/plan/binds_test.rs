@@ -12,6 +12,7 @@ fn planned_with(linux: &Value, mount: &Value) -> Result<(Vec<Share>, Mount), Mal
         rootfs: "/b/rootfs".into(),
         spec: spec.clone(),
         raw,
+        remarks: Vec::new(),
     };
     let shares = share_binds("c", &bundle, &mut spec, true)?;
     let mount = spec.mounts().as_ref().unwrap()[0].clone();
@@ -72,6 +73,7 @@ fn what_an_earlier_mount_has_brought_is_of_the_container() {
             rootfs: "/b/rootfs".into(),
             spec: spec.clone(),
             raw,
+            remarks: Vec::new(),
         };
         let shares = share_binds("c", &bundle, &mut spec, true);
         shares.map(|shares| shares.into_iter().map(|share| share.source).collect())

@@ -14,7 +14,7 @@ use caisson_protocol::client::agent::{
 };
 use caisson_protocol::client::agent_ttrpc::AgentClient;
 use caisson_protocol::{
-    NETWORK_MINOR, PROTOCOL_MAJOR, PROTOCOL_MINOR, SECCOMP_MINOR, check_version,
+    NETWORK_MINOR, NOTIFY_MINOR, PROTOCOL_MAJOR, PROTOCOL_MINOR, SECCOMP_MINOR, check_version,
 };
 use ttrpc::{Code, context};
 
@@ -112,6 +112,14 @@ impl Agent {
         }))
     }
 
+    /// An older agent would leave the container's program without its socket.
+    fn listens(&self, wanted: bool) -> Result<bool, Error> {
+        if wanted && self.minor < NOTIFY_MINOR {
+            return Err(Error::Refused("the guest's agent is too old for NOTIFY_SOCKET: install the initramfs that belongs to this caisson".into()));
+        }
+        Ok(wanted)
+    }
+
     pub(crate) fn create(&self, container: &GuestContainer, stdio: Stdio) -> Result<(), Error> {
         let request = CreateContainerRequest {
             container_id: container.id.clone(),
@@ -120,6 +128,7 @@ impl Agent {
             seccomp: self.filter(container.seccomp.as_ref())?.into(),
             oci_state: container.state.to_string().into(),
             submounts: container.submounts.clone(),
+            notify: self.listens(container.notifies)?,
             ..Default::default()
         };
         self.client

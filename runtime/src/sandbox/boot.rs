@@ -118,7 +118,7 @@ pub(crate) fn boot(
     let control = await_agent(events, limit).map_err(|failed| failed.after(&console))?;
     let hang_up = control.try_clone().map_err(step("share a connection"))?;
     let agent = Agent::connect(control).map_err(|err| Error::Agent(err.to_string()))?;
-    limits.hold_to_quota(log)?;
+    limits.hold_to_quota(log);
     Ok(Sandbox {
         hang_up,
         members: Members::new(agent.clone(), streams.clone(), file_server),

@@ -35,48 +35,62 @@ impl Limits {
 
     /// All but the CPU quota, which would make the boot slow.
     pub(crate) fn set(&self, log: &Log) -> Result<(), Error> {
+        let Some(group) = &self.group else {
+            return Ok(());
+        };
         let resources = self.present();
-        let unset = self.write(|version| cgroup::settings(&resources, self.allowance, version))?;
-        tell(&unset, log);
+        let settings = cgroup::settings(&resources, self.allowance, group.version);
+        group.limit_alone(&settings)?;
+        tell(&group.limit_too(&settings), log);
         Ok(())
     }
 
     /// The CPU quota, once the container's own time begins.
-    pub(crate) fn hold_to_quota(&self, log: &Log) -> Result<(), Error> {
-        let resources = self.present();
-        let unset = self.write(|version| cgroup::quota(&resources, version))?;
-        tell(&unset, log);
-        Ok(())
+    pub(crate) fn hold_to_quota(&self, log: &Log) {
+        if let Some(group) = &self.group {
+            let settings = cgroup::quota(&self.present(), group.version);
+            tell(&group.limit_too(&settings), log);
+        }
     }
 
-    /// Changes limits; what `changes` (OCI `linux.resources`) lacks stays. Those that
-    /// the guest keeps exactly may fail here.
+    /// Changes limits; what `changes` (OCI `linux.resources`) lacks stays. First come
+    /// those that only the host can keep, then the guest's, by `change_guest`, then
+    /// the host's wider ones, which can't be refused: so a refusal changes nothing.
     ///
     /// # Errors
-    /// When a limit that only the host can keep can't be set.
-    pub(crate) fn change(&self, changes: &Value) -> Result<(), String> {
+    /// When a limit that only the host can keep can't be set; what the guest says.
+    pub(crate) fn change<E: From<String>>(
+        &self,
+        changes: &Value,
+        change_guest: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
         let is_named = |pointer: &&str| changes.pointer(pointer).is_some();
         if self.group.is_none() && HOST_ONLY.iter().any(is_named) {
-            return Err(
-                "the container has no cgroup on the host, which alone can limit processors and block I/O"
-                    .to_owned(),
-            );
+            return Err(NO_CGROUP.to_owned().into());
         }
-        let text = |err: serde_json::Error| format!("resources: {err}");
-        let mut merged = serde_json::to_value(self.present()).map_err(text)?;
-        merge(&mut merged, changes);
-        let resources: LinuxResources = serde_json::from_value(merged).map_err(text)?;
-        let settings = |version| {
-            let mut settings = cgroup::settings(&resources, self.allowance, version);
-            settings.extend(cgroup::quota(&resources, version));
-            settings
-        };
-        self.write(settings)
-            .map_err(|err| crate::cli::chain(&err))?;
-        *self
+        // Held to the end: updates come one after the other.
+        let mut present = self
             .resources
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = resources;
+            .unwrap_or_else(PoisonError::into_inner);
+        let text = |err: serde_json::Error| E::from(format!("resources: {err}"));
+        let mut merged = serde_json::to_value(&*present).map_err(text)?;
+        merge(&mut merged, changes);
+        let resources: LinuxResources = serde_json::from_value(merged).map_err(text)?;
+        if let Some(group) = &self.group {
+            let settings = cgroup::settings(&resources, self.allowance, group.version);
+            let undo = group.limit_alone(&settings);
+            let undo = undo.map_err(|err| E::from(crate::cli::chain(&err)))?;
+            if let Err(refusal) = change_guest() {
+                group.take_back(&undo);
+                return Err(refusal);
+            }
+            group.limit_too(&settings);
+            group.limit_too(&cgroup::quota(&resources, group.version));
+        } else {
+            change_guest()?;
+        }
+        *present = resources;
         Ok(())
     }
 
@@ -84,19 +98,10 @@ impl Limits {
         let resources = self.resources.lock();
         resources.unwrap_or_else(PoisonError::into_inner).clone()
     }
-
-    /// The answer names, a line each, what only the guest keeps.
-    fn write(
-        &self,
-        settings: impl FnOnce(cgroup::Version) -> Vec<cgroup::Setting>,
-    ) -> Result<Vec<String>, Error> {
-        match &self.group {
-            Some(group) => Ok(group.limit(&settings(group.version))?),
-            None => Ok(Vec::new()),
-        }
-    }
 }
 
+const NO_CGROUP: &str =
+    "the container has no cgroup on the host, which alone can limit processors and block I/O";
 /// What the guest can't limit.
 const HOST_ONLY: [&str; 3] = ["/cpu/cpus", "/cpu/mems", "/blockIO"];
 

@@ -28,6 +28,7 @@ use super::{Order, Outcome, Word, member, namespaces, view};
 use crate::errand::{self, Errand};
 use crate::hooks::{self, HookKind};
 use crate::log::{Format, Level, Log};
+use crate::notify::NotifySocket;
 use crate::owner::{self, Connection, GuestTerminal};
 use crate::preserved::Carrying;
 use crate::session::release_standard_streams;
@@ -104,15 +105,17 @@ struct Monitor {
     terminal: Option<Pty>,
     output: Output,
     carrying: Carrying,
+    notify: Option<NotifySocket>,
 }
 
 impl Monitor {
     fn start(
         order: &Order,
-        descriptors: Vec<OwnedFd>,
+        mut descriptors: Vec<OwnedFd>,
         log: &Log,
         caller: &Connection,
     ) -> Result<Self, Error> {
+        let notify = order.notifies.then(|| descriptors.pop()).flatten();
         let own_session = nix::unistd::setsid();
         own_session.map_err(|errno| step("make a session")(errno.into()))?;
         let signals = HeldBack::begin().map_err(step("hold signals back"))?;
@@ -166,6 +169,7 @@ impl Monitor {
             terminal,
             output,
             carrying,
+            notify: notify.map(NotifySocket::from),
         };
         monitor.resize();
         Ok(monitor)
@@ -193,6 +197,11 @@ impl Monitor {
                 }
                 Ok(Event::CallerGone) if bound => {
                     break self.lost("who created it is gone", log);
+                }
+                Ok(Event::Agent(AgentEvent::Ready(ready)))
+                    if ready.container_id == self.init.container_id =>
+                {
+                    self.say_ready(log);
                 }
                 Ok(Event::Agent(_) | Event::CallerGone | Event::AgentConnected(_)) => {}
                 Ok(Event::Signal(signal)) => self.signal(signal),
@@ -260,6 +269,14 @@ impl Monitor {
             &format!("container {}: {cause}{said}", self.init.container_id),
         );
         KILLED
+    }
+
+    fn say_ready(&self, log: &Log) {
+        let mut manager = self.notify.iter();
+        if let Err(err) = manager.try_for_each(NotifySocket::say_ready) {
+            let line = format!("tell the service manager that the container is ready: {err}");
+            log.write_if_file(Level::Warning, &line);
+        }
     }
 
     fn signal(&self, signal: i32) {

@@ -36,6 +36,9 @@ pub struct Order {
     pub join: Option<PathBuf>,
     /// The container ends when whoever gave this order hangs up.
     pub bound: bool,
+    /// The last descriptor beside it is that of a service manager, which wants to
+    /// hear when the container is ready.
+    pub notifies: bool,
 }
 
 impl Order {
@@ -50,6 +53,7 @@ impl Order {
             seccomp: self.plan.seccomp.clone(),
             state: hooks::state("created", &self.record, 0),
             submounts: submounts::in_guest(&self.plan.shares),
+            notifies: self.notifies,
         }
     }
 }

@@ -94,6 +94,12 @@ impl From<&str> for Refusal {
     }
 }
 
+impl From<String> for Refusal {
+    fn from(why: String) -> Self {
+        Self::Because(why)
+    }
+}
+
 impl From<agent::Error> for Refusal {
     fn from(err: agent::Error) -> Self {
         match err {
@@ -438,13 +444,12 @@ impl Desk {
         if self.status() == Status::Stopped {
             return Err(Refusal::NotRunning);
         }
-        // What the guest can't make sense of is refused before the host changes.
-        let guests = resources_for_guest(resources).to_string();
-        self.agent.update(&self.id, guests.into_bytes())?;
-        let Some(limits) = &self.limits else {
-            return Ok(());
-        };
-        limits.change(resources).map_err(Refusal::Because)
+        let guests = resources_for_guest(resources).to_string().into_bytes();
+        let change_guest = || Ok(self.agent.update(&self.id, guests)?);
+        match &self.limits {
+            Some(limits) => limits.change(resources, change_guest),
+            None => change_guest(),
+        }
     }
 
     fn kill(&self, signal: i32, all: bool) -> Result<(), Refusal> {

@@ -1,0 +1,95 @@
+//! Folders of a cgroup hierarchy: made with all they need above, and removed with
+//! all that is below.
+
+use std::fs;
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use super::group::{Error, io};
+use super::hierarchy::{Hierarchy, Version};
+
+/// What containers may be limited by (version 2 hands controllers down one by one).
+const CONTROLLERS: [&str; 6] = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"];
+
+/// Makes `path` and what it lacks above, with the controllers handed down.
+pub(super) fn make(
+    path: &Path,
+    hierarchy: &Hierarchy,
+    version: Version,
+    made_above: &mut Vec<PathBuf>,
+) -> Result<(), Error> {
+    let mut above: Vec<&Path> = path
+        .ancestors()
+        .skip(1)
+        .take_while(|folder| folder.starts_with(&hierarchy.mount))
+        .collect();
+    above.reverse();
+    for folder in above {
+        if make_one(folder, hierarchy)? {
+            made_above.push(folder.to_owned());
+        }
+        if version == Version::V2 {
+            hand_down_controllers(folder);
+        }
+    }
+    make_one(path, hierarchy).map(drop)
+}
+
+/// Whether it was missing.
+fn make_one(folder: &Path, hierarchy: &Hierarchy) -> Result<bool, Error> {
+    let made = match fs::create_dir(folder) {
+        Ok(()) => true,
+        Err(err) if err.kind() == ErrorKind::AlreadyExists => false,
+        Err(source) => return Err(io("create", folder)(source)),
+    };
+    // No process can live in a new cgroup of this controller otherwise.
+    if made && hierarchy.controllers.iter().any(|name| name == "cpuset") {
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            inherit(folder, file).map_err(io("prepare", folder))?;
+        }
+    }
+    Ok(made)
+}
+
+fn inherit(folder: &Path, file: &str) -> io::Result<()> {
+    let parent = folder.parent().unwrap_or(folder);
+    let value = fs::read_to_string(parent.join(file))?;
+    write(folder, file, value.trim_end())
+}
+
+/// Each by itself: what this host lacks, or doesn't hand out, shows when a limit needs it.
+fn hand_down_controllers(folder: &Path) {
+    let read = |file: &str| fs::read_to_string(folder.join(file)).unwrap_or_default();
+    let (there, down) = (read("cgroup.controllers"), read("cgroup.subtree_control"));
+    let has = |list: &str, name: &str| list.split_whitespace().any(|word| word == name);
+    for name in CONTROLLERS {
+        if has(&there, name) && !has(&down, name) {
+            write(folder, "cgroup.subtree_control", &format!("+{name}")).ok();
+        }
+    }
+}
+
+/// Whatever was made below it, by hooks maybe, goes first.
+pub(super) fn remove_tree(folder: &Path) -> io::Result<()> {
+    let gone = |result: io::Result<()>| match result {
+        Err(err) if err.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    let first = gone(fs::remove_dir(folder));
+    if first.is_ok() {
+        return Ok(());
+    }
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    for entry in entries {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path())?;
+        }
+    }
+    gone(fs::remove_dir(folder))
+}
+
+/// The kernel takes each value as one write, and files are never made here.
+pub(super) fn write(folder: &Path, file: &str, value: &str) -> io::Result<()> {
+    let mut file = fs::File::options().write(true).open(folder.join(file))?;
+    file.write_all(value.as_bytes())
+}
