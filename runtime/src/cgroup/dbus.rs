@@ -307,20 +307,34 @@ where
         fields.push((field::DESTINATION, Value::from(name)));
     }
     let signature = body.signature();
-    let has_body = signature != Signature::Unit;
-    if has_body {
-        // Of the arguments, which are a structure here.
-        let list = signature.to_string_no_parens();
-        let list = Signature::try_from(list.as_str()).map_err(zvariant::Error::from)?;
-        fields.push((field::SIGNATURE, Value::from(list)));
-    }
-    let body = if has_body { arguments.bytes() } else { &[] };
+    let body = match signature {
+        Signature::Unit => &[],
+        _ => arguments.bytes(),
+    };
     let length = u32::try_from(body.len()).map_err(|_| zvariant::Error::OutOfBounds)?;
     let header: Header<'_> = (b'l', METHOD_CALL, 0, 1, length, serial, fields);
     let mut message = zvariant::to_bytes(context(), &header)?.to_vec();
+    if signature != Signature::Unit {
+        add_signature(&mut message, &signature.to_string_no_parens())?;
+    }
     message.resize(message.len().next_multiple_of(8), 0);
     message.extend(body);
     Ok(message)
+}
+
+/// One more field, the last. As a value it would be that of one structure, and not
+/// of arguments that follow each other.
+fn add_signature(header: &mut Vec<u8>, signature: &str) -> Result<(), Error> {
+    const FIELDS_LEN: std::ops::Range<usize> = 12..16;
+    let too_long = |_| zvariant::Error::OutOfBounds;
+    let len = u8::try_from(signature.len()).map_err(too_long)?;
+    header.resize(header.len().next_multiple_of(8), 0);
+    header.extend([field::SIGNATURE, 1, b'g', 0, len]);
+    header.extend(signature.as_bytes());
+    header.push(0);
+    let fields_len = u32::try_from(header.len() - FIXED_LEN).map_err(too_long)?;
+    header.splice(FIELDS_LEN, fields_len.to_le_bytes());
+    Ok(())
 }
 
 fn message(header: &[u8], body: Vec<u8>) -> Result<Message, Error> {

@@ -20,6 +20,9 @@ fn a_call_reads_as_it_was_written() {
     assert_eq!(body.len(), 13);
     let message = message(&bytes, bytes[bytes.len() - 16..].to_vec()).unwrap();
     assert_eq!((message.kind, message.member.as_str()), (Kind::Other, "Do"));
+    // Two arguments, and not one structure of two.
+    let signature = [field::SIGNATURE, 1, b'g', 0, 2, b's', b'u', 0];
+    assert!(bytes.windows(8).any(|window| window == signature));
     let arguments: (String, u32) = message.arguments().unwrap();
     assert_eq!(arguments, ("text".to_owned(), 5));
     message.arguments::<(u32, Vec<String>)>().unwrap_err();

@@ -91,7 +91,7 @@ standard_streams() {
 	equal hello "$(run $image one echo hello)"
 	equal "$(seq 20000 | cksum)" "$(seq 20000 | run $image one cat | cksum)"
 	equal "$(seq 200000 | tail -n 1)" "$(run $image one seq 200000 | tail -n 1)"
-	contains '40 77' "$(on_a_terminal "stty cols 77 rows 40; ctr run --rm -t --runtime io.containerd.caisson.v2 $image one sh -c 'sleep 1; stty size'")"
+	contains '40 77' "$(on_a_terminal "stty cols 77 rows 40 </dev/tty; ctr run --rm -t --runtime io.containerd.caisson.v2 $image one sh -c 'sleep 1; stty size'")"
 }
 
 logs() {
