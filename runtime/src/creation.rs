@@ -21,7 +21,7 @@ use crate::notify::{self, NotifySocket};
 use crate::owner::{Connection, OwnerChild, Surroundings};
 use crate::plan::{self, HostFacts, Plan};
 use crate::preserved::Preserved;
-use crate::sandbox::{Order, Outcome};
+use crate::sandbox::{Home, Order, Outcome};
 use crate::store::{Entry, Record, Store};
 
 /// What a caller wants to be created.
@@ -171,8 +171,6 @@ fn order(entry: &Entry, bundle: &Bundle, creation: &Creation) -> Result<Order, E
         group: creation.group.iter().map(member).collect(),
     };
     let mut plan = plan::plan(&creation.id, bundle, &facts)?;
-    // The owner chooses; what can't be had is told before anything is made.
-    machine::choose(plan.machine, &installation)?;
     creation
         .preserved
         .tell(&mut plan.guest_spec["process"]["env"]);
@@ -183,6 +181,10 @@ fn order(entry: &Entry, bundle: &Bundle, creation: &Creation) -> Result<Order, E
     if !creation.group.is_empty() {
         check_joined(&mut plan, bundle)?;
     }
+    let home = match creation.group.first() {
+        Some(first) => Home::Joined(first.socket()),
+        None => Home::Own(machine::choose(plan.machine, &installation)?),
+    };
     let record = Record {
         oci_version: bundle.spec.version().clone(),
         bundle: bundle.path.clone(),
@@ -214,7 +216,7 @@ fn order(entry: &Entry, bundle: &Bundle, creation: &Creation) -> Result<Order, E
         log_json: creation.log_json,
         debug: creation.debug,
         config: creation.config.clone(),
-        join: creation.group.first().map(Container::socket),
+        home,
         bound: creation.bound,
         notifies: creation.notify.is_some(),
     })
@@ -266,7 +268,7 @@ fn member(container: &Container) -> (i32, String) {
 /// Runs the poststop hooks; the specification has their failures logged only.
 pub(crate) fn tell_poststop(record: &Record, log: &Log) {
     for err in hooks::run_poststop(record) {
-        log.write(Level::Warning, &crate::cli::chain(&err));
+        log.write(Level::Warning, &crate::error_line::chain(&err));
     }
 }
 

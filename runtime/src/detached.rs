@@ -114,7 +114,7 @@ pub fn stand_in() -> Result<u8, StartError> {
     let session = match Session::begin(&order.socket, order.wish, &terminal, signals) {
         Ok(session) => session,
         Err(err) => {
-            let message = crate::cli::chain(&err);
+            let message = crate::error_line::chain(&err);
             caller.send(&Outcome::Failed { message }, &[])?;
             return Ok(255);
         }

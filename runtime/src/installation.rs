@@ -46,7 +46,7 @@ pub enum Error {
 }
 
 /// Which kind of machine runs containers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MachineChoice {
     /// KVM where it really works, else emulation.

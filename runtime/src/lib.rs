@@ -13,6 +13,7 @@ pub mod container;
 pub mod creation;
 pub mod detached;
 mod errand;
+pub mod error_line;
 pub mod features;
 pub mod fields;
 pub mod handover;

@@ -96,7 +96,7 @@ pub struct HostFacts {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// Kind of machine to use.
-    pub machine: PlannedMachine,
+    pub machine: MachineChoice,
     /// Virtual CPUs.
     pub vcpus: u8,
     /// Guest memory in MiB.
@@ -130,18 +130,6 @@ pub struct Plan {
     pub identities: Option<Identities>,
     /// Programs that the host runs at turns of the container's life.
     pub hooks: Hooks,
-}
-
-/// Serializable mirror of [`MachineChoice`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PlannedMachine {
-    /// Whichever works.
-    Auto,
-    /// caisson's own monitor.
-    Kvm,
-    /// QEMU's emulation.
-    Tcg,
 }
 
 /// The network namespace in which the container's owner lives.
@@ -276,22 +264,17 @@ fn forget_pids(spec: &mut Spec) {
     }
 }
 
-fn choose_machine(spec: &Spec, facts: &HostFacts) -> Result<PlannedMachine, Error> {
+fn choose_machine(spec: &Spec, facts: &HostFacts) -> Result<MachineChoice, Error> {
     let wish = spec
         .annotations()
         .as_ref()
         .and_then(|all| all.get(MACHINE_ANNOTATION));
-    let choice = match wish {
+    match wish {
         Some(text) => text
             .parse()
-            .map_err(|message| Error::Annotation { message })?,
-        None => facts.machine,
-    };
-    Ok(match choice {
-        MachineChoice::Auto => PlannedMachine::Auto,
-        MachineChoice::Kvm => PlannedMachine::Kvm,
-        MachineChoice::Tcg => PlannedMachine::Tcg,
-    })
+            .map_err(|message| Error::Annotation { message }),
+        None => Ok(facts.machine),
+    }
 }
 
 fn root_is_read_only(bundle: &Bundle) -> bool {

@@ -177,7 +177,7 @@ fn a_given_network_namespace_is_joined_on_the_host_and_not_in_the_guest() {
 #[test]
 fn the_annotation_beats_the_configuration() {
     let plan = planned(|raw| raw["annotations"] = json!({"dev.caisson.machine": "tcg"}));
-    assert_eq!(plan.machine, PlannedMachine::Tcg);
+    assert_eq!(plan.machine, MachineChoice::Tcg);
     let wrong = bundle(|raw| raw["annotations"] = json!({"dev.caisson.machine": "xen"}));
     super::plan("web1", &wrong, &FACTS).unwrap_err();
 }

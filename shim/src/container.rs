@@ -179,7 +179,7 @@ impl Container {
         };
         let owner = order
             .leave_behind(&around)
-            .map_err(|err| Error::Failed(caisson::cli::chain(&err)))?;
+            .map_err(|err| Error::Failed(caisson::error_line::chain(&err)))?;
         let (held, terminal) = streams
             .connect(console.as_ref())
             .map_err(step("take the terminal"))?;

@@ -199,7 +199,7 @@ impl Containers {
             settings: self.settings.clone(),
             publisher: self.publisher.clone(),
             log: Arc::clone(&self.log),
-            program: program.map_err(|err| Error::Failed(caisson::cli::chain(&err)))?,
+            program: program.map_err(|err| Error::Failed(caisson::error_line::chain(&err)))?,
         })
     }
 

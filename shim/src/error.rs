@@ -3,8 +3,8 @@
 //! Owns the translation of the library's errors: what is gone is NOT_FOUND, by
 //! which containerd knows that there is nothing left to do.
 
-use caisson::cli::chain;
 use caisson::container::Error as LibraryError;
+use caisson::error_line::chain;
 use caisson::store;
 use ttrpc::{Code, get_status};
 

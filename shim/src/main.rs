@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
-            let line = caisson::cli::chain(&*err);
+            let line = caisson::error_line::chain(&*err);
             writeln!(std::io::stderr(), "containerd-shim-caisson-v2: {line}").ok();
             ExitCode::FAILURE
         }

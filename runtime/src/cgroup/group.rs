@@ -152,7 +152,7 @@ impl Group {
         };
         group.remove_what_is_there();
         if !wanted && err.is_lack_of_permission(rootless) {
-            return Ok(Established::Without(crate::cli::chain(&err)));
+            return Ok(Established::Without(crate::error_line::chain(&err)));
         }
         Err(err)
     }
@@ -274,7 +274,7 @@ impl Group {
             .filter(|setting| setting.need == Need::Wider);
         wider
             .filter_map(|setting| self.set(setting).err())
-            .map(|err| crate::cli::chain(&err))
+            .map(|err| crate::error_line::chain(&err))
             .collect()
     }
 

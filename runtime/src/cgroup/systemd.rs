@@ -146,7 +146,7 @@ impl Systemd {
                 owner: None,
             }),
             Err(source) => Err(Error::Unreachable {
-                bus: crate::cli::chain(&by_bus),
+                bus: crate::error_line::chain(&by_bus),
                 socket,
                 source,
             }),

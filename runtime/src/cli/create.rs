@@ -75,7 +75,9 @@ impl Common {
     /// A manager that is gone is no reason to run nothing.
     fn notify(&self, caller: &Caller) -> Option<NotifySocket> {
         NotifySocket::of_environment().unwrap_or_else(|err| {
-            caller.log.write(Level::Warning, &super::chain(&err));
+            caller
+                .log
+                .write(Level::Warning, &crate::error_line::chain(&err));
             None
         })
     }

@@ -33,6 +33,8 @@ use std::io::Write;
 
 use clap::Parser;
 
+use crate::error_line::chain;
+
 pub(crate) use global::{Caller, Global};
 
 /// The exit status of a command, or why it failed.
@@ -164,29 +166,6 @@ pub(crate) fn failed<E: Error + 'static>(doing: impl Into<String>) -> impl FnOnc
     move |cause| Failed { doing, cause }
 }
 
-/// An error with all its causes on one line, as callers of runc expect it.
-pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut line = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        line.push_str(": ");
-        line.push_str(&plain(&cause.to_string()));
-        source = cause.source();
-    }
-    line.replace('\n', " ")
-}
-
-/// `No such file or directory (os error 2)` in the words that callers match.
-fn plain(text: &str) -> String {
-    let Some((words, _)) = text.split_once(" (os error") else {
-        return text.to_owned();
-    };
-    let mut letters = words.chars();
-    letters.next().map_or_else(String::new, |first| {
-        first.to_lowercase().chain(letters).collect()
-    })
-}
-
 fn tell(error: &(dyn Error + 'static), code: u8) -> u8 {
     writeln!(std::io::stderr(), "caisson: {}", chain(error)).ok();
     code
@@ -196,19 +175,4 @@ fn tell(error: &(dyn Error + 'static), code: u8) -> u8 {
 pub(crate) fn print(text: &str) -> Outcome {
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_chain_is_one_line_in_the_words_callers_match() {
-        let source = std::io::Error::from_raw_os_error(2);
-        let err = crate::sandbox::Error::Spawn {
-            program: "/x".into(),
-            source,
-        };
-        assert_eq!(chain(&err), "start /x: no such file or directory");
-    }
 }

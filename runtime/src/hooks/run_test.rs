@@ -18,7 +18,7 @@ fn record(scripts: &[&str], timeout: Option<i64>) -> Record {
 }
 
 fn error_of(record: &Record) -> String {
-    crate::cli::chain(&run(HookKind::CreateRuntime, record, 7).unwrap_err())
+    crate::error_line::chain(&run(HookKind::CreateRuntime, record, 7).unwrap_err())
 }
 
 #[test]

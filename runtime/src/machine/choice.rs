@@ -3,15 +3,17 @@
 use std::fs::OpenOptions;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::Error;
-use crate::installation::Installation;
-use crate::plan::PlannedMachine;
+use crate::installation::{Installation, MachineChoice};
 
 const KVM: &str = "/dev/kvm";
 const QEMU: &str = "qemu-system-x86_64";
 
 /// A kind of machine that can be started here.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// caisson's own monitor.
     Kvm,
@@ -23,7 +25,7 @@ pub enum Kind {
 }
 
 /// A kind and why it was taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Choice {
     /// The kind.
     pub kind: Kind,
@@ -35,21 +37,21 @@ pub struct Choice {
 ///
 /// # Errors
 /// When the wish can't be met; the text says what to do.
-pub fn choose(planned: PlannedMachine, installation: &Installation) -> Result<Choice, Error> {
+pub fn choose(planned: MachineChoice, installation: &Installation) -> Result<Choice, Error> {
     let kvm = kvm_works();
     match (planned, kvm) {
-        (PlannedMachine::Kvm | PlannedMachine::Auto, Ok(())) => Ok(Choice {
+        (MachineChoice::Kvm | MachineChoice::Auto, Ok(())) => Ok(Choice {
             kind: Kind::Kvm,
             reason: "machine kvm: /dev/kvm works".into(),
         }),
-        (PlannedMachine::Kvm, Err(reason)) => Err(Error::Kvm(reason)),
-        (PlannedMachine::Tcg, _) => Ok(Choice {
+        (MachineChoice::Kvm, Err(reason)) => Err(Error::Kvm(reason)),
+        (MachineChoice::Tcg, _) => Ok(Choice {
             kind: Kind::Tcg {
                 qemu: find_qemu(installation)?,
             },
             reason: "machine tcg: asked for; emulation is slow, for trying and testing".into(),
         }),
-        (PlannedMachine::Auto, Err(reason)) => Ok(Choice {
+        (MachineChoice::Auto, Err(reason)) => Ok(Choice {
             kind: Kind::Tcg {
                 qemu: find_qemu(installation)?,
             },

@@ -25,7 +25,7 @@ use super::thread;
 use super::{Order, memory, mount_point, share};
 use crate::installation::Installation;
 use crate::log::Log;
-use crate::machine::{self, Kind, Machine, Parts};
+use crate::machine::{Choice, Kind, Machine, Parts};
 
 /// Emulation on a busy host is slow; on KVM a tenth of this is a fault.
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
@@ -65,14 +65,13 @@ impl Drop for Killers {
 
 /// Starts the file server and the machine, and waits for the agent.
 pub(crate) fn boot(
-    order: &Order,
+    (order, choice): (&Order, &Choice),
     log: &Log,
     (tell, events): (&Sender<Event>, &Receiver<Event>),
 ) -> Result<Sandbox, Error> {
     let installation = Installation::find(order.config.as_deref())?;
-    let choice = machine::choose(order.plan.machine, &installation)?;
     log.debug(&choice.reason);
-    let limits = Limits::of(order, &choice);
+    let limits = Limits::of(order, choice);
     limits.set(log)?;
     let mut image = installation.guest_image()?;
     if let Some(kernel) = &order.plan.kernel {
@@ -106,7 +105,7 @@ pub(crate) fn boot(
         arrival.send(Event::AgentConnected(stream)).ok();
     })?;
     let console = Tail::follow(console.into(), "console")?;
-    let (machine, nics) = Machine::start(&choice, &installation, parts)?;
+    let (machine, nics) = Machine::start(choice, &installation, parts)?;
     killers.0.extend(machine.killers()?);
     watch(tell, move || Event::MachineEnded(machine.wait()))?;
 

@@ -80,7 +80,7 @@ impl Limits {
         if let Some(group) = &self.group {
             let settings = cgroup::settings(&resources, self.allowance, group.version);
             let undo = group.limit_alone(&settings);
-            let undo = undo.map_err(|err| E::from(crate::cli::chain(&err)))?;
+            let undo = undo.map_err(|err| E::from(crate::error_line::chain(&err)))?;
             if let Err(refusal) = change_guest() {
                 group.take_back(&undo);
                 return Err(refusal);

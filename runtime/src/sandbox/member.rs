@@ -28,7 +28,7 @@ pub(super) fn run(order: &Order, socket: &Path, log: &Log, caller: Connection) -
     let begun = match begin(order, socket, &caller) {
         Ok(session) => session,
         Err(err) => {
-            let message = crate::cli::chain(&err);
+            let message = crate::error_line::chain(&err);
             // Who is told puts everything away; no one else would.
             if caller
                 .send(&Word::Outcome(Outcome::Failed { message }), &[])
@@ -86,7 +86,7 @@ fn begin(order: &Order, socket: &Path, caller: &Connection) -> Result<Session, E
         descriptors: Vec::new(),
     };
     let session = Session::follow(connection, ends, (terminal, stdin), signals)
-        .map_err(|err| Error::Join(crate::cli::chain(&err)))?;
+        .map_err(|err| Error::Join(crate::error_line::chain(&err)))?;
     entry.write(&order.record.owned_by_this_process())?;
     release_caller(order)?;
     view::enter(&order.plan, &order.record.rootfs)?;
@@ -121,7 +121,7 @@ fn ask(
     let failed = |err: owner::Error| {
         Error::Join(match err {
             owner::Error::Closed => "the first container of the group has stopped".to_owned(),
-            other => crate::cli::chain(&other),
+            other => crate::error_line::chain(&other),
         })
     };
     let connection = owner::connect(socket).map_err(failed)?;

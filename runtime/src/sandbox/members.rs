@@ -202,7 +202,7 @@ fn in_a_thread(
 ) -> Result<(), String> {
     let ended = std::thread::scope(|scope| scope.spawn(work).join());
     match ended {
-        Ok(done) => done.map_err(|err| crate::cli::chain(&err)),
+        Ok(done) => done.map_err(|err| crate::error_line::chain(&err)),
         Err(_) => Err("a thread has failed".to_owned()),
     }
 }

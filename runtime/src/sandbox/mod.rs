@@ -33,4 +33,4 @@ mod view;
 
 pub use error::Error;
 pub use monitor::run;
-pub use order::{Order, Outcome, Word};
+pub use order::{Home, Order, Outcome, Word};

@@ -24,10 +24,11 @@ use super::boot::{Sandbox, boot, said};
 use super::error::{Error, step};
 use super::requests::{Desk, Ports};
 use super::thread;
-use super::{Order, Outcome, Word, member, namespaces, view};
+use super::{Home, Order, Outcome, Word, member, namespaces, view};
 use crate::errand::{self, Errand};
 use crate::hooks::{self, HookKind};
 use crate::log::{Format, Level, Log};
+use crate::machine::Choice;
 use crate::notify::NotifySocket;
 use crate::owner::{self, Connection, GuestTerminal};
 use crate::preserved::Carrying;
@@ -70,10 +71,11 @@ pub fn run(order: &Order, descriptors: Vec<OwnedFd>, caller: Connection) -> u8 {
         Format::Text
     };
     let log = Log::open(order.log.as_deref(), format, order.debug).unwrap_or_default();
-    if let Some(socket) = &order.join {
-        return member::run(order, socket, &log, caller);
-    }
-    match Monitor::start(order, descriptors, &log, &caller) {
+    let choice = match &order.home {
+        Home::Own(choice) => choice,
+        Home::Joined(socket) => return member::run(order, socket, &log, caller),
+    };
+    match Monitor::start((order, choice), descriptors, &log, &caller) {
         Ok(monitor) => {
             for warning in &order.plan.warnings {
                 log.write_if_file(Level::Warning, warning);
@@ -83,7 +85,7 @@ pub fn run(order: &Order, descriptors: Vec<OwnedFd>, caller: Connection) -> u8 {
             monitor.live(order.bound, &log)
         }
         Err(err) => {
-            let message = crate::cli::chain(&err);
+            let message = crate::error_line::chain(&err);
             let failed = Word::Outcome(Outcome::Failed { message });
             if caller.send(&failed, &[]).is_err() {
                 // Who is told removes what was begun; no one was.
@@ -110,7 +112,7 @@ struct Monitor {
 
 impl Monitor {
     fn start(
-        order: &Order,
+        (order, choice): (&Order, &Choice),
         mut descriptors: Vec<OwnedFd>,
         log: &Log,
         caller: &Connection,
@@ -130,7 +132,7 @@ impl Monitor {
             .forward(move |signal| signal_events.send(Event::Signal(signal)).is_ok())
             .map_err(step("pass signals on"))?;
         watch_caller(caller, sender.clone())?;
-        let sandbox = boot(order, log, (&sender, &events))?;
+        let sandbox = boot((order, choice), log, (&sender, &events))?;
         follow_agent(&sandbox.agent, sender)?;
 
         let terminal = open_terminal(order)?;

@@ -19,7 +19,7 @@ use super::agent::Agent;
 use super::monitor::Event;
 use super::streams::Streams;
 use super::thread;
-use crate::cli::chain;
+use crate::error_line::chain;
 use crate::network::forward::{self, Front};
 use crate::network::{CHANGES, Nics, Uplink, names};
 

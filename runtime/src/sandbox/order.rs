@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{mount_point, submounts};
 use crate::errand::Errand;
 use crate::hooks;
+use crate::machine::Choice;
 use crate::owner::GuestContainer;
 use crate::plan::Plan;
 use crate::store::Record;
@@ -32,13 +33,23 @@ pub struct Order {
     pub debug: bool,
     /// The configuration of caisson, where it is not the usual one.
     pub config: Option<PathBuf>,
-    /// The owner whose machine the container joins; its own without.
-    pub join: Option<PathBuf>,
+    /// Whose machine it gets.
+    pub home: Home,
     /// The container ends when whoever gave this order hangs up.
     pub bound: bool,
     /// The last descriptor beside it is that of a service manager, which wants to
     /// hear when the container is ready.
     pub notifies: bool,
+}
+
+/// The machine of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Home {
+    /// One of its own, of this kind.
+    Own(Choice),
+    /// That of the owner who listens here.
+    Joined(PathBuf),
 }
 
 impl Order {
