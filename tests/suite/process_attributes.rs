@@ -142,8 +142,10 @@ fn ambient_capabilities_outlive_a_change_of_user(scene: &Scene) {
             config["process"]["capabilities"][set] = own;
         }
     });
-    let output = scene.run(&bundle).ok();
-    assert_eq!(output.matches("0000000000000400").count(), 3, "{output}");
+    let output = scene.run(&bundle);
+    output.exits(0);
+    let found = output.stdout.matches("0000000000000400").count();
+    assert_eq!(found, 3, "{output:?}");
 }
 
 fn a_process_file_inherits_what_it_leaves_out(scene: &Scene) {

@@ -53,6 +53,7 @@ MAINPID=1'; probe notify READY=1; exec sleep 1000";
     scene.caisson(["delete", "--force", &bundle.id]).ok();
     manager.set_nonblocking(true).unwrap();
     assert!(manager.recv(&mut [0; 16]).is_err(), "it is said once");
+    drop(manager);
     scene.assert_nothing_is_left();
 }
 

@@ -42,8 +42,8 @@ fn from_peer(kind: u8, fields: Vec<(u8, Value<'_>)>, text: &str) -> Vec<u8> {
     bytes
 }
 
-/// A client whose other end has let it in and then says this.
-fn client(says: Vec<u8>) -> Client {
+/// A client whose other end, which is there too, has let it in and then says this.
+fn client(says: Vec<u8>) -> (Client, UnixStream) {
     let (near, mut far) = UnixStream::pair().unwrap();
     let peer = thread::spawn(move || {
         far.write_all(b"OK 1234\r\n").unwrap();
@@ -55,7 +55,7 @@ fn client(says: Vec<u8>) -> Client {
     let mut greeting = [0; 32];
     far.read_exact(&mut greeting).unwrap();
     assert_eq!(&greeting, b"\0AUTH EXTERNAL 31303030\r\nBEGIN\r\n");
-    client
+    (client, far)
 }
 
 #[test]
@@ -66,11 +66,12 @@ fn signals_before_an_answer_are_kept() {
     let mut says = from_peer(4, vec![sender(), member], "signal");
     let reply = (field::REPLY_SERIAL, Value::from(1u32));
     says.extend(from_peer(2, vec![reply, sender()], "answer"));
-    let mut client = client(says);
+    let (mut client, far) = client(says);
     let answer = client.call(TARGET, "Do", &()).unwrap();
     assert_eq!(answer.arguments::<String>().unwrap(), "answer");
     let signal = client.signal(&TARGET, Instant::now() + LIMIT).unwrap();
     assert_eq!(signal.member, "JobRemoved");
+    drop(far);
     let gone = client.call(TARGET, "Do", &());
     assert!(matches!(gone, Err(Error::Io(_))), "{gone:?}");
 }
@@ -79,8 +80,8 @@ fn signals_before_an_answer_are_kept() {
 fn a_refusal_has_name_and_text() {
     let reply = (field::REPLY_SERIAL, Value::from(1u32));
     let name = (field::ERROR_NAME, Value::from("a.No"));
-    let refused = client(from_peer(3, vec![reply, name], "not today"));
-    let err = { refused }.call(TARGET, "Do", &()).unwrap_err();
+    let (mut client, _far) = client(from_peer(3, vec![reply, name], "not today"));
+    let err = client.call(TARGET, "Do", &()).unwrap_err();
     assert!(matches!(&err, Error::Refused { name, .. } if name == "a.No"));
     assert_eq!(err.to_string(), "not today");
 }
@@ -88,7 +89,8 @@ fn a_refusal_has_name_and_text() {
 #[test]
 fn what_is_no_message_is_refused_and_not_waited_for() {
     for bytes in [vec![b'B'; 64], vec![b'l'; 64], vec![0; 64]] {
-        client(bytes).call(TARGET, "Do", &()).unwrap_err();
+        let (mut client, _far) = client(bytes);
+        client.call(TARGET, "Do", &()).unwrap_err();
     }
 }
 

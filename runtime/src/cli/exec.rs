@@ -102,7 +102,12 @@ impl Exec {
         let preserved = Preserved::take(self.preserve_fds)?;
         let container = Container::find(&caller.store, &self.id)?;
         let mut process = self.process(&container.record().process)?;
-        for remark in capabilities::remarks(&process) {
+        let remarks = match &self.process {
+            Some(_) => capabilities::remarks(&process),
+            // What is added may well not be inheritable, which adds less to it.
+            None => capabilities::remarks(&json!({"capabilities": {"bounding": self.cap}})),
+        };
+        for remark in remarks {
             caller.log.write(Level::Warning, &remark);
         }
         respell_process(&mut process);
