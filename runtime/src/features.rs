@@ -59,7 +59,7 @@ fn linux() -> Value {
         "namespaces": NAMESPACES,
         "capabilities": capabilities,
         // Of the host; the guest has version 2 alone.
-        "cgroup": {"v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": false},
+        "cgroup": {"v1": true, "v2": true, "systemd": true, "systemdUser": false, "rdma": false},
         "seccomp": {
             "enabled": true,
             "actions": ACTIONS,

@@ -68,7 +68,8 @@ on_a_terminal() {
 		script -qec "$1" /dev/null </dev/null
 	else
 		echo "$1" >"$work/script"
-		socat -u "EXEC:sh $work/script,pty,setsid,ctty" -
+		# It waits for the end of the script, not for that of its own input.
+		socat -t 120 - "EXEC:sh $work/script,pty,setsid,ctty" </dev/null
 	fi
 }
 
