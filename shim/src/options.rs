@@ -48,6 +48,18 @@ impl Options {
 fn of_runc(bytes: &[u8]) -> Result<Options, Error> {
     let options = RuncOptions::parse_from_bytes(bytes)
         .map_err(|err| Error::step("read the runtime's options", &err))?;
+    let meant_for_runc = [
+        ("ShimCgroup", !options.shim_cgroup.is_empty()),
+        ("IoUid", options.io_uid != 0),
+        ("IoGid", options.io_gid != 0),
+        ("BinaryName", !options.binary_name.is_empty()),
+        ("Root", !options.root.is_empty()),
+    ];
+    if let Some((name, _)) = meant_for_runc.iter().find(|(_, is_set)| *is_set) {
+        let text = format!("options: {name} is runc's, and means nothing here");
+        return Err(Error::Invalid(text));
+    }
+    // A machine needs neither a root to pivot from nor a keyring of the host.
     Ok(Options {
         driver: options.systemd_cgroup.then_some(Driver::Systemd),
         config: None,
@@ -163,6 +175,30 @@ mod tests {
             Options::default()
         );
         Options::of(Some(&any("/no/file", "")), nowhere).unwrap_err();
+    }
+
+    #[test]
+    fn options_of_runc_count_or_are_refused_by_name() {
+        let of = |options: RuncOptions| {
+            let any = Any {
+                type_url: RUNC.to_owned(),
+                value: options.write_to_bytes().unwrap(),
+                ..Default::default()
+            };
+            Options::of(Some(&any), Path::new("/"))
+        };
+        let systemd = RuncOptions {
+            systemd_cgroup: true,
+            no_pivot_root: true,
+            ..Default::default()
+        };
+        assert_eq!(of(systemd).unwrap().driver, Some(Driver::Systemd));
+        let other = RuncOptions {
+            binary_name: "/usr/bin/crun".to_owned(),
+            ..Default::default()
+        };
+        let text = of(other).unwrap_err().to_string();
+        assert!(text.contains("BinaryName"), "{text}");
     }
 
     #[test]
