@@ -114,7 +114,6 @@ fn exec_wants_a_container_and_a_program(scene: &Scene) {
     };
     for (arguments, reason) in [
         (&[id][..], "process args cannot be empty"),
-        (&["--cap", "CAP_NONSENSE", id, "true"], "CAP_NONSENSE"),
         (
             &["--cgroup", "nowhere", id, "true"],
             "no such file or directory",

@@ -7,7 +7,7 @@ use std::path::Path;
 use caisson_tests::leftovers::other_pids;
 use caisson_tests::systemd::{Reach, Systemd};
 use caisson_tests::{Bundle, Machine, Scene, stories};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MsFlags, mount, umount};
 use serde_json::json;
 
 stories![
@@ -191,7 +191,8 @@ fn a_failed_creation_leaves_no_unit(scene: &Scene) {
 
 fn without_systemd_one_line_says_so(scene: &Scene) {
     let own = Path::new("/run/systemd");
-    if own.exists() {
+    let hidden = own.exists();
+    if hidden {
         // That of the machine, out of this test's sight.
         let (none, flags) = (None::<&str>, MsFlags::empty());
         mount(none, own, Some("tmpfs"), flags, none).unwrap();
@@ -208,6 +209,9 @@ fn without_systemd_one_line_says_so(scene: &Scene) {
         "without --systemd-cgroup",
     ] {
         assert!(line.contains(part), "{line}");
+    }
+    if hidden {
+        umount(own).unwrap();
     }
     scene.assert_nothing_is_left();
 }

@@ -62,9 +62,14 @@ impl AgentEnd {
     /// # Errors
     /// The kernel's, or a packet that no child of ours sends.
     pub(crate) async fn next(&self) -> io::Result<Option<Report>> {
-        self.0
-            .async_io(Interest::READABLE, |socket| receive(socket.as_fd()))
-            .await
+        let next = self
+            .0
+            .async_io(Interest::READABLE, |socket| receive(socket.as_fd()));
+        match next.await {
+            // One that was killed has not read what it was told.
+            Err(err) if err.kind() == io::ErrorKind::ConnectionReset => Ok(None),
+            other => other,
+        }
     }
 
     /// Lets the child go on.
