@@ -124,7 +124,7 @@ test-suites: dist ## A selection of all suites on emulated machines
 	tests/suites/run.sh runc tcg $(DIST) $(RUNC_SELECTION)
 
 # Each runs in a test host of its own; the older ones are those of Debian's suites.
-ENGINES := docker docker:io.containerd.caisson.v2 docker@trixie docker@bookworm podman
+ENGINES := docker docker:io.containerd.caisson.v2 docker@trixie docker@bookworm podman containerd
 
 .PHONY: test-engines
 test-engines: dist ## Docker, Podman and containerd with caisson as their runtime
