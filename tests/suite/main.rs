@@ -127,6 +127,13 @@ fn run_all(mut arguments: Arguments, settings: &Settings) -> Conclusion {
     let trials = stories()
         .filter(|story| story.only.is_none_or(|only| only == settings.machine))
         .filter(|story| story.smoke || !smoke)
+        .filter(|story| {
+            let left_out = story.soak && !settings.soak;
+            if left_out {
+                eprintln!("left to make soak: {}", story.name());
+            }
+            !left_out
+        })
         .enumerate()
         .filter(|(number, _)| settings.part.holds(*number))
         .map(|(_, story)| trial(story, settings.soak))

@@ -17,7 +17,7 @@ const SERVICE: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "/org/freedesktop/systemd1";
 const INTERFACE: &str = "org.freedesktop.systemd1.Manager";
 /// An answer, or the end of a job, comes in this time or systemd is stuck.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Why there is no scope.
 #[derive(Debug, thiserror::Error)]
