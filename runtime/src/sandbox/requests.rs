@@ -395,7 +395,7 @@ impl Desk {
             }
         }
         if std::mem::replace(&mut doing.starting, true) {
-            return Err("cannot start a container twice".into());
+            return Err("cannot start an already running container".into());
         }
         // While its hooks run, the container can be looked at, and killed.
         drop(doing);
