@@ -6,8 +6,6 @@
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Established, Group};
 use crate::container::{Container, Error};
@@ -18,7 +16,7 @@ use crate::installation::Installation;
 use crate::log::{Format, Level, Log};
 use crate::machine;
 use crate::notify::{self, NotifySocket};
-use crate::owner::{Connection, OwnerChild, Surroundings};
+use crate::owner::{self, Connection, OwnerChild, Surroundings};
 use crate::plan::{self, HostFacts, Plan};
 use crate::preserved::Preserved;
 use crate::sandbox::{Home, Order, Outcome};
@@ -125,8 +123,7 @@ fn bring_up(order: &mut Order, creation: &Creation, log: &Log) -> Result<OwnerCh
 
 /// The container's name and its command line.
 fn title(order: &Order) -> impl Iterator<Item = &str> {
-    let arguments = order.record.process["args"].as_array();
-    let words = arguments.into_iter().flatten().filter_map(Value::as_str);
+    let words = owner::command_line(&order.record.process);
     [order.id.as_str()].into_iter().chain(words)
 }
 

@@ -8,10 +8,9 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::cgroup::{self, Group};
-use crate::owner::{self, OwnerChild, Surroundings};
+use crate::owner::{self, KILLED, OwnerChild, Surroundings};
 use crate::sandbox::Outcome;
 use crate::session::{Session, Terminal, Wish, release_standard_streams};
 use crate::signals::HeldBack;
@@ -63,8 +62,7 @@ impl DetachedExec {
     /// # Errors
     /// With the guest's own text if it could not be executed.
     pub fn leave_behind(&self, around: &Surroundings) -> Result<OwnerChild, Error> {
-        let arguments = self.wish.process["args"].as_array();
-        let words = arguments.into_iter().flatten().filter_map(Value::as_str);
+        let words = owner::command_line(&self.wish.process);
         // Its first word may look like a flag.
         let title = ["--"].into_iter().chain(words);
         let (owner, near) = OwnerChild::spawn("exec-owner", title, around).map_err(Error::Spawn)?;
@@ -127,5 +125,5 @@ pub fn stand_in() -> Result<u8, StartError> {
     caller.send(&Outcome::Created, &[])?;
     drop(caller);
     // The caller is gone: nobody would read an error line, the status says it.
-    Ok(session.finish().unwrap_or(137))
+    Ok(session.finish().unwrap_or(KILLED))
 }

@@ -9,15 +9,13 @@ use std::time::SystemTime;
 
 use caisson::container::{self, Container, Error as LibraryError};
 use caisson::log::Log;
+use caisson::owner::KILLED;
 use caisson::store::{self, Store};
 use protobuf::Message;
 
 use crate::arguments::Arguments;
 use crate::process::Exit;
 use crate::{place, rootfs, task};
-
-/// A container whose server is gone was killed.
-const KILLED: u32 = 137;
 
 /// Why something may be left.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +42,7 @@ pub(crate) fn delete(arguments: &Arguments) -> Result<(), Error> {
     rootfs::unmount_all(&bundle.join("rootfs"));
     remove_socket(&bundle);
     let exit = Exit {
-        status: KILLED,
+        status: u32::from(KILLED),
         at: SystemTime::now(),
     };
     let answer = task::deleted(pid, exit).write_to_bytes();

@@ -6,6 +6,7 @@
 //! (blocking), the guest with feature `server` (async, one thread).
 
 pub mod cgroup;
+pub mod path;
 
 /// Generated for the host: messages in `agent`, the blocking client in `agent_ttrpc`.
 #[cfg(feature = "client")]

@@ -10,9 +10,10 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
-    path::{Component, Path, PathBuf},
+    path::Path,
 };
 
+use caisson_protocol::path::clean;
 use rustix::{
     fs::{Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, readlinkat},
     io::Errno,
@@ -96,7 +97,7 @@ impl Rootfs {
     }
 
     fn make(&self, path: &Path, kind: PointKind, links: u32) -> Result<OwnedFd, Failure> {
-        let path = &lexically_clean(path);
+        let path = &clean(path);
         match self.open(path, OFlags::PATH) {
             Err(Errno::NOENT) => {}
             opened => return opened.at("open", path),
@@ -126,22 +127,6 @@ fn make_entry(folder: &OwnedFd, name: &OsStr, kind: PointKind) -> Result<OwnedFd
         }
     }
     openat(folder.as_fd(), name, open, Mode::empty())
-}
-
-/// `..` goes up by name and stops at the root: what it would have gone through
-/// may not exist yet.
-fn lexically_clean(path: &Path) -> PathBuf {
-    let mut clean = PathBuf::from("/");
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => clean.push(name),
-            Component::ParentDir => {
-                clean.pop();
-            }
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
-    clean
 }
 
 /// Links that lead to something missing, one after the other; as the kernel's.

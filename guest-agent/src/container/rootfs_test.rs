@@ -1,6 +1,6 @@
 //! Resolving inside a root made of a temporary folder; no privileges needed.
 
-use std::{fs, os::unix::fs::symlink};
+use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
 use super::*;
 

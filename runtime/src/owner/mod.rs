@@ -7,9 +7,20 @@ mod child;
 pub mod message;
 pub mod wire;
 
+use serde_json::Value;
+
 pub(crate) use child::caller;
 pub use child::{OwnerChild, Surroundings};
 pub use message::{
     ExecRequest, GuestContainer, GuestTerminal, JoinRequest, ProcessEntry, Reply, Request, Status,
 };
 pub use wire::{Connection, Error, connect, listen};
+
+/// Status of a process whose machine died under it: as if killed by SIGKILL.
+pub const KILLED: u8 = 137;
+
+/// The words of an OCI process's command line, for the title of what stands for it.
+pub(crate) fn command_line(process: &Value) -> impl Iterator<Item = &str> {
+    let arguments = process["args"].as_array();
+    arguments.into_iter().flatten().filter_map(Value::as_str)
+}

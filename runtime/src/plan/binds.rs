@@ -3,9 +3,10 @@
 //!
 //! Owns that choice, and what is asked of the host for each share. Opens nothing.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use caisson_protocol::SHARE_PATH;
+use caisson_protocol::path::clean;
 use oci_spec::runtime::{LinuxIdMapping, Mount, Spec};
 use serde::{Deserialize, Serialize};
 
@@ -176,21 +177,6 @@ fn option(mount: &Mount, set: &[&str], clear: &[&str]) -> bool {
         .map(String::as_str)
         .filter(|option| set.contains(option) || clear.contains(option));
     of_either.next().is_some_and(|option| set.contains(&option))
-}
-
-/// Without `.` and `..`, by name: links are resolved by whoever opens it.
-fn clean(path: &Path) -> PathBuf {
-    let mut clean = PathBuf::from("/");
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => clean.push(name),
-            Component::ParentDir => {
-                clean.pop();
-            }
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
-    clean
 }
 
 /// Mappings of ids, which may be left out.

@@ -43,6 +43,16 @@ pub(crate) struct ProcessName {
     pub(crate) exec_id: String,
 }
 
+impl ProcessName {
+    /// The first process of the container `id`.
+    pub(crate) fn init_of(id: &str) -> Self {
+        Self {
+            container_id: id.to_owned(),
+            exec_id: String::new(),
+        }
+    }
+}
+
 /// What happens between the word to start and the container's program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AgentStart {

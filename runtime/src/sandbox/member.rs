@@ -13,15 +13,12 @@ use super::monitor::{host_stdio, open_terminal, release_caller, run_hooks};
 use super::{Order, Outcome, Word, mount_point, namespaces, share, thread, view};
 use crate::log::{Level, Log};
 use crate::owner::wire::MAX_DESCRIPTORS;
-use crate::owner::{self, Connection, GuestTerminal, JoinRequest, Request};
+use crate::owner::{self, Connection, GuestTerminal, JoinRequest, KILLED, Request};
 use crate::session::{Ends, Session};
 use crate::signals::HeldBack;
 use crate::stdio;
 use crate::store::Store;
 use crate::terminal::Pty;
-
-/// Status of a container whose machine died under it: as if killed.
-const KILLED: u8 = 137;
 
 /// Carries the order out; the answer is the exit status of this process.
 pub(super) fn run(order: &Order, socket: &Path, log: &Log, caller: Connection) -> u8 {

@@ -100,7 +100,7 @@ impl Members {
         if told.is_err() {
             self.abandon(&wish.container.id);
         }
-        told.map(|()| init_of(&wish.container.id))
+        told.map(|()| ProcessName::init_of(&wish.container.id))
     }
 
     fn share(&self, places: &[(PathBuf, bool)], trees: Vec<OwnedFd>) -> Result<(), Refusal> {
@@ -162,7 +162,9 @@ impl Members {
     /// Whoever stands for one of them is gone: it must not outlive that.
     pub(crate) fn abandon(&self, id: &str) {
         if self.list().contains_key(id) {
-            let killed = self.agent.signal(&init_of(id), nix::libc::SIGKILL, true);
+            let killed = self
+                .agent
+                .signal(&ProcessName::init_of(id), nix::libc::SIGKILL, true);
             drop(killed);
         }
     }
@@ -186,13 +188,6 @@ impl Members {
 
     fn list(&self) -> MutexGuard<'_, HashMap<String, Member>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn init_of(id: &str) -> ProcessName {
-    ProcessName {
-        container_id: id.to_owned(),
-        exec_id: String::new(),
     }
 }
 

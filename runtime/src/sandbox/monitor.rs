@@ -30,7 +30,7 @@ use crate::hooks::{self, HookKind};
 use crate::log::{Format, Level, Log};
 use crate::machine::Choice;
 use crate::notify::NotifySocket;
-use crate::owner::{self, Connection, GuestTerminal};
+use crate::owner::{self, Connection, GuestTerminal, KILLED};
 use crate::preserved::Carrying;
 use crate::session::release_standard_streams;
 use crate::signals::HeldBack;
@@ -38,8 +38,6 @@ use crate::stdio::{self, HostStdio, Output, PATIENCE};
 use crate::store::Store;
 use crate::terminal::Pty;
 
-/// Status of a container whose machine died under it: as if killed.
-const KILLED: u8 = 137;
 /// The guest flushes its files in this time, or loses what is left.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 
@@ -159,10 +157,7 @@ impl Monitor {
         entry.write(&order.record.owned_by_this_process())?;
         release_caller(order)?;
         view::enter(&order.plan, &order.record.rootfs)?;
-        let init = ProcessName {
-            container_id: order.id.clone(),
-            exec_id: String::new(),
-        };
+        let init = ProcessName::init_of(&order.id);
         let monitor = Self {
             sandbox,
             desk,

@@ -7,8 +7,9 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
+use caisson_protocol::path::clean;
 use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, open, openat, openat2, readlinkat};
 use rustix::io::Errno;
 use serde_json::Value;
@@ -96,22 +97,6 @@ fn make_place(root: &OwnedFd, path: &Path, is_file: bool, links: u32) -> Result<
         Err(errno) => Err(errno),
         Ok(()) => openat(&folder, name, POINT | OFlags::NOFOLLOW, Mode::empty()),
     }
-}
-
-/// `..` goes up by name and stops at the root: what it would have gone through
-/// may not exist yet.
-fn clean(path: &Path) -> PathBuf {
-    let mut clean = PathBuf::from("/");
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => clean.push(name),
-            Component::ParentDir => {
-                clean.pop();
-            }
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
-    clean
 }
 
 fn inside(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {

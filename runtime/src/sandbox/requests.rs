@@ -23,7 +23,9 @@ use super::network::Network;
 use super::streams::{Expected, Streams};
 use super::thread;
 use crate::fields::{process_for_guest, resources_for_guest};
-use crate::owner::{Connection, ExecRequest, GuestTerminal, JoinRequest, Reply, Request, Status};
+use crate::owner::{
+    Connection, ExecRequest, GuestTerminal, JoinRequest, KILLED, Reply, Request, Status,
+};
 use crate::seccomp::Filter;
 use crate::stdio::GuestStreams;
 
@@ -460,10 +462,7 @@ impl Desk {
     }
 
     fn init(&self) -> ProcessName {
-        ProcessName {
-            container_id: self.id.clone(),
-            exec_id: String::new(),
-        }
+        ProcessName::init_of(&self.id)
     }
 
     fn exec(&self, connection: &Connection, exec: &ExecRequest) -> Result<ProcessName, Refusal> {
@@ -538,7 +537,7 @@ impl Desk {
 /// What is told of the end of a process whose machine has ended under it.
 pub(crate) const fn killed() -> Reply {
     Reply::Exited {
-        status: 137,
+        status: KILLED,
         stdout_bytes: 0,
         stderr_bytes: 0,
     }
