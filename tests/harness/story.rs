@@ -18,8 +18,6 @@ pub struct Story {
     pub only: Option<Machine>,
     /// Belongs to the short selection for further kernels and QEMUs.
     pub smoke: bool,
-    /// Only with `make soak`: not yet steady on a machine under load.
-    pub soak: bool,
 }
 
 impl Story {
@@ -32,7 +30,6 @@ impl Story {
             limit_s: USUAL_LIMIT_S,
             only: None,
             smoke: false,
-            soak: false,
         }
     }
 
@@ -47,13 +44,6 @@ impl Story {
     #[must_use]
     pub const fn only(mut self, machine: Machine) -> Self {
         self.only = Some(machine);
-        self
-    }
-
-    /// Only where every count is in full.
-    #[must_use]
-    pub const fn soak(mut self) -> Self {
-        self.soak = true;
         self
     }
 

@@ -124,15 +124,9 @@ fn run_all(mut arguments: Arguments, settings: &Settings) -> Conclusion {
     };
     arguments.test_threads.get_or_insert(threads);
     let smoke = std::env::var_os("CAISSON_SMOKE").is_some();
-    let (left_out, taken): (Vec<&Story>, Vec<&Story>) = stories()
+    let trials = stories()
         .filter(|story| story.only.is_none_or(|only| only == settings.machine))
         .filter(|story| story.smoke || !smoke)
-        .partition(|story| story.soak && !settings.soak);
-    for story in left_out {
-        eprintln!("left to make soak: {}", story.name());
-    }
-    let trials = taken
-        .into_iter()
         .enumerate()
         .filter(|(number, _)| settings.part.holds(*number))
         .map(|(_, story)| trial(story, settings.soak))

@@ -11,16 +11,10 @@ use nix::mount::{MsFlags, mount, umount};
 use serde_json::json;
 
 stories![
-    a_scope_is_made_and_gone_with_the_container
-        .only(Machine::Kvm)
-        .soak(),
-    limits_are_properties_of_the_unit_and_survive_a_reload
-        .only(Machine::Kvm)
-        .soak(),
-    annotations_are_properties_of_the_unit
-        .only(Machine::Kvm)
-        .soak(),
-    a_failed_creation_leaves_no_unit.only(Machine::Kvm).soak(),
+    a_scope_is_made_and_gone_with_the_container.only(Machine::Kvm),
+    limits_are_properties_of_the_unit_and_survive_a_reload.only(Machine::Kvm),
+    annotations_are_properties_of_the_unit.only(Machine::Kvm),
+    a_failed_creation_leaves_no_unit.only(Machine::Kvm),
     without_systemd_one_line_says_so,
 ];
 

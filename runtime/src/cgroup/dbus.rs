@@ -145,13 +145,13 @@ impl Client {
             .bytes()
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        client
-            .stream
-            .write_all(format!("\0AUTH EXTERNAL {hex}\r\n").as_bytes())?;
+        // In one piece, as systemd's own clients do: its server overlooks a call that
+        // it reads together with BEGIN, until something else comes.
+        let greeting = format!("\0AUTH EXTERNAL {hex}\r\nBEGIN\r\n");
+        client.stream.write_all(greeting.as_bytes())?;
         if !client.line()?.starts_with(b"OK ") {
             return Err(Error::Stranger { uid });
         }
-        client.stream.write_all(b"BEGIN\r\n")?;
         Ok(client)
     }
 
