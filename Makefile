@@ -41,7 +41,7 @@ programs: deps
 		-p caisson -p caisson-vmm -p caisson-fs -p caisson-agent -p caisson-shim
 	mkdir -p $(DIST)/bin $(DIST)/libexec/caisson $(DIST)/share/caisson
 	install -m 0755 $(BUILD)/caisson $(BUILD)/containerd-shim-caisson-v2 $(DIST)/bin/
-	install -m 0755 $(BUILD)/caisson-vmm $(BUILD)/caisson-vsock $(BUILD)/caisson-fs $(DIST)/libexec/caisson/
+	install -m 0755 $(addprefix $(BUILD)/,caisson-vmm caisson-vsock caisson-fs caisson-pause) $(DIST)/libexec/caisson/
 	kernel-config/initramfs.sh $(BUILD)/caisson-agent $(DIST)/share/caisson/initramfs.cpio
 
 .PHONY: kernel

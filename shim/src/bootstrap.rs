@@ -20,9 +20,10 @@ use std::process::{Command, Stdio};
 
 use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
 use protobuf::Message;
+use protobuf::well_known_types::any::Any;
 
 use crate::arguments::Arguments;
-use crate::{group, place};
+use crate::{group, options, place};
 
 /// The newest version of the Task service that is served; 2 is too.
 const TASK_VERSION: i32 = 3;
@@ -44,8 +45,12 @@ fn step(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
 
 /// Carries the action out.
 pub(crate) fn start(arguments: &Arguments) -> Result<(), Error> {
-    let parameters = read_parameters(arguments).map_err(step("read standard input"))?;
+    let input = read_input().map_err(step("read standard input"))?;
+    let parameters = parameters_in(&input, arguments);
     let bundle = std::env::current_dir().map_err(step("find the bundle"))?;
+    for any in options_in(&input, parameters.as_ref()) {
+        options::keep(&any, &bundle).map_err(step("keep the runtime's options"))?;
+    }
     let group = group::of_bundle(&bundle, &arguments.id);
     let folder = parameters
         .as_ref()
@@ -63,20 +68,34 @@ pub(crate) fn start(arguments: &Arguments) -> Result<(), Error> {
     output.write_all(&answer).map_err(step("print the address"))
 }
 
+fn read_input() -> io::Result<Vec<u8>> {
+    let mut input = io::stdin();
+    let mut bytes = Vec::new();
+    if !input.is_terminal() {
+        input.read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
 /// The parameters, where this containerd sends them: bytes of another kind
 /// are also read as such, and then don't say what the flags say.
-fn read_parameters(arguments: &Arguments) -> io::Result<Option<BootstrapParams>> {
-    let mut input = io::stdin();
-    if input.is_terminal() {
-        return Ok(None);
-    }
-    let mut bytes = Vec::new();
-    input.read_to_end(&mut bytes)?;
-    let parameters = BootstrapParams::parse_from_bytes(&bytes).ok();
+fn parameters_in(input: &[u8], arguments: &Arguments) -> Option<BootstrapParams> {
+    let parameters = BootstrapParams::parse_from_bytes(input).ok();
     let fits = |all: &BootstrapParams| {
         all.instance_id == arguments.id && all.namespace == arguments.namespace
     };
-    Ok(parameters.filter(fits))
+    parameters.filter(fits)
+}
+
+/// The runtime's options: among the parameters, or alone in their place.
+fn options_in(input: &[u8], parameters: Option<&BootstrapParams>) -> Vec<Any> {
+    match parameters {
+        Some(all) => {
+            let values = all.extensions.iter().map(|extension| &extension.value);
+            values.filter_map(|any| any.as_ref().cloned()).collect()
+        }
+        None => Any::parse_from_bytes(input).into_iter().collect(),
+    }
 }
 
 fn answer(address: String, in_protobuf: bool) -> io::Result<Vec<u8>> {

@@ -76,6 +76,11 @@ impl Containers {
         })
     }
 
+    /// Namespace of containerd.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.settings.namespace
+    }
+
     /// The container of this name.
     pub(crate) fn find(&self, id: &str) -> Result<Arc<Container>, Error> {
         let found = self.table().containers.get(id).cloned();
@@ -110,12 +115,21 @@ impl Containers {
 
     /// Creates a container. The answer is the pid that stands for it.
     pub(crate) fn create(&self, request: &CreateTaskRequest) -> Result<u32, Error> {
+        self.create_for(request, &self.publisher)
+    }
+
+    /// Creates a container of which no client is told: a sandbox's own.
+    pub(crate) fn create_silently(&self, request: &CreateTaskRequest) -> Result<u32, Error> {
+        self.create_for(request, &Publisher::silent())
+    }
+
+    fn create_for(&self, request: &CreateTaskRequest, publisher: &Publisher) -> Result<u32, Error> {
         if !request.checkpoint.is_empty() {
             let text = "a machine can't be restored from a checkpoint of CRIU";
             return Err(Error::Unimplemented(text.to_owned()));
         }
         self.table().creating += 1;
-        let created = self.create_one(request);
+        let created = self.create_one(request, publisher);
         let mut table = self.table();
         table.creating -= 1;
         let container = created?;
@@ -125,7 +139,11 @@ impl Containers {
         Ok(pid)
     }
 
-    fn create_one(&self, request: &CreateTaskRequest) -> Result<Arc<Container>, Error> {
+    fn create_one(
+        &self,
+        request: &CreateTaskRequest,
+        publisher: &Publisher,
+    ) -> Result<Arc<Container>, Error> {
         let step = |doing| move |err: std::io::Error| Error::step(doing, &err);
         let bundle = PathBuf::from(&request.bundle);
         let options = Options::of(request.options.as_ref(), &bundle)?;
@@ -141,7 +159,7 @@ impl Containers {
         let (streams, ends) = streams
             .for_stand_in(console.is_some())
             .map_err(step("open /dev/null"))?;
-        let around = self.surrounding(&options)?;
+        let around = self.surrounding(&options, publisher)?;
         let creation = Creation {
             id: request.id.clone(),
             console_socket: console.as_ref().map(|console| console.path().to_owned()),
@@ -173,7 +191,7 @@ impl Containers {
             held,
             terminal,
         };
-        self.tell_created(request, pid.unsigned_abs());
+        tell_created(publisher, request, pid.unsigned_abs());
         let init = Process::init(names, stand_in);
         Container::created(library, (owner, init), rootfs, Arc::new(around))
     }
@@ -192,40 +210,39 @@ impl Containers {
         members.map(|container| container.library.clone()).collect()
     }
 
-    fn surrounding(&self, options: &Options) -> Result<Surrounding, Error> {
+    fn surrounding(&self, options: &Options, publisher: &Publisher) -> Result<Surrounding, Error> {
         let installation = Installation::find(options.config.as_deref());
         let program = installation.and_then(|installation| installation.program());
         Ok(Surrounding {
             settings: self.settings.clone(),
-            publisher: self.publisher.clone(),
+            publisher: publisher.clone(),
             log: Arc::clone(&self.log),
             program: program.map_err(|err| Error::Failed(caisson::error_line::chain(&err)))?,
         })
     }
 
-    fn tell_created(&self, request: &CreateTaskRequest, pid: u32) {
-        let io = event::TaskIO {
-            stdin: request.stdin.clone(),
-            stdout: request.stdout.clone(),
-            stderr: request.stderr.clone(),
-            terminal: request.terminal,
-            ..Default::default()
-        };
-        let created = event::TaskCreate {
-            container_id: request.id.clone(),
-            bundle: request.bundle.clone(),
-            rootfs: request.rootfs.clone(),
-            io: Some(io).into(),
-            pid,
-            ..Default::default()
-        };
-        self.publisher
-            .publish(topics::TASK_CREATE_EVENT_TOPIC, &created);
-    }
-
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn tell_created(publisher: &Publisher, request: &CreateTaskRequest, pid: u32) {
+    let io = event::TaskIO {
+        stdin: request.stdin.clone(),
+        stdout: request.stdout.clone(),
+        stderr: request.stderr.clone(),
+        terminal: request.terminal,
+        ..Default::default()
+    };
+    let created = event::TaskCreate {
+        container_id: request.id.clone(),
+        bundle: request.bundle.clone(),
+        rootfs: request.rootfs.clone(),
+        io: Some(io).into(),
+        pid,
+        ..Default::default()
+    };
+    publisher.publish(topics::TASK_CREATE_EVENT_TOPIC, &created);
 }
 
 fn names_of(request: &CreateTaskRequest) -> Names {

@@ -65,6 +65,16 @@ impl Publisher {
         Ok(publisher)
     }
 
+    /// For what no client is to hear of.
+    pub(crate) fn silent() -> Self {
+        let (queue, _) = mpsc::channel();
+        Self {
+            namespace: String::new(),
+            queue,
+            unsent: Arc::default(),
+        }
+    }
+
     /// Queues an event of a topic such as `/tasks/exit`.
     pub(crate) fn publish<E: MessageFull>(&self, topic: &str, event: &E) {
         let any = Any {

@@ -23,6 +23,7 @@ mod log;
 mod metrics;
 mod options;
 mod place;
+mod pod;
 mod process;
 mod rootfs;
 mod sandbox;

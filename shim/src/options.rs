@@ -6,6 +6,7 @@
 //! A member that means nothing here is refused by its name.
 
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use caisson::cgroup::Driver;
 use containerd_shim_protos::shim::oci::Options as RuncOptions;
@@ -18,6 +19,8 @@ const RUNC: &str = "containerd.runc.v1.Options";
 const OTHERS: &str = "runtimeoptions.v1.Options";
 /// Where a table of options lies for this container, in its bundle.
 const WRITTEN: &str = "caisson.toml";
+/// Where the options of a sandbox lie, in its bundle.
+const KEPT: &str = "options.pb";
 
 /// What they come to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,6 +46,28 @@ impl Options {
             ))),
         }
     }
+}
+
+/// Options that came with `start` are kept in the bundle, for a sandbox, whose
+/// creation has others in their place.
+pub(crate) fn keep(any: &Any, bundle: &Path) -> io::Result<()> {
+    let name = any.type_url.rsplit('/').next().unwrap_or_default();
+    if name != RUNC && name != OTHERS {
+        return Ok(());
+    }
+    let bytes = any.write_to_bytes().map_err(io::Error::other)?;
+    fs::write(bundle.join(KEPT), bytes)
+}
+
+/// Those that were kept.
+pub(crate) fn kept(bundle: &Path) -> Result<Option<Any>, Error> {
+    let read = match fs::read(bundle.join(KEPT)) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(|err| Error::step("read the runtime's options", &err))?,
+    };
+    let any = Any::parse_from_bytes(&read)
+        .map_err(|err| Error::step("read the runtime's options", &err))?;
+    Ok(Some(any))
 }
 
 fn of_runc(bytes: &[u8]) -> Result<Options, Error> {
@@ -126,7 +151,7 @@ fn of_table(body: &str, bundle: &Path) -> Result<Options, Error> {
         });
     }
     let path = bundle.join(WRITTEN);
-    std::fs::write(&path, table.to_string())
+    fs::write(&path, table.to_string())
         .map_err(|err| Error::step("write the runtime's options", &err))?;
     Ok(Options {
         driver,
@@ -161,7 +186,7 @@ mod tests {
         let any = any("", "SystemdCgroup = true\nmachine = \"tcg\"\n");
         let options = Options::of(Some(&any), folder.path()).unwrap();
         assert_eq!(options.driver, Some(Driver::Systemd));
-        let text = std::fs::read_to_string(options.config.unwrap()).unwrap();
+        let text = fs::read_to_string(options.config.unwrap()).unwrap();
         assert_eq!(text.trim(), "machine = \"tcg\"");
     }
 

@@ -159,6 +159,16 @@ impl Process {
         self.state().pid
     }
 
+    /// Waits for its end, `limit` at most.
+    pub(crate) fn wait_for(&self, limit: Duration) -> Option<Exit> {
+        let runs = |state: &mut State| !matches!(state.phase, Phase::Stopped(_));
+        let waited = self.ended.wait_timeout_while(self.state(), limit, runs);
+        match waited.unwrap_or_else(PoisonError::into_inner).0.phase {
+            Phase::Stopped(exit) => Some(exit),
+            Phase::Added | Phase::Created | Phase::Running => None,
+        }
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(&self) -> Exit {
         let mut state = self.state();

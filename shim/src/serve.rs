@@ -70,7 +70,7 @@ pub(crate) fn serve(arguments: &Arguments) -> Result<(), Error> {
         .add_listener(listener.into_raw_fd())
         .map_err(Error::Serve)?
         .register_service(task::services(&containers, &stop))
-        .register_service(sandbox::service());
+        .register_service(sandbox::service(&containers, &stop));
     server.start().map_err(Error::Serve)?;
     if stopped.recv() != Ok(Stop::Asked) {
         containers.end_all();

@@ -192,9 +192,8 @@ impl Task for Service {
 
     fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> Result<StatsResponse> {
         let container = self.containers.find(&request.id)?;
-        let statistics = container.library.statistics().map_err(Error::from)?;
         Ok(StatsResponse {
-            stats: Some(any(&metrics(&statistics))).into(),
+            stats: Some(statistics(&container)?).into(),
             ..Default::default()
         })
     }
@@ -241,6 +240,11 @@ fn state(container: &Container, process: &Process) -> StateResponse {
     };
     state.status = status.into();
     state
+}
+
+/// What a container uses, in the form of cgroups of version 2.
+pub(crate) fn statistics(container: &Container) -> std::result::Result<Any, Error> {
+    Ok(any(&metrics(&container.library.statistics()?)))
 }
 
 /// A container or exec that is gone.

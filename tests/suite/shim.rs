@@ -21,6 +21,11 @@ use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
 use containerd_shim_protos::events::task::TaskExit;
 use containerd_shim_protos::protobuf::Message;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::sandbox_api::{
+    CreateSandboxRequest, PingRequest, SandboxMetricsRequest, SandboxStatusRequest,
+    ShutdownSandboxRequest, StartSandboxRequest, StopSandboxRequest, WaitSandboxRequest,
+};
+use containerd_shim_protos::sandbox_sync::SandboxClient;
 use containerd_shim_protos::shim::events::ForwardRequest;
 use containerd_shim_protos::ttrpc::context::with_duration;
 use containerd_shim_protos::ttrpc::{self, Code};
@@ -31,6 +36,7 @@ stories![
     a_task_lives_under_both_names_of_its_service,
     two_containers_of_a_group_share_a_machine_and_end_apart,
     a_killed_shim_leaves_nothing_after_its_delete,
+    a_sandbox_is_there_before_its_containers,
 ];
 
 const LIMIT: Duration = Duration::from_secs(240);
@@ -360,6 +366,102 @@ fn two_containers_of_a_group_share_a_machine_and_end_apart(scene: &Scene) {
     assert_eq!(shim.wait(&first.id, ""), 137);
     assert_eq!(shim.delete(&first.id), 137);
     shim.shut_down();
+    assert_state_is_empty(scene);
+}
+
+/// A container that shares namespaces with its pod's sandbox, and sees it.
+fn begin_in_pod(shim: &Shim<'_>, (sandbox_id, pid): (&str, u32)) -> Bundle {
+    let container = shim.scene.shell("sleep 1000");
+    container.edit(|config| {
+        config["annotations"] = json!({"io.kubernetes.cri.sandbox-id": sandbox_id});
+        config.as_object_mut().unwrap().remove("hostname");
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        for kind in ["ipc", "uts", "pid"] {
+            namespaces.retain(|namespace| namespace["type"] != kind);
+            namespaces.push(json!({"type": kind, "path": format!("/proc/{pid}/ns/{kind}")}));
+        }
+    });
+    shim.create(&container);
+    shim.start_process(&container.id, "");
+    // Its pid namespace is that of the sandbox, and so is its name.
+    let script = "tr '\\0' ' ' </proc/1/cmdline; hostname";
+    shim.add_exec(&container.id, "look", script).unwrap();
+    shim.start_process(&container.id, "look");
+    assert_eq!(shim.wait(&container.id, "look"), 0);
+    let seen = std::fs::read_to_string(shim.output_of(&container.id, "look")).unwrap();
+    assert_eq!(seen, format!("/pause {sandbox_id}\n"));
+    container
+}
+
+fn a_sandbox_is_there_before_its_containers(scene: &Scene) {
+    let pod = scene.bundle(&["true"]);
+    std::fs::remove_file(pod.path.join("config.json")).unwrap();
+    let shim = Shim::start(scene, &pod);
+    let sandbox = SandboxClient::new(shim.raw.clone());
+    let limit = || with_duration(LIMIT);
+    let sandbox_id = pod.id.clone();
+    let ping = PingRequest {
+        sandbox_id: sandbox_id.clone(),
+        ..Default::default()
+    };
+    let nobody = sandbox.ping_sandbox(limit(), &ping).unwrap_err();
+    assert_eq!(code(&nobody), Code::NOT_FOUND);
+    let mut create = CreateSandboxRequest {
+        sandbox_id: sandbox_id.clone(),
+        bundle_path: pod.path.display().to_string(),
+        ..Default::default()
+    };
+    create.options.mut_or_insert_default().type_url = "example.Other".to_owned();
+    let refused = sandbox.create_sandbox(limit(), &create).unwrap_err();
+    assert_eq!(code(&refused), Code::INVALID_ARGUMENT);
+    create.options = None.into();
+    sandbox.create_sandbox(limit(), &create).unwrap();
+    let start = StartSandboxRequest {
+        sandbox_id: sandbox_id.clone(),
+        ..Default::default()
+    };
+    let pid = sandbox.start_sandbox(limit(), &start).unwrap().pid;
+    sandbox.ping_sandbox(limit(), &ping).unwrap();
+    let status = SandboxStatusRequest {
+        sandbox_id: sandbox_id.clone(),
+        ..Default::default()
+    };
+    let state = || sandbox.sandbox_status(limit(), &status).unwrap();
+    assert_eq!(
+        (state().state.as_str(), state().pid),
+        ("SANDBOX_READY", pid)
+    );
+
+    let container = begin_in_pod(&shim, (&sandbox_id, pid));
+    let metrics = SandboxMetricsRequest {
+        sandbox_id: sandbox_id.clone(),
+        ..Default::default()
+    };
+    let metrics = sandbox.sandbox_metrics(limit(), &metrics).unwrap().metrics;
+    assert_eq!(metrics.data.type_url, "io.containerd.cgroups.v2.Metrics");
+    shim.kill(&container.id).unwrap();
+    assert_eq!(shim.wait(&container.id, ""), 137);
+    assert_eq!(shim.delete(&container.id), 137);
+
+    let stop = StopSandboxRequest {
+        sandbox_id: sandbox_id.clone(),
+        timeout_secs: 60,
+        ..Default::default()
+    };
+    sandbox.stop_sandbox(limit(), &stop).unwrap();
+    let wait = WaitSandboxRequest {
+        sandbox_id,
+        ..Default::default()
+    };
+    assert_eq!(sandbox.wait_sandbox(limit(), &wait).unwrap().exit_status, 0);
+    assert_eq!(state().state, "SANDBOX_NOTREADY");
+    let shutdown = ShutdownSandboxRequest::default();
+    sandbox.shutdown_sandbox(limit(), &shutdown).unwrap();
+    assert!(ends_within(shim.pid, LIMIT));
+    // No event tells of the sandbox itself.
+    for event in ["create", "start", "exec-added", "exec-started"] {
+        shim.expect(&format!("/tasks/{event}"));
+    }
     assert_state_is_empty(scene);
 }
 
