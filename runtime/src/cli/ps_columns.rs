@@ -16,7 +16,9 @@ pub(super) struct Column {
     heading: &'static str,
     /// Numbers are aligned to the right.
     right: bool,
-    value: fn(&ProcessEntry) -> String,
+    /// It is this wide, or as its widest value.
+    least_width: usize,
+    value: Value,
 }
 
 const fn left(name: &'static str, heading: &'static str, value: Value) -> Column {
@@ -24,6 +26,7 @@ const fn left(name: &'static str, heading: &'static str, value: Value) -> Column
         name,
         heading,
         right: false,
+        least_width: 0,
         value,
     }
 }
@@ -33,7 +36,17 @@ const fn right(name: &'static str, heading: &'static str, value: Value) -> Colum
         name,
         heading,
         right: true,
+        least_width: 0,
         value,
+    }
+}
+
+/// As wide as the highest pid there may be (PID_MAX_LIMIT of a 64-bit kernel), as
+/// procps has it: scripts look for blanks before the heading.
+const fn pid(name: &'static str, heading: &'static str, value: Value) -> Column {
+    Column {
+        least_width: "4194304".len(),
+        ..right(name, heading, value)
     }
 }
 
@@ -43,8 +56,8 @@ type Value = fn(&ProcessEntry) -> String;
 const COLUMNS: &[Column] = &[
     left("uid", "UID", user),
     left("user", "USER", user),
-    right("pid", "PID", |process| process.pid.to_string()),
-    right("ppid", "PPID", |process| process.parent_pid.to_string()),
+    pid("pid", "PID", |process| process.pid.to_string()),
+    pid("ppid", "PPID", |process| process.parent_pid.to_string()),
     right("c", "C", |process| (cpu_tenths(process) / 10).to_string()),
     right("pcpu", "%CPU", |process| {
         let tenths = cpu_tenths(process);
@@ -151,7 +164,7 @@ fn no_column(name: &str) -> String {
     format!("ps: no column {name:?}; there are {}", known.join(", "))
 }
 
-/// The table, as wide as its values; the last column is never padded.
+/// The table, with columns as wide as their values; the last column is never padded.
 pub(super) fn table(processes: &[ProcessEntry], columns: &[Column]) -> String {
     let heading = columns.iter().map(|column| column.heading.to_owned());
     let mut rows: Vec<Vec<String>> = vec![heading.collect()];
@@ -162,8 +175,11 @@ pub(super) fn table(processes: &[ProcessEntry], columns: &[Column]) -> String {
             .collect()
     };
     rows.extend(processes.iter().map(values));
-    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max();
-    let widths: Vec<usize> = (0..columns.len()).filter_map(width).collect();
+    let width = |(at, column): (usize, &Column)| {
+        let values = rows.iter().map(|row| row[at].chars().count());
+        values.fold(column.least_width, usize::max)
+    };
+    let widths: Vec<usize> = columns.iter().enumerate().map(width).collect();
     let line = |row: &Vec<String>| {
         let cells = row.iter().zip(columns).zip(&widths);
         let cells: Vec<String> = cells
@@ -230,7 +246,7 @@ mod tests {
 
     #[test]
     fn a_list_chooses_columns_and_their_order() {
-        let expected = "PID CMD        RSS\n 42 sleep 1000 500\n";
+        let expected = "    PID CMD        RSS\n     42 sleep 1000 500\n";
         for options in [
             &["-o", "pid,cmd,rss"][..],
             &["-eo", "pid,cmd", "-orss"],
