@@ -107,7 +107,7 @@ impl Session {
             owner::Error::Closed => Error::NotRunning,
             other => other.into(),
         })?;
-        let pty = open(terminal).map_err(io_error("open a terminal"))?;
+        let pty = open(terminal, &wish.process).map_err(io_error("open a terminal"))?;
         let host = match &pty {
             Some(pty) => pty.stdio(),
             None => HostStdio::inherited(),
@@ -189,11 +189,11 @@ fn sized(mut process: serde_json::Value, pty: Option<&Pty>) -> serde_json::Value
     process
 }
 
-fn open(terminal: &Terminal<'_>) -> io::Result<Option<Pty>> {
+fn open(terminal: &Terminal<'_>, process: &serde_json::Value) -> io::Result<Option<Pty>> {
     match terminal {
         Terminal::None => Ok(None),
         Terminal::Own => Pty::inherited().map(Some),
-        Terminal::ConsoleSocket(socket) => Pty::hand_over(socket).map(Some),
+        Terminal::ConsoleSocket(socket) => Pty::hand_over(socket, process).map(Some),
     }
 }
 

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use nix::pty::{Winsize, openpty};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use serde_json::Value;
 
 use crate::handover::hand_over;
 use crate::owner::GuestTerminal;
@@ -28,12 +29,13 @@ pub enum Pty {
 impl Pty {
     /// Makes a pty and sends its master to `socket` (runc's console socket: the
     /// payload is the slave's name). The slave becomes this session's terminal,
-    /// so that a change of size arrives as SIGWINCH.
+    /// so that a change of size arrives as SIGWINCH. It begins with the size that
+    /// `process` (the OCI object) asks for.
     ///
     /// # Errors
     /// When the socket can't be reached or no pty can be had.
-    pub fn hand_over(socket: &Path) -> io::Result<Self> {
-        let pair = openpty(None, None)?;
+    pub fn hand_over(socket: &Path, process: &Value) -> io::Result<Self> {
+        let pair = openpty(wanted_size(process).as_ref(), None)?;
         make_raw(&pair.slave)?;
         sys::set_controlling_terminal(pair.slave.as_fd())?;
         let name = nix::unistd::ttyname(&pair.slave)?;
@@ -83,6 +85,20 @@ impl Pty {
         let Winsize { ws_row, ws_col, .. } = sys::window_size(terminal).ok()?;
         Some((ws_row, ws_col))
     }
+}
+
+/// The member `consoleSize` of an OCI process object.
+fn wanted_size(process: &Value) -> Option<Winsize> {
+    let cells = |name: &str| {
+        let count = process["consoleSize"][name].as_u64()?;
+        Some(u16::try_from(count).unwrap_or(u16::MAX))
+    };
+    Some(Winsize {
+        ws_row: cells("height")?,
+        ws_col: cells("width")?,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    })
 }
 
 /// The first of standard error, output and input that is a terminal: runc's

@@ -5,11 +5,13 @@ use std::process::Stdio;
 
 use caisson_tests::terminal::{ConsoleSocket, Terminal};
 use caisson_tests::{Bundle, Container, Scene, stories, wait};
+use serde_json::json;
 
 stories![
     the_master_of_the_terminal_comes_by_the_console_socket,
     what_is_typed_is_never_lost,
     a_resize_reaches_the_guest,
+    a_new_terminal_has_the_size_that_its_process_asks_for,
     control_c_ends_the_foreground_job_and_not_the_shell,
     a_job_can_be_stopped_and_taken_to_the_foreground_again,
     run_in_a_terminal_uses_the_callers_own,
@@ -97,6 +99,31 @@ fn a_resize_reaches_the_guest(scene: &Scene) {
     terminal.send("\u{3}");
     assert_eq!(container.wait(), 5);
     container.delete();
+}
+
+fn a_new_terminal_has_the_size_that_its_process_asks_for(scene: &Scene) {
+    let bundle = scene.shell("stty size; read line; stty size; exec sleep 1000");
+    bundle.edit(|config| config["process"]["consoleSize"] = json!({"height": 14, "width": 92}));
+    let (container, mut terminal) = shell(scene, &bundle);
+    terminal.expect("14 92");
+    terminal.send("again\n");
+    terminal.expect("\n14 92");
+
+    let process = scene.path("process.json");
+    let args = ["/bin/sh", "-c", "read line; stty size"];
+    let object = json!({
+        "terminal": true, "consoleSize": {"height": 10, "width": 110}, "args": args, "cwd": "/",
+    });
+    std::fs::write(&process, object.to_string()).unwrap();
+    let socket = ConsoleSocket::new(scene);
+    let flags = ["exec", "--detach", "--process", process.to_str().unwrap()];
+    let console = ["--console-socket", socket.path.to_str().unwrap()];
+    let exec = [&flags[..], &console, &[&container.id]].concat();
+    scene.caisson(exec).ok();
+    let (mut terminal, _) = socket.receive();
+    terminal.send("now\n");
+    terminal.expect("\n10 110");
+    container.remove();
 }
 
 fn control_c_ends_the_foreground_job_and_not_the_shell(scene: &Scene) {

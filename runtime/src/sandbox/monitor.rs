@@ -338,9 +338,11 @@ pub(super) fn open_terminal(order: &Order) -> Result<Option<Pty>, Error> {
         return Ok(None);
     }
     let pty = match &order.console_socket {
-        Some(socket) => Pty::hand_over(socket).map_err(|source| Error::ConsoleSocket {
-            path: socket.clone(),
-            source,
+        Some(socket) => Pty::hand_over(socket, &order.record.process).map_err(|source| {
+            Error::ConsoleSocket {
+                path: socket.clone(),
+                source,
+            }
         })?,
         None => Pty::inherited().map_err(step("use this terminal"))?,
     };
