@@ -21,6 +21,7 @@ stories![
     what_stands_for_an_exec_lives_there_too,
     an_idle_container_answers_on_a_busy_host.only(Machine::Kvm),
     a_cgroup_of_others_is_refused,
+    a_frozen_cgroup_is_refused,
     a_failed_creation_leaves_no_cgroup,
     a_dead_owners_cgroup_goes_with_the_container,
     a_killed_creation_leaves_no_cgroup,
@@ -332,6 +333,29 @@ fn a_cgroup_of_others_is_refused(scene: &Scene) {
     tenant.wait().unwrap();
     fs::remove_dir(&taken).unwrap();
     fs::remove_dir(taken.parent().unwrap()).unwrap();
+}
+
+/// Whoever joined it would stand still for good.
+fn a_frozen_cgroup_is_refused(scene: &Scene) {
+    let (bundle, path) = placed(scene, &["true"]);
+    let frozen = folder("freezer", &path);
+    fs::create_dir_all(&frozen).unwrap();
+    let (file, state) = if is_version_two() {
+        ("cgroup.freeze", "1")
+    } else {
+        ("freezer.state", "FROZEN")
+    };
+    let text = format!(
+        "container's cgroup unexpectedly frozen: {}",
+        frozen.display()
+    );
+    for place in [frozen.as_path(), frozen.parent().unwrap()] {
+        fs::write(place.join(file), state).unwrap();
+        scene.try_create(&bundle).fails(1, &text);
+        assert!(place.exists(), "it was there before");
+        // One that is frozen is removed as any other.
+        fs::remove_dir(place).unwrap();
+    }
 }
 
 fn a_failed_creation_leaves_no_cgroup(scene: &Scene) {

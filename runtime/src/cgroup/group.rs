@@ -49,6 +49,9 @@ pub enum Error {
         /// How many.
         count: usize,
     },
+    /// Whoever joins it would stand still. The text is runc's.
+    #[error("container's cgroup unexpectedly frozen: {}", .0.display())]
+    Frozen(PathBuf),
     /// A limit that nobody else would keep.
     #[error("set {file} of cgroup {} to {value:?}", path.display())]
     Set {
@@ -143,9 +146,12 @@ impl Group {
             }
         }
         let mut group = Self::located(&host, path);
+        group.require_empty()?;
+        group.require_thawed()?;
+        // What is frozen above shows in a new one too.
         let made = group
             .make(&host)
-            .and_then(|()| group.require_empty())
+            .and_then(|()| group.require_thawed())
             .and_then(|()| group.admit(pid));
         let Err(err) = made else {
             return Ok(Established::Made(group));
@@ -232,6 +238,22 @@ impl Group {
             return Err(Error::Occupied { count });
         }
         Ok(())
+    }
+
+    fn require_thawed(&self) -> Result<(), Error> {
+        let is = |folder: &Folder, file: &str, state: &str| {
+            let text = fs::read_to_string(folder.path.join(file)).unwrap_or_default();
+            text.lines().any(|line| line == state)
+        };
+        let is_frozen = |folder: &&Folder| {
+            is(folder, "freezer.state", "FROZEN")
+                || is(folder, "cgroup.freeze", "1")
+                || is(folder, "cgroup.events", "frozen 1")
+        };
+        match self.folders.iter().find(is_frozen) {
+            Some(folder) => Err(Error::Frozen(folder.path.clone())),
+            None => Ok(()),
+        }
     }
 
     /// Moves the process into it; what it starts from then on is in it too.
