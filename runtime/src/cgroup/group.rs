@@ -12,7 +12,7 @@ use super::folder::{self, write};
 use super::hierarchy::{Hierarchy, Host, Version};
 use super::place::Place;
 use super::property::{self, Property};
-use super::settings::{Need, Setting};
+use super::settings::{Files, Need, Setting};
 use super::systemd::{self, Bus};
 use crate::pidfd::Pidfd;
 
@@ -286,6 +286,18 @@ impl Group {
             write(&folder.origin, PROCESSES, "0").ok();
         }
         self.remove_what_is_there();
+    }
+
+    /// Which files it has.
+    #[must_use]
+    pub fn files(&self) -> Files {
+        const WEIGHTS: [&str; 2] = ["blkio.bfq.weight", "io.bfq.weight"];
+        let has = |folder: &Folder, file: &&str| folder.path.join(file).exists();
+        let has_bfq = |folder: &Folder| WEIGHTS.iter().any(|file| has(folder, file));
+        Files {
+            version: self.version,
+            has_bfq: self.folders.iter().any(has_bfq),
+        }
     }
 
     /// Writes limits that the guest keeps exactly: they may fail, and the answer names

@@ -20,4 +20,4 @@ pub use group::{Error, Established, Group};
 pub use hierarchy::Version;
 pub use place::{Driver, Malformed, Place};
 pub use property::ANNOTATION_PREFIX;
-pub use settings::{Allowance, Setting, quota, settings};
+pub use settings::{Allowance, Files, Setting, quota, settings};

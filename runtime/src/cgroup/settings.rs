@@ -38,6 +38,15 @@ impl Allowance {
     }
 }
 
+/// Which files a cgroup has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Files {
+    /// Version of the interface.
+    pub version: Version,
+    /// Weights of block I/O are those of BFQ: a kernel without io.cost has no others.
+    pub has_bfq: bool,
+}
+
 /// One value for one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
@@ -69,8 +78,8 @@ impl Setting {
             }
             (Some(_), None) => match (line, version) {
                 (Some(line), _) => line.to_owned(),
-                (None, Version::V1) => format!("{subject} 0"),
-                (None, Version::V2) => format!("{subject} default"),
+                (None, Version::V1) if !self.file.contains(".bfq.") => format!("{subject} 0"),
+                (None, _) => format!("{subject} default"),
             },
         };
         Self {
@@ -91,13 +100,9 @@ pub(super) enum Need {
 
 /// Every setting but the CPU quota.
 #[must_use]
-pub fn settings(
-    resources: &LinuxResources,
-    allowance: Allowance,
-    version: Version,
-) -> Vec<Setting> {
+pub fn settings(resources: &LinuxResources, allowance: Allowance, files: Files) -> Vec<Setting> {
     let mut list = List {
-        version,
+        version: files.version,
         settings: Vec::new(),
     };
     let limit = resources
@@ -127,7 +132,8 @@ pub fn settings(
         }
     }
     if let Some(io) = resources.block_io() {
-        list.add_block_io(io);
+        list.add_weights(io, files.has_bfq);
+        list.add_throttles(io);
     }
     list.settings
 }
@@ -245,29 +251,47 @@ impl List {
         }
     }
 
+    fn add_io(&mut self, files: [&'static str; 2], value: String) {
+        let controller = match self.version {
+            Version::V1 => "blkio",
+            Version::V2 => "io",
+        };
+        self.only(controller, files, value);
+    }
+
     /// What the container reads and writes goes through the file server, whose
     /// devices are the host's.
-    fn add_block_io(&mut self, io: &LinuxBlockIo) {
-        const CONTROLLERS: [&str; 2] = ["blkio", "io"];
-        let controller = CONTROLLERS[usize::from(self.version == Version::V2)];
+    fn add_weights(&mut self, io: &LinuxBlockIo, bfq: bool) {
+        const BFQ: [[&str; 2]; 2] = [
+            ["blkio.bfq.weight", "io.bfq.weight"],
+            ["blkio.bfq.weight_device", "io.bfq.weight"],
+        ];
+        const OTHERS: [[&str; 2]; 2] = [
+            ["blkio.weight", "io.weight"],
+            ["blkio.weight_device", "io.weight"],
+        ];
+        let [whole, one_device] = if bfq { BFQ } else { OTHERS };
+        // BFQ has the range of version 1.
+        let convert = match (self.version, bfq) {
+            (Version::V2, false) => io_weight,
+            _ => std::convert::identity,
+        };
         if let Some(weight) = io.weight().filter(|weight| *weight != 0) {
             let value = match self.version {
                 Version::V1 => weight.to_string(),
-                Version::V2 => format!("default {}", io_weight(weight)),
+                Version::V2 => format!("default {}", convert(weight)),
             };
-            self.only(controller, ["blkio.weight", "io.weight"], value);
+            self.add_io(whole, value);
         }
         for device in io.weight_device().iter().flatten() {
-            let (major, minor) = (device.major(), device.minor());
-            let Some(weight) = device.weight().filter(|weight| *weight != 0) else {
-                continue;
-            };
-            let value = match self.version {
-                Version::V1 => format!("{major}:{minor} {weight}"),
-                Version::V2 => format!("{major}:{minor} {}", io_weight(weight)),
-            };
-            self.only(controller, ["blkio.weight_device", "io.weight"], value);
+            if let Some(weight) = device.weight().filter(|weight| *weight != 0) {
+                let (major, minor) = (device.major(), device.minor());
+                self.add_io(one_device, format!("{major}:{minor} {}", convert(weight)));
+            }
         }
+    }
+
+    fn add_throttles(&mut self, io: &LinuxBlockIo) {
         let throttles = [
             (
                 io.throttle_read_bps_device(),
@@ -297,7 +321,7 @@ impl List {
                     Version::V1 => format!("{major}:{minor} {rate}"),
                     Version::V2 => io_max((major, minor), key, rate),
                 };
-                self.only(controller, [file, "io.max"], value);
+                self.add_io([file, "io.max"], value);
             }
         }
     }

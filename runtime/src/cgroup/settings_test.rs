@@ -9,6 +9,15 @@ const ALLOWANCE: Allowance = Allowance {
     emulated: false,
 };
 
+const V1: Files = Files {
+    version: Version::V1,
+    has_bfq: false,
+};
+const V2: Files = Files {
+    version: Version::V2,
+    has_bfq: false,
+};
+
 fn resources(value: serde_json::Value) -> LinuxResources {
     serde_json::from_value(value).unwrap()
 }
@@ -24,7 +33,7 @@ fn limits_leave_room_for_the_machine() {
         "memory": {"limit": 67_108_864}, "pids": {"limit": 10}, "cpu": {"shares": 1024},
     }));
     assert_eq!(
-        lines(settings(&limits, ALLOWANCE, Version::V2)),
+        lines(settings(&limits, ALLOWANCE, V2)),
         [
             format!("memory.max={}", (128 + 2 + 64) << 20),
             "cpu.weight=100".into(),
@@ -32,7 +41,7 @@ fn limits_leave_room_for_the_machine() {
         ]
     );
     assert_eq!(
-        lines(settings(&limits, ALLOWANCE, Version::V1)),
+        lines(settings(&limits, ALLOWANCE, V1)),
         [
             format!("memory.limit_in_bytes={}", (128 + 2 + 64) << 20),
             "cpu.shares=1024".into(),
@@ -49,15 +58,15 @@ fn limits_leave_room_for_the_machine() {
 #[test]
 fn without_limits_nothing_is_written_and_minus_one_lifts_them() {
     let none = resources(json!({"memory": {"swap": -1}, "cpu": {}, "pids": {"limit": 0}}));
-    assert_eq!(settings(&none, ALLOWANCE, Version::V2), []);
+    assert_eq!(settings(&none, ALLOWANCE, V2), []);
     assert_eq!(quota(&none, Version::V1), []);
     let lifted = resources(json!({"memory": {"limit": -1}, "pids": {"limit": -1}}));
     assert_eq!(
-        lines(settings(&lifted, ALLOWANCE, Version::V2)),
+        lines(settings(&lifted, ALLOWANCE, V2)),
         ["memory.max=max", "pids.max=max"]
     );
     assert_eq!(
-        lines(settings(&lifted, ALLOWANCE, Version::V1)),
+        lines(settings(&lifted, ALLOWANCE, V1)),
         ["memory.limit_in_bytes=-1", "pids.max=max"]
     );
 }
@@ -86,7 +95,7 @@ fn sets_of_cpus_and_block_io_are_exact_and_the_hosts_alone() {
         "blockIO": {"weight": 505, "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 1000}],
             "throttleWriteIOPSDevice": [{"major": 8, "minor": 16, "rate": 0}]},
     }));
-    let two = settings(&limits, ALLOWANCE, Version::V2);
+    let two = settings(&limits, ALLOWANCE, V2);
     assert!(two.iter().all(|setting| setting.need == Need::Only));
     assert_eq!(
         lines(two),
@@ -98,7 +107,7 @@ fn sets_of_cpus_and_block_io_are_exact_and_the_hosts_alone() {
             "io.max=8:16 wiops=max",
         ]
     );
-    let one = settings(&limits, ALLOWANCE, Version::V1);
+    let one = settings(&limits, ALLOWANCE, V1);
     assert_eq!(
         lines(one)[2..],
         [
@@ -110,16 +119,42 @@ fn sets_of_cpus_and_block_io_are_exact_and_the_hosts_alone() {
 }
 
 #[test]
+fn weights_go_to_the_scheduler_that_is_there() {
+    let limits = resources(json!({"blockIO": {
+        "weight": 333, "weightDevice": [{"major": 7, "minor": 0, "weight": 444}],
+    }}));
+    let of = |version: Files, has_bfq: bool| {
+        lines(settings(&limits, ALLOWANCE, Files { has_bfq, ..version }))
+    };
+    assert_eq!(
+        of(V1, false),
+        ["blkio.weight=333", "blkio.weight_device=7:0 444"]
+    );
+    assert_eq!(
+        of(V1, true),
+        ["blkio.bfq.weight=333", "blkio.bfq.weight_device=7:0 444"]
+    );
+    assert_eq!(
+        of(V2, false),
+        ["io.weight=default 3263", "io.weight=7:0 4384"]
+    );
+    assert_eq!(
+        of(V2, true),
+        ["io.bfq.weight=default 333", "io.bfq.weight=7:0 444"]
+    );
+}
+
+#[test]
 fn an_idle_container_has_the_smallest_share_and_gets_its_own_back() {
     let two = |cpu: serde_json::Value| {
         let limits = resources(json!({"cpu": cpu}));
-        lines(settings(&limits, ALLOWANCE, Version::V2))
+        lines(settings(&limits, ALLOWANCE, V2))
     };
     assert_eq!(two(json!({"idle": 1, "shares": 512})), ["cpu.weight=1"]);
     assert_eq!(two(json!({"idle": 0, "shares": 2048})), ["cpu.weight=174"]);
     assert_eq!(two(json!({"idle": 0})), ["cpu.weight=100"]);
     let limits = resources(json!({"cpu": {"idle": 1}}));
-    let one = lines(settings(&limits, ALLOWANCE, Version::V1));
+    let one = lines(settings(&limits, ALLOWANCE, V1));
     assert_eq!(one, ["cpu.shares=2"]);
 }
 
@@ -149,6 +184,13 @@ fn a_setting_is_undone_by_what_its_file_said_before() {
             "8:16 10",
             "default 100\n",
             "8:16 default",
+        ),
+        (
+            Version::V1,
+            "blkio.bfq.weight_device",
+            "8:0 10",
+            "default 100\n",
+            "8:0 default",
         ),
         (Version::V2, "io.max", "8:0 rbps=5", "", "8:0 rbps=max"),
         (

@@ -39,7 +39,7 @@ impl Limits {
             return Ok(());
         };
         let resources = self.present();
-        let settings = cgroup::settings(&resources, self.allowance, group.version);
+        let settings = cgroup::settings(&resources, self.allowance, group.files());
         group.limit_alone(&settings)?;
         tell(&group.limit_too(&settings), log);
         Ok(())
@@ -78,7 +78,7 @@ impl Limits {
         merge(&mut merged, changes);
         let resources: LinuxResources = serde_json::from_value(merged).map_err(text)?;
         if let Some(group) = &self.group {
-            let settings = cgroup::settings(&resources, self.allowance, group.version);
+            let settings = cgroup::settings(&resources, self.allowance, group.files());
             let undo = group.limit_alone(&settings);
             let undo = undo.map_err(|err| E::from(crate::error_line::chain(&err)))?;
             if let Err(refusal) = change_guest() {
