@@ -42,6 +42,8 @@ fn the_figures_are_those_of_the_container(scene: &Scene) {
     let until_it_sleeps = "until grep -q sleep /proc/1/cmdline; do sleep 0.1; done";
     container.exec(&["sh", "-c", until_it_sleeps]).exits(0);
     let line = scene.caisson(["events", "--stats", &container.id]).ok();
+    let begin = format!(r#"{{"type":"stats","id":"{}","data":{{"#, container.id);
+    assert!(line.starts_with(&begin), "in runc's order: {line}");
     assert_eq!(line.lines().count(), 1);
     let event: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(event["type"], "stats");

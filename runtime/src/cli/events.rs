@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
-use serde_json::json;
 
 use super::{Caller, Outcome};
 use crate::container::{self, Container};
@@ -36,7 +35,7 @@ pub(super) struct Events {
     id: String,
 }
 
-/// One line.
+/// One line. Scripts look for its first members as text: they come in this order.
 #[derive(Serialize)]
 struct Line<'a> {
     r#type: &'a str,
@@ -99,7 +98,7 @@ impl Events {
             id: &self.id,
             data,
         };
-        let mut text = serde_json::to_string(&json!(line))?;
+        let mut text = serde_json::to_string(&line)?;
         text.push('\n');
         Ok(std::io::stdout().write_all(text.as_bytes())?)
     }
