@@ -1,7 +1,8 @@
 //! The `delete` action: puts away what a server has left that is gone.
 //!
-//! Owns what belongs to one container: its owner with the machine, its cgroup and
-//! record, the mounts in its bundle, the server's socket.
+//! Owns what belongs to a container, and to others of its group that nobody else
+//! puts away: owner with the machine, cgroup and record, the mounts in the bundle,
+//! the server's socket.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use protobuf::Message;
 
 use crate::arguments::Arguments;
 use crate::process::Exit;
-use crate::{place, rootfs, task};
+use crate::{group, place, rootfs, task};
 
 /// Why something may be left.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +41,9 @@ pub(crate) fn delete(arguments: &Arguments) -> Result<(), Error> {
         .clone()
         .unwrap_or_else(|| PathBuf::from("."));
     rootfs::unmount_all(&bundle.join("rootfs"));
-    remove_socket(&bundle);
+    if !server_lives(&bundle) {
+        end_members(&store, &group::of_bundle(&bundle, &arguments.id))?;
+    }
     let exit = Exit {
         status: u32::from(KILLED),
         at: SystemTime::now(),
@@ -69,13 +72,31 @@ fn end(store: &Store, id: &str) -> Result<u32, Error> {
     }
 }
 
-/// A socket that somebody answers belongs to a server that lives.
-fn remove_socket(bundle: &Path) {
+/// Further containers of the group: from 2.0 on, containerd calls for the first alone.
+fn end_members(store: &Store, group: &str) -> Result<(), Error> {
+    for entry in store.entries()? {
+        // One that can't be read is damaged, and nobody's.
+        let Ok(record) = entry.read() else {
+            continue;
+        };
+        let is_member = group::of(|key| record.annotations.get(key).map(String::as_str));
+        if is_member == Some(group) && !record.owner_lives() {
+            end(store, &record.id)?;
+            rootfs::unmount_all(&record.bundle.join("rootfs"));
+        }
+    }
+    Ok(())
+}
+
+/// A socket that somebody answers belongs to a server that lives; another goes.
+fn server_lives(bundle: &Path) -> bool {
     let address = std::fs::read_to_string(bundle.join("address")).unwrap_or_default();
     let Some(path) = address.strip_prefix("unix://") else {
-        return;
+        return false;
     };
-    if std::os::unix::net::UnixStream::connect(path).is_err() {
+    let lives = std::os::unix::net::UnixStream::connect(path).is_ok();
+    if !lives {
         std::fs::remove_file(path).ok();
     }
+    lives
 }

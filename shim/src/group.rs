@@ -20,13 +20,13 @@ pub(crate) fn of_bundle(bundle: &Path, id: &str) -> String {
     // A bundle that can't be read is refused when the container is created.
     let config = std::fs::read(bundle.join("config.json")).unwrap_or_default();
     let config = serde_json::from_slice(&config).unwrap_or(Value::Null);
-    of(&config).unwrap_or(id).to_owned()
+    let named = of(|key| config["annotations"][key].as_str());
+    named.unwrap_or(id).to_owned()
 }
 
-fn of(config: &Value) -> Option<&str> {
-    let named = KEYS
-        .iter()
-        .find_map(|key| config["annotations"][*key].as_str());
+/// The group that annotations name.
+pub(crate) fn of<'a>(annotation: impl Fn(&str) -> Option<&'a str>) -> Option<&'a str> {
+    let named = KEYS.iter().find_map(|key| annotation(key));
     named.filter(|name| !name.is_empty())
 }
 
@@ -37,9 +37,9 @@ mod tests {
 
     #[test]
     fn pods_are_groups_and_anything_else_stands_alone() {
-        let pod = json!({"annotations": {"io.kubernetes.cri.sandbox-id": "pod1"}});
-        assert_eq!(of(&pod), Some("pod1"));
-        assert_eq!(of(&json!({"annotations": {"a": "b"}})), None);
+        let pod = json!({"io.kubernetes.cri.sandbox-id": "pod1"});
+        assert_eq!(of(|key| pod[key].as_str()), Some("pod1"));
+        assert_eq!(of(|_| None), None);
         assert_eq!(of_bundle(Path::new("/nowhere"), "alone"), "alone");
     }
 }

@@ -259,10 +259,14 @@ fn server_of(address: &str) -> Option<i32> {
     pids.into_iter().find(|pid: &i32| holds(*pid))
 }
 
-/// The namespace's state folder, which a test leaves empty.
+/// The namespace's state folder.
+fn state_folder(scene: &Scene) -> PathBuf {
+    PathBuf::from("/run/caisson-shim").join(scene.tag())
+}
+
+/// A test leaves it empty.
 fn assert_state_is_empty(scene: &Scene) {
-    let folder = PathBuf::from("/run/caisson-shim").join(scene.tag());
-    std::fs::remove_dir(folder).unwrap();
+    std::fs::remove_dir(state_folder(scene)).unwrap();
 }
 
 fn a_task_lives_under_both_names_of_its_service(scene: &Scene) {
@@ -466,15 +470,25 @@ fn a_sandbox_is_there_before_its_containers(scene: &Scene) {
 }
 
 fn a_killed_shim_leaves_nothing_after_its_delete(scene: &Scene) {
-    let bundle = scene.shell("sleep 1000");
-    let shim = Shim::start(scene, &bundle);
-    shim.create(&bundle);
-    shim.start_process(&bundle.id, "");
-    let owner = shim.older_state(&bundle.id).pid;
+    let bundles = [scene.shell("sleep 1000"), scene.shell("sleep 1000")];
+    let [bundle, further] = &bundles;
+    for bundle in &bundles {
+        bundle.edit(|config| config["annotations"] = json!({"dev.caisson.group": scene.tag()}));
+    }
+    let shim = Shim::start(scene, bundle);
+    let owners = bundles.each_ref().map(|bundle| {
+        shim.create(bundle);
+        shim.start_process(&bundle.id, "");
+        shim.older_state(&bundle.id).pid
+    });
     let server = rustix::process::Pid::from_raw(shim.pid).unwrap();
     rustix::process::kill_process(server, rustix::process::Signal::KILL).unwrap();
-    assert!(ends_within(owner.cast_signed(), LIMIT));
-    let output = Shim::command(scene, &bundle, "delete").output().unwrap();
+    for owner in owners {
+        assert!(ends_within(owner.cast_signed(), LIMIT));
+    }
+    assert!(state_folder(scene).join(&further.id).exists());
+    // containerd from 2.0 on calls for the first of a group only.
+    let output = Shim::command(scene, bundle, "delete").output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let deleted = containerd_shim_protos::api::DeleteResponse::parse_from_bytes(&output.stdout);
     assert_eq!(deleted.unwrap().exit_status, 137);
