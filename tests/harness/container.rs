@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -50,9 +50,14 @@ impl Scene {
             ["out", "err"].map(|kind| self.path(&format!("container-{number}.{kind}")));
         let output = Stdio::from(File::create(&stdout).unwrap());
         let error = Stdio::from(File::create(&stderr).unwrap());
-        let mut container = self.create_with_streams(bundle, [stdin, output, error]);
-        (container.stdout, container.stderr) = (stdout, stderr);
-        container
+        let status = self.run_create(bundle, [stdin, output, error]);
+        let said = || fs::read_to_string(&stderr).unwrap_or_default();
+        assert!(status.success(), "create ended: {status}: {}", said());
+        Container {
+            stdout,
+            stderr,
+            ..self.created(bundle)
+        }
     }
 
     /// `create` with the caller's own streams.
@@ -61,23 +66,24 @@ impl Scene {
     /// When it fails.
     #[track_caller]
     pub fn create_with_streams(&self, bundle: &Bundle, streams: [Stdio; 3]) -> Container<'_> {
-        let pid_file = bundle.path.join("pid");
-        let mut command = self.command(["create", "--bundle"]);
-        command
-            .arg(&bundle.path)
-            .arg("--pid-file")
-            .arg(&pid_file)
-            .arg(&bundle.id);
-        let [stdin, stdout, stderr] = streams;
-        let status = command
-            .stdin(stdin)
-            .stdout(stdout)
-            .stderr(stderr)
-            .status()
-            .unwrap();
+        let status = self.run_create(bundle, streams);
         assert!(status.success(), "create: {status}");
-        let pid = fs::read_to_string(&pid_file).unwrap().parse().unwrap();
-        Container::known(self, &bundle.id, pid)
+        self.created(bundle)
+    }
+
+    fn run_create(&self, bundle: &Bundle, streams: [Stdio; 3]) -> ExitStatus {
+        let mut command = self.command(["create", "--bundle"]);
+        command.arg(&bundle.path);
+        command.arg("--pid-file").arg(pid_file(bundle));
+        command.arg(&bundle.id);
+        let [stdin, stdout, stderr] = streams;
+        command.stdin(stdin).stdout(stdout).stderr(stderr);
+        command.status().unwrap()
+    }
+
+    fn created(&self, bundle: &Bundle) -> Container<'_> {
+        let pid = fs::read_to_string(pid_file(bundle)).unwrap();
+        Container::known(self, &bundle.id, pid.parse().unwrap())
     }
 
     /// `create` that may fail.
@@ -97,6 +103,10 @@ impl Scene {
         container.start();
         container
     }
+}
+
+fn pid_file(bundle: &Bundle) -> PathBuf {
+    bundle.path.join("pid")
 }
 
 impl<'a> Container<'a> {
