@@ -309,7 +309,15 @@ impl Container {
     /// # Errors
     /// [`Error::NotStopped`] when it runs and `force` is not given.
     pub fn delete(&self, force: bool, log: &Log) -> Result<(), Error> {
-        let _lock = self.entry.lock()?;
+        let _held = self.entry.lock()?;
+        if self.entry.read()?.created != self.record.created {
+            // Another one of that name, made after this one was deleted.
+            return Err(store::Error::NotExist(self.record.id.clone()).into());
+        }
+        self.delete_held(force, log)
+    }
+
+    fn delete_held(&self, force: bool, log: &Log) -> Result<(), Error> {
         match self.status() {
             Status::Stopped => {}
             status @ (Status::Running | Status::Paused) if !force => {
@@ -392,15 +400,23 @@ fn gone(err: owner::Error) -> Error {
     }
 }
 
-/// Removes what a create that was killed half-way has left.
+/// Deletes the container `id`, as [`Container::delete`] does, once nobody else creates
+/// or ends it; also what a creation that was killed half-way has left of it. The answer
+/// is its last record.
 ///
 /// # Errors
-/// When the folder can't be removed.
-pub fn remove_leftover(store: &Store, id: &str) -> Result<(), Error> {
+/// [`store::Error::NotExist`] when there is none, a leftover included.
+pub fn delete(store: &Store, id: &str, force: bool, log: &Log) -> Result<Record, Error> {
     let entry = store.entry(id)?;
-    let _lock = entry.lock()?;
-    match entry.read() {
-        Err(store::Error::NotExist(_)) => Ok(entry.remove()?),
-        _ => Ok(()),
-    }
+    let _held = entry.lock()?;
+    let record = match entry.read() {
+        Err(err @ store::Error::NotExist(_)) => {
+            entry.remove()?;
+            return Err(err.into());
+        }
+        read => read?,
+    };
+    let container = Container::new(entry, record);
+    container.delete_held(force, log)?;
+    Ok(container.record)
 }

@@ -63,7 +63,7 @@ pub struct Creation {
 /// # Errors
 /// On any, nothing is left behind.
 pub fn create(store: &Store, creation: &Creation) -> Result<(Container, OwnerChild), Error> {
-    let entry = store.reserve(&creation.id)?;
+    let (entry, _held) = store.reserve(&creation.id)?;
     let created = create_in(&entry, creation);
     if created.is_err() {
         entry.remove()?;
@@ -73,7 +73,6 @@ pub fn create(store: &Store, creation: &Creation) -> Result<(Container, OwnerChi
 }
 
 fn create_in(entry: &Entry, creation: &Creation) -> Result<(Record, OwnerChild), Error> {
-    let _lock = entry.lock()?;
     let bundle = Bundle::load(&creation.bundle)?;
     let mut order = order(entry, &bundle, creation)?;
     let log = log_of(creation);

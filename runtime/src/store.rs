@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -165,27 +165,33 @@ impl Store {
         Ok(Self { root: absolute })
     }
 
-    /// Takes the name `id`: makes its folder, which no one else has.
+    /// Takes the name `id`: makes its folder, which no one else has, and holds it.
     ///
     /// # Errors
     /// [`Error::Exists`] when the name is taken, [`Error::Id`] when it can't be one.
-    pub fn reserve(&self, id: &str) -> Result<Entry, Error> {
+    pub fn reserve(&self, id: &str) -> Result<(Entry, Flock<File>), Error> {
         check_id(id)?;
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&self.root)
             .map_err(io("create state folder", &self.root))?;
-        let dir = self.root.join(id);
-        match DirBuilder::new().mode(0o711).create(&dir) {
-            Ok(()) => Ok(Entry {
-                id: id.to_owned(),
-                dir,
-            }),
-            Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
-                Err(Error::Exists(id.to_owned()))
+        let entry = Entry {
+            id: id.to_owned(),
+            dir: self.root.join(id),
+        };
+        loop {
+            match DirBuilder::new().mode(0o711).create(&entry.dir) {
+                Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
+                    return Err(Error::Exists(id.to_owned()));
+                }
+                made => made.map_err(io("create", &entry.dir))?,
             }
-            Err(err) => Err(io("create", &dir)(err)),
+            match entry.lock() {
+                // Who found it empty took it for the rest of a creation that was killed.
+                Err(Error::NotExist(_)) => {}
+                held => return Ok((entry, held?)),
+            }
         }
     }
 
@@ -276,18 +282,19 @@ impl Entry {
         serde_json::from_slice(&text).map_err(|source| Error::Record { path, source })
     }
 
-    /// Holds the container for one command that changes or ends it.
+    /// Holds the container for one command that creates or ends it.
     ///
     /// # Errors
-    /// [`Error::NotExist`] when another command has removed it meanwhile.
+    /// [`Error::NotExist`] when another command has removed it meanwhile, even if
+    /// there is one of that name again.
     pub fn lock(&self) -> Result<Flock<File>, Error> {
         let folder = File::open(&self.dir).map_err(|_| Error::NotExist(self.id.clone()))?;
         let lock = Flock::lock(folder, FlockArg::LockExclusive)
             .map_err(|(_, errno)| io("lock", &self.dir)(errno.into()))?;
-        if self.dir.is_dir() {
-            Ok(lock)
-        } else {
-            Err(Error::NotExist(self.id.clone()))
+        let held = lock.metadata().map_err(io("look at", &self.dir))?;
+        match fs::metadata(&self.dir) {
+            Ok(named) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => Ok(lock),
+            _ => Err(Error::NotExist(self.id.clone())),
         }
     }
 
@@ -340,8 +347,9 @@ mod tests {
     fn a_name_can_be_taken_once_and_again_after_removal() {
         let folder = std::env::temp_dir().join(format!("caisson-store-{}", std::process::id()));
         let store = Store::new(&folder).unwrap();
-        let entry = store.reserve("one").unwrap();
+        let (entry, held) = store.reserve("one").unwrap();
         assert!(matches!(store.reserve("one"), Err(Error::Exists(_))));
+        drop(held);
         assert!(matches!(entry.read(), Err(Error::NotExist(_))));
         entry
             .write(&Record::new("one").owned_by_this_process())
@@ -351,6 +359,34 @@ mod tests {
         entry.remove().unwrap();
         assert!(matches!(store.entry("one"), Err(Error::NotExist(_))));
         fs::remove_dir(&folder).unwrap();
+    }
+
+    #[test]
+    fn who_waited_for_one_that_was_removed_does_not_hold_its_successor() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path()).unwrap();
+        let (entry, held) = store.reserve("one").unwrap();
+        let waiting = {
+            let entry = entry.clone();
+            std::thread::spawn(move || entry.lock().map(drop))
+        };
+        while !waits_for_a_lock(&entry) {
+            std::thread::yield_now();
+        }
+        entry.remove().unwrap();
+        let (_, _successor) = store.reserve("one").unwrap();
+        drop(held);
+        let waited = waiting.join().unwrap();
+        assert!(matches!(waited, Err(Error::NotExist(_))), "{waited:?}");
+    }
+
+    /// A waiter stands behind an arrow in the kernel's list.
+    fn waits_for_a_lock(entry: &Entry) -> bool {
+        let inode = format!(":{} ", fs::metadata(&entry.dir).unwrap().ino());
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        locks
+            .lines()
+            .any(|line| line.contains("->") && line.contains(&inode))
     }
 
     #[test]

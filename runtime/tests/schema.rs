@@ -86,7 +86,7 @@ fn written(program: &Path, flags: &[&str]) -> Option<Value> {
 /// other runtime reads that record.
 fn state(program: &Path) -> Option<Value> {
     let folder = tempfile::tempdir().unwrap();
-    let entry = Store::new(folder.path()).unwrap().reserve("box").unwrap();
+    let (entry, _held) = Store::new(folder.path()).unwrap().reserve("box").unwrap();
     let record = Record {
         oci_version: "1.2.1".into(),
         bundle: "/bundle".into(),

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use caisson::container::{self, Container, Error as LibraryError};
+use caisson::container::{self, Error as LibraryError};
 use caisson::log::Log;
 use caisson::owner::KILLED;
 use caisson::store::{self, Store};
@@ -56,18 +56,9 @@ pub(crate) fn delete(arguments: &Arguments) -> Result<(), Error> {
 /// Ends the container and forgets it; one that is not there is a success. The
 /// answer is the pid that stood for it.
 fn end(store: &Store, id: &str) -> Result<u32, Error> {
-    let deleted = Container::find(store, id).and_then(|container| {
-        container.delete(true, &Log::default())?;
-        Ok(container.record().pid.unsigned_abs())
-    });
-    match deleted {
-        Ok(pid) => Ok(pid),
-        Err(LibraryError::Store(store::Error::NotExist(_))) => {
-            match container::remove_leftover(store, id) {
-                Ok(()) | Err(LibraryError::Store(store::Error::NotExist(_))) => Ok(0),
-                Err(err) => Err(err.into()),
-            }
-        }
+    match container::delete(store, id, true, &Log::default()) {
+        Ok(record) => Ok(record.pid.unsigned_abs()),
+        Err(LibraryError::Store(store::Error::NotExist(_))) => Ok(0),
         Err(err) => Err(err.into()),
     }
 }

@@ -244,6 +244,7 @@ const ANSWERS: &[&str] = &[
     "container does not exist: ",
     "container with given ID already exists: ",
     "container not running",
+    "os: process already finished",
     "container not paused",
     " is not running",
     "that is not stopped: ",

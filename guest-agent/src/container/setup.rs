@@ -13,6 +13,7 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     sched::{CloneFlags, setns, unshare},
     sys::stat::{Mode as CreationMask, umask},
 };
@@ -134,7 +135,14 @@ fn first_process(birth: &Birth<'_>, gate: &ChildEnd) -> Result<Infallible, Failu
             let init = descriptors::raised(init, descriptors::first_after(further.len()))?;
             descriptors::place(further, &[gate.as_raw_fd(), init.as_raw_fd()])?;
             run_on_first_cpus(birth.process)?;
-            setns(init, birth.habitat.namespaces).doing("enter the namespaces of the container")?;
+            match setns(init, birth.habitat.namespaces) {
+                // It has just ended; the text is runc's.
+                Err(Errno::ESRCH) => {
+                    let text = "cannot exec in a stopped container";
+                    return Err(Failure::Refused(text.to_owned()));
+                }
+                entered => entered.doing("enter the namespaces of the container")?,
+            }
             if birth.habitat.has_own_users() {
                 become_root()?;
             }

@@ -1,7 +1,7 @@
 //! `delete`: removes a container.
 
 use super::{Caller, Outcome};
-use crate::container::{self, Container, Error};
+use crate::container::{self, Error};
 use crate::store;
 
 /// Remove a container that has stopped
@@ -21,18 +21,13 @@ pub(super) struct Delete {
 
 impl Delete {
     pub(super) fn run(self, caller: &Caller) -> Outcome {
-        let deleted = Container::find(&caller.store, &self.id)
-            .and_then(|container| container.delete(self.force, &caller.log));
-        let Err(Error::Store(store::Error::NotExist(id))) = deleted else {
-            deleted?;
-            return Ok(0);
-        };
-        let leftover = container::remove_leftover(&caller.store, &id);
-        match leftover {
-            Ok(()) if self.force => Ok(0),
+        let deleted = container::delete(&caller.store, &self.id, self.force, &caller.log);
+        match deleted {
             Err(Error::Store(store::Error::NotExist(_))) if self.force => Ok(0),
-            Ok(()) => Err(Error::Store(store::Error::NotExist(id)).into()),
-            Err(err) => Err(err.into()),
+            deleted => {
+                deleted?;
+                Ok(0)
+            }
         }
     }
 }
