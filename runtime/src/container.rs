@@ -16,6 +16,7 @@ use crate::cgroup;
 use crate::creation::tell_poststop;
 use crate::errand;
 use crate::hooks::{self, HookKind};
+use crate::identity;
 use crate::log::Log;
 use crate::machine;
 use crate::network;
@@ -120,7 +121,7 @@ pub struct State {
     /// Annotations of config.json.
     #[serde(skip_serializing_if = "std::collections::HashMap::is_empty")]
     pub annotations: std::collections::HashMap<String, String>,
-    /// User who created it, by number.
+    /// User who created it, by name.
     pub owner: String,
 }
 
@@ -188,7 +189,7 @@ impl Container {
             rootfs: record.rootfs.clone(),
             created: record.created.clone(),
             annotations: record.annotations.clone(),
-            owner: record.owner_uid.to_string(),
+            owner: identity::user_name(record.owner_uid),
         }
     }
 

@@ -267,6 +267,13 @@ fn on_path(program: &str) -> bool {
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
+/// How a user of the host is called: by name, or as runc calls one without.
+#[must_use]
+pub fn user_name(uid: u32) -> String {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    login_name(&passwd, uid).map_or_else(|| format!("#{uid}"), str::to_owned)
+}
+
 /// From passwd(5); without the C library, whose way to other sources of names
 /// is closed to static programs.
 fn login_name(passwd: &str, uid: u32) -> Option<&str> {

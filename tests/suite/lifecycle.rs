@@ -36,6 +36,7 @@ fn a_container_walks_through_its_states(scene: &Scene) {
     assert_eq!(created["bundle"], bundle.path.to_str().unwrap());
     assert_eq!(created["annotations"]["org.example.colour"], "red");
     assert_eq!(created["ociVersion"], "1.3.0");
+    assert_eq!(created["owner"], "root");
     assert_eq!(container.stdout(), "", "nothing runs before start");
 
     container.start();
