@@ -60,12 +60,17 @@ struct Owner {
     exec_id: String,
 }
 
+/// What asks a program to end, or makes it, if it has no handler.
+const ENDING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+
 #[derive(Debug)]
 struct Container {
     cgroup: Arc<Cgroup>,
     habitat: Arc<Habitat>,
     /// Present until the container is started.
     gate: Option<Gate>,
+    /// The signal that ended it before it was started.
+    ended_by: Option<u32>,
     init: Process,
     execs: HashMap<String, Process>,
     oom_kills_told: u64,
@@ -169,6 +174,7 @@ impl Guest {
             cgroup: Arc::clone(cgroup),
             habitat: Arc::new(habitat),
             gate: Some(gate),
+            ended_by: None,
             init,
             execs: HashMap::new(),
             oom_kills_told: 0,
@@ -251,7 +257,7 @@ impl Guest {
     }
 
     /// Notes the end of a process, and tells the host if it knows of it.
-    pub(crate) fn record_exit(&self, pid: Pid, exit: Exit) {
+    pub(crate) fn record_exit(&self, pid: Pid, mut exit: Exit) {
         let mut table = self.table();
         let Some(owner) = table.owners.remove(&pid) else {
             return;
@@ -261,6 +267,9 @@ impl Guest {
         };
         self.tell_oom(&owner.container_id, container);
         if owner.exec_id.is_empty() {
+            if let Some(signal) = container.ended_by {
+                exit.status = 128 + signal;
+            }
             container.init.state = ProcessState::Exited(exit);
             // With a pid namespace of its own nothing is left; else this ends it.
             container.cgroup.kill().unwrap_or_default();
@@ -318,6 +327,13 @@ impl Guest {
         let number = i32::try_from(request.signal).unwrap_or(i32::MAX);
         let mut table = self.table();
         let container = table.container(&request.container_id)?;
+        let waits = container.gate.is_some() && request.exec_id.is_empty();
+        if waits && ENDING.contains(&number) {
+            // What waits is a process 1 without handlers: the kernel would drop it.
+            container.init.signal(libc::SIGKILL)?;
+            container.ended_by = Some(request.signal);
+            return Ok(());
+        }
         if !request.all {
             return container.process(&request.exec_id)?.signal(number);
         }

@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 
 stories![
     kill_sends_a_signal_by_name_or_number,
+    a_created_container_is_ended_by_what_asks_for_it,
     kill_all_of_a_stopped_container_is_a_success,
     a_signal_to_the_monitor_reaches_the_program,
     sigkill_of_a_container_by_its_verb_is_137,
@@ -54,6 +55,22 @@ fn kill_sends_a_signal_by_name_or_number(scene: &Scene) {
         assert_eq!(container.wait(), 3);
         container.delete();
     }
+}
+
+/// Its program, and with it any handler, is yet to come.
+fn a_created_container_is_ended_by_what_asks_for_it(scene: &Scene) {
+    let container = scene.create(&scene.bundle(&["sleep", "1000"]));
+    container.verb("kill", &["USR1"]).ok();
+    container.verb("kill", &["WINCH"]).ok();
+    assert_eq!(container.state()["status"], "created");
+    container.verb("kill", &["TERM"]).ok();
+    assert_eq!(container.wait(), 143);
+    container.delete();
+
+    let container = scene.create(&scene.bundle(&["sleep", "1000"]));
+    container.signal(Signal::SIGINT);
+    assert_eq!(container.wait(), 130);
+    container.delete();
 }
 
 fn kill_all_of_a_stopped_container_is_a_success(scene: &Scene) {
