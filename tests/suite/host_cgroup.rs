@@ -22,6 +22,7 @@ stories![
     an_idle_container_answers_on_a_busy_host.only(Machine::Kvm),
     a_cgroup_of_others_is_refused,
     a_frozen_cgroup_is_refused,
+    a_pods_new_cgroup_is_made_fit_to_live_in,
     a_failed_creation_leaves_no_cgroup,
     a_dead_owners_cgroup_goes_with_the_container,
     a_killed_creation_leaves_no_cgroup,
@@ -356,6 +357,15 @@ fn a_frozen_cgroup_is_refused(scene: &Scene) {
         // One that is frozen is removed as any other.
         fs::remove_dir(place).unwrap();
     }
+}
+
+/// Of version 1, what an engine has just made has no processors and no memory.
+fn a_pods_new_cgroup_is_made_fit_to_live_in(scene: &Scene) {
+    let (bundle, path) = placed(scene, &["echo", "hello"]);
+    let pod = folder("cpuset", &path).parent().unwrap().to_owned();
+    fs::create_dir(&pod).unwrap();
+    assert_eq!(scene.run(&bundle).ok(), "hello\n");
+    fs::remove_dir(&pod).unwrap();
 }
 
 fn a_failed_creation_leaves_no_cgroup(scene: &Scene) {

@@ -42,16 +42,20 @@ fn make_one(folder: &Path, hierarchy: &Hierarchy) -> Result<bool, Error> {
         Err(err) if err.kind() == ErrorKind::AlreadyExists => false,
         Err(source) => return Err(io("create", folder)(source)),
     };
-    // No process can live in a new cgroup of this controller otherwise.
-    if made && hierarchy.controllers.iter().any(|name| name == "cpuset") {
+    // No process can live in a cgroup of this controller otherwise, nor below it,
+    // whoever has made it.
+    if hierarchy.controllers.iter().any(|name| name == "cpuset") {
         for file in ["cpuset.cpus", "cpuset.mems"] {
-            inherit(folder, file).map_err(io("prepare", folder))?;
+            inherit_if_empty(folder, file).map_err(io("prepare", folder))?;
         }
     }
     Ok(made)
 }
 
-fn inherit(folder: &Path, file: &str) -> io::Result<()> {
+fn inherit_if_empty(folder: &Path, file: &str) -> io::Result<()> {
+    if !fs::read_to_string(folder.join(file))?.trim().is_empty() {
+        return Ok(());
+    }
     let parent = folder.parent().unwrap_or(folder);
     let value = fs::read_to_string(parent.join(file))?;
     write(folder, file, value.trim_end())
