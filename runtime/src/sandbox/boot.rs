@@ -71,6 +71,9 @@ pub(crate) fn boot(
 ) -> Result<Sandbox, Error> {
     let installation = Installation::find(order.config.as_deref())?;
     log.debug(&choice.reason);
+    if let Some(filter) = &order.plan.seccomp {
+        log.debug(&format!("seccomp filter flags: {}", filter.flags));
+    }
     let limits = Limits::of(order, choice);
     limits.set(log)?;
     let mut image = installation.guest_image()?;
