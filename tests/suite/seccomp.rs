@@ -9,6 +9,7 @@ stories![
     a_call_that_kills_ends_with_128_plus_sigsys,
     an_argument_decides,
     execd_processes_are_filtered,
+    hooks_in_the_container_are_filtered,
     rights_that_the_filter_needs_are_still_there,
     an_engines_profile_lets_ordinary_programs_run,
     a_profile_older_than_a_call_lets_programs_run,
@@ -158,6 +159,24 @@ fn an_engines_profile_lets_ordinary_programs_run(scene: &Scene) {
         let output = scene.run(&bundle).ok();
         assert!(output.starts_with("Text\n"), "{output}");
         assert!(output.contains("Operation not permitted\n1\n"), "{output}");
+    }
+}
+
+fn hooks_in_the_container_are_filtered(scene: &Scene) {
+    for no_new_privileges in [false, true] {
+        let bundle = scene.bundle(&["true"]);
+        bundle.with_profile(no_folders("SCMP_ACT_KILL_PROCESS"));
+        let hook = json!([{"path": "/bin/mkdir", "args": ["mkdir", "/tmp/a"]}]);
+        bundle.edit(|config| {
+            config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+            config["hooks"]["startContainer"] = hook;
+        });
+        let output = scene.run(&bundle);
+        let line = output.error_line(1);
+        assert!(
+            line.contains("error running startContainer hook #0: signal: bad system call"),
+            "{line}"
+        );
     }
 }
 

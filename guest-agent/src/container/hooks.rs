@@ -8,7 +8,7 @@
 use std::{
     fs::File,
     io::{Read, Seek, SeekFrom, Write},
-    os::unix::process::CommandExt,
+    os::unix::process::{CommandExt, ExitStatusExt},
     process::{Child, Command, ExitStatus},
 };
 
@@ -24,6 +24,7 @@ use rustix::{
 };
 use serde_json::Value;
 
+use super::seccomp::Filter;
 use crate::failure::{Errno, Failure};
 
 /// What the hooks of one container have in common.
@@ -49,18 +50,23 @@ impl<'a> StartHooks<'a> {
     }
 
     /// Runs them as this process, which is the container's: with its rights, its
-    /// folder, and its `environment` where a hook has none of its own.
+    /// folder, and its `environment` where a hook has none of its own. `filter` is one
+    /// that this process isn't under yet.
     ///
     /// # Errors
     /// [`Failure::Refused`] for the first that fails, in the host's words; those
     /// after it are not run.
-    pub(crate) fn run(&self, environment: &[String]) -> Result<(), Failure> {
+    pub(crate) fn run(
+        &self,
+        environment: &[String],
+        filter: Option<&Filter>,
+    ) -> Result<(), Failure> {
         if self.hooks.is_empty() {
             return Ok(());
         }
         let state = state_with_pid(self.state)?;
         for (index, hook) in self.hooks.iter().enumerate() {
-            run_one(hook, &state, environment).map_err(|reason| {
+            run_one(hook, &state, (environment, filter)).map_err(|reason| {
                 Failure::Refused(format!(
                     "error running startContainer hook #{index}: {reason}"
                 ))
@@ -81,7 +87,11 @@ fn state_with_pid(state: &[u8]) -> Result<Vec<u8>, Failure> {
     serde_json::to_vec(&state).map_err(json)
 }
 
-fn run_one(hook: &Hook, state: &[u8], environment: &[String]) -> Result<(), String> {
+fn run_one(
+    hook: &Hook,
+    state: &[u8],
+    (environment, filter): (&[String], Option<&Filter>),
+) -> Result<(), String> {
     let prepare = |error: std::io::Error| format!("prepare the hook: {}", Errno::from(error));
     let mut stdin = memory_file().map_err(prepare)?;
     stdin.write_all(state).map_err(prepare)?;
@@ -94,6 +104,9 @@ fn run_one(hook: &Hook, state: &[u8], environment: &[String]) -> Result<(), Stri
     command.stdin(stdin);
     command.stdout(stdout.try_clone().map_err(prepare)?);
     command.stderr(stderr.try_clone().map_err(prepare)?);
+    if let Some(filter) = filter {
+        filter.install_in(&mut command);
+    }
     let mut child = command
         .spawn()
         .map_err(|error| format!("start {}: {}", hook.path().display(), Errno::from(error)))?;
@@ -101,8 +114,12 @@ fn run_one(hook: &Hook, state: &[u8], environment: &[String]) -> Result<(), Stri
     if status.success() {
         return Ok(());
     }
+    let ended = match status.signal() {
+        Some(libc::SIGSYS) => "signal: bad system call: linux.seccomp forbids it".to_owned(),
+        _ => status.to_string(),
+    };
     Err(format!(
-        "{status}, stdout: {}, stderr: {}",
+        "{ended}, stdout: {}, stderr: {}",
         quote(stdout),
         quote(stderr)
     ))

@@ -3,11 +3,13 @@
 //! Owns the check of what the host has sent. What the program decides is the
 //! host's business, when it is installed is `setup`'s.
 
+use std::process::Command;
+
 use caisson_protocol::server::agent::Seccomp;
 
 use crate::{
     failure::{Attempt, Failure},
-    sys::install_filter,
+    sys::{filter_command, install_filter},
 };
 
 /// Size of `struct sock_filter`.
@@ -42,6 +44,11 @@ impl Filter {
         let program = instructions.iter().map(instruction).collect();
         let flags = sent.flags;
         Ok(Some(Self { program, flags }))
+    }
+
+    /// Puts what `command` starts under the filter, and not this process.
+    pub(crate) fn install_in(&self, command: &mut Command) {
+        filter_command(command, self.program.clone(), self.flags);
     }
 
     /// Puts this process and all its children under the filter.

@@ -403,7 +403,7 @@ fn become_program(
     }
     restore_default_signals();
     if let Place::New { spec, state, .. } = birth.place {
-        StartHooks::of(spec, state).run(&environment)?;
+        StartHooks::of(spec, state).run(&environment, late)?;
     }
     gate.report(&Report::Executes).doing("report readiness")?;
     // The profile need not allow what happens before.

@@ -23,4 +23,4 @@ pub(crate) use process::{
     clone_process, exit_now, may_execute, restore_default_signals, send_signal,
 };
 pub(crate) use scheduling::{SchedulerAttributes, set_io_priority, set_scheduler};
-pub(crate) use seccomp::install_filter;
+pub(crate) use seccomp::{filter_command, install_filter};

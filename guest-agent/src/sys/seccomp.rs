@@ -2,7 +2,7 @@
 //!
 //! Owns no rule: the program comes compiled.
 
-use std::io;
+use std::{io, os::unix::process::CommandExt, process::Command};
 
 /// Lets `program` decide about every call that this thread makes from now on.
 ///
@@ -28,4 +28,14 @@ pub(crate) fn install_filter(program: &mut [libc::sock_filter], flags: u32) -> i
         return Ok(());
     }
     Err(io::Error::last_os_error())
+}
+
+/// Lets `program` decide about every call of what `command` starts, from its first on.
+pub(crate) fn filter_command(
+    command: &mut Command,
+    mut program: Vec<libc::sock_filter>,
+    flags: u32,
+) {
+    // SAFETY: in the new process it makes one system call, and allocates nothing.
+    unsafe { command.pre_exec(move || install_filter(&mut program, flags)) };
 }
