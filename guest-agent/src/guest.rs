@@ -22,6 +22,7 @@ use crate::{
         launch::{Gate, Waiting, launch},
         namespaces,
         seccomp::Filter,
+        settings,
         setup::{Birth, Place},
         spec,
     },
@@ -71,6 +72,8 @@ struct Container {
     gate: Option<Gate>,
     /// The signal that ended it before it was started.
     ended_by: Option<u32>,
+    /// `linux.sysctl`.
+    settings: HashMap<String, String>,
     init: Process,
     execs: HashMap<String, Process>,
     oom_kills_told: u64,
@@ -175,6 +178,9 @@ impl Guest {
             habitat: Arc::new(habitat),
             gate: Some(gate),
             ended_by: None,
+            settings: linux
+                .and_then(|linux| linux.sysctl().clone())
+                .unwrap_or_default(),
             init,
             execs: HashMap::new(),
             oom_kills_told: 0,
@@ -191,9 +197,17 @@ impl Guest {
     /// Lets the program of a created container run.
     ///
     /// # Errors
-    /// Why execve failed, or that the container isn't one to be started.
+    /// Why execve failed, that the container isn't one to be started, or a setting of
+    /// its interfaces that can't be had.
     pub(crate) async fn start(&self, container_id: &str) -> Result<(), Failure> {
-        let gate = self.table().container(container_id)?.gate.take();
+        let gate = {
+            let mut table = self.table();
+            let container = table.container(container_id)?;
+            if container.gate.is_some() {
+                settings::set_of_interfaces(&container.settings)?;
+            }
+            container.gate.take()
+        };
         let Some(gate) = gate else {
             return Err(Failure::Refused(
                 "cannot start a container that is not in state created".to_owned(),

@@ -23,6 +23,7 @@ mod rootfs;
 mod descriptors;
 mod devices;
 mod paths;
+pub(crate) mod settings;
 
 mod capabilities;
 mod identity;

@@ -40,7 +40,7 @@ use super::{
     rootfs::{PointKind, Rootfs},
     scheduling,
     seccomp::Filter,
-    terminal,
+    settings, terminal,
 };
 use crate::{
     boot::ROOTFS_POINT,
@@ -288,8 +288,8 @@ fn become_init(
     }
     mounts::seal(&sealed_later)?;
     if let Some(linux) = linux {
-        if let Some(settings) = linux.sysctl() {
-            paths::set_kernel_settings(&rootfs, settings)?;
+        if let Some(wanted) = linux.sysctl() {
+            settings::set(&rootfs, wanted)?;
         }
         paths::make_read_only(
             &rootfs,

@@ -23,6 +23,13 @@ pub(super) fn index_of(name: &str) -> Option<u32> {
     nix::net::if_::if_nametoindex(name).ok()
 }
 
+/// Whether the interface has no IPv6: by its namespace on the host, or because the
+/// container has switched it off (`net.ipv6.conf`), and then stays without.
+pub(super) fn ipv6_is_off(name: &str) -> bool {
+    let setting = fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"));
+    setting.is_ok_and(|value| value.trim() == "1")
+}
+
 /// Changes what differs.
 ///
 /// # Errors
@@ -47,7 +54,11 @@ pub(super) fn change(
         kept = &[];
         drop(socket.change(&address_message(libc::RTM_DELADDR, 0, index, address)));
     }
+    let off = ipv6_is_off(name);
     for address in missing(&wanted.addresses, kept) {
+        if off && family_of(&address.local) == INET6 {
+            continue;
+        }
         let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
         let added = socket.change(&address_message(libc::RTM_NEWADDR, flags, index, address));
         step("add an address", added)?;

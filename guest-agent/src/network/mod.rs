@@ -14,7 +14,7 @@ mod routes;
 use std::collections::{HashMap, HashSet};
 
 use caisson_netlink::Socket;
-use caisson_protocol::server::agent::{Interface, NetworkConfiguration};
+use caisson_protocol::server::agent::{Interface, NetworkConfiguration, Route};
 
 use crate::{
     failure::{Attempt, Failure},
@@ -80,7 +80,11 @@ impl Network {
         for route in old.filter(|route| !wanted.routes.contains(route)) {
             routes::remove(&socket, route, index_of);
         }
-        for route in &wanted.routes {
+        let is_off = |route: &Route| {
+            let mut hops = route.next_hops.iter();
+            route.ipv6 && hops.any(|hop| interface::ipv6_is_off(&hop.interface))
+        };
+        for route in wanted.routes.iter().filter(|route| !is_off(route)) {
             // All of them: the kernel forgets some when an address goes.
             routes::add(&socket, route, index_of)?;
         }

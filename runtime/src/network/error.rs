@@ -13,6 +13,11 @@ pub enum Error {
         "make a tap device for the container's network (it needs /dev/net/tun: `modprobe tun`, and CAP_NET_ADMIN in the network namespace)"
     )]
     Tap(#[source] io::Error),
+    /// The host's kernel is to move packets, and can't be asked to.
+    #[error(
+        "open /dev/vhost-net, by which the host's kernel shall move the container's packets (`modprobe vhost_net` makes it; without `vhost_net = true` in the configuration it is not needed)"
+    )]
+    Vhost(#[source] io::Error),
     /// A tap does not do what it is told.
     #[error("set up tap {name}")]
     TapSetup {
@@ -32,6 +37,16 @@ pub enum Error {
         /// Why not.
         #[source]
         source: io::Error,
+    },
+    /// Its frames don't go by hardware addresses.
+    #[error(
+        "interface {name} of the network namespace answers no ARP: its traffic can't be led into a machine; {fix}"
+    )]
+    Kind {
+        /// The interface and its kind.
+        name: String,
+        /// What to use instead.
+        fix: &'static str,
     },
     /// Another machine has it.
     #[error(

@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 
-use caisson_netlink::{Answer, INET, INET6, Message, Socket, number, text};
+use caisson_netlink::{Answer, Attributes, INET, INET6, Message, Socket, number, text};
 use caisson_protocol::client::agent::{Address, Interface, Neighbour, NetworkConfiguration, Route};
 use nix::libc;
 
-use super::{Mac, routes, tap};
+use super::error::Error;
+use super::routes::{self, Found};
+use super::{Mac, tap};
 
 /// Lengths of the structures that messages begin with.
 const LINK_LEN: usize = 16;
@@ -19,8 +21,12 @@ const ADDRESS_LEN: usize = 8;
 const NEIGHBOUR_LEN: usize = 12;
 const RULE_LEN: usize = 12;
 
-/// `IFLA_INFO_KIND`
+/// `IFLA_INFO_KIND`, `IFLA_INFO_DATA`
 const INFO_KIND: u16 = 1;
+const INFO_DATA: u16 = 2;
+/// `IFLA_IPVLAN_MODE`, `IPVLAN_MODE_L2`
+const IPVLAN_MODE: u16 = 1;
+const IPVLAN_L2: u8 = 0;
 /// `NDA_DST`, `NDA_LLADDR`, `NUD_PERMANENT`
 const NEIGHBOUR_ADDRESS: u16 = 1;
 const NEIGHBOUR_MAC: u16 = 2;
@@ -46,8 +52,10 @@ pub(super) struct Link {
     ethernet: bool,
     /// Part of a bridge or the like, which has the traffic.
     enslaved: bool,
-    /// What drives it: `veth`, `tun`, `bridge`...
+    /// What drives it: `veth`, `tun`, `bridge`... Empty for hardware.
     kind: String,
+    /// Frames on it don't find their way by hardware addresses, though it has one.
+    routed: Option<&'static str>,
 }
 
 impl Link {
@@ -59,13 +67,34 @@ impl Link {
         self.mac.as_slice().try_into().ok().filter(|_| usable)
     }
 
+    /// Its name and kind, for people.
+    pub(super) fn described(&self) -> String {
+        if self.kind.is_empty() {
+            return self.name.clone();
+        }
+        format!("{} ({})", self.name, self.kind)
+    }
+
+    /// # Errors
+    /// It was made for the container and looks usable, but is of a kind whose traffic
+    /// can't be led into a machine.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        match self.routed {
+            Some(fix) => Err(Error::Kind {
+                name: self.described(),
+                fix,
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// Why it can't be had, where somebody might expect that.
-    pub(super) fn complaint(&self) -> Option<String> {
+    fn complaint(&self) -> Option<String> {
         let foreign = self.up && !self.ethernet && self.name != "lo";
         foreign.then(|| {
             format!(
                 "interface {} of the network namespace is not an Ethernet one: the container doesn't have it",
-                self.name
+                self.described()
             )
         })
     }
@@ -78,6 +107,8 @@ pub(super) struct Picture {
     addresses: Vec<(u32, Address)>,
     neighbours: Vec<(u32, Neighbour)>,
     routes: Vec<Route>,
+    /// Lines on routes that can't be had in a guest.
+    beyond: Vec<String>,
     rules: Vec<Vec<u8>>,
 }
 
@@ -99,7 +130,7 @@ impl Picture {
         }
         let addresses = ask(libc::RTM_GETADDR, 0, ADDRESS_LEN)?;
         let neighbours = ask(libc::RTM_GETNEIGH, 0, NEIGHBOUR_LEN)?;
-        let mut routes = Vec::new();
+        let (mut routes, mut beyond) = (Vec::new(), Vec::new());
         let mut rules = Vec::new();
         let names: BTreeMap<u32, String> = links
             .iter()
@@ -108,7 +139,12 @@ impl Picture {
         for family in [INET, INET6] {
             // A kernel without IPv6 has none of either.
             let found = ask(libc::RTM_GETROUTE, family, routes::HEADER_LEN).unwrap_or_default();
-            routes.extend(found.iter().filter_map(|one| routes::parse(one, &names)));
+            for one in found.iter().filter_map(|one| routes::parse(one, &names)) {
+                match one {
+                    Found::Route(route) => routes.push(route),
+                    Found::Beyond(line) => beyond.push(line),
+                }
+            }
             let found = ask(libc::RTM_GETRULE, family, RULE_LEN).unwrap_or_default();
             rules.extend(found.iter().filter_map(rule));
         }
@@ -117,8 +153,29 @@ impl Picture {
             addresses: addresses.iter().filter_map(address).collect(),
             neighbours: neighbours.iter().filter_map(neighbour).collect(),
             routes,
+            beyond,
             rules,
         })
+    }
+
+    /// What of it a guest with the interfaces `plugged` does not have, though somebody
+    /// might expect it.
+    pub(super) fn complaints(&self, plugged: &[&str]) -> Vec<String> {
+        let links = self.links.iter().filter_map(Link::complaint);
+        let elsewhere = |route: &Route| {
+            let mut hops = route.next_hops.iter();
+            let hop = hops.find(|hop| !plugged.contains(&hop.interface.as_str()))?;
+            Some(format!(
+                "route {} of the network namespace leads to interface {}, which the container doesn't have: it doesn't have the route",
+                routes::shown(route),
+                hop.interface
+            ))
+        };
+        let routes = self.routes.iter().filter_map(elsewhere);
+        links
+            .chain(self.beyond.iter().cloned())
+            .chain(routes)
+            .collect()
     }
 
     /// What the guest is told when it has these links, each behind the device with
@@ -180,11 +237,14 @@ fn ipv6_settings(name: &str) -> std::collections::HashMap<String, String> {
 
 fn link(answer: &Answer) -> Option<Link> {
     let (header, attributes) = answer.split(LINK_LEN)?;
-    let kind = u16::from_ne_bytes(header.get(2..4)?.try_into().ok()?);
+    let hardware = u16::from_ne_bytes(header.get(2..4)?.try_into().ok()?);
     let flags = number(header.get(8..)?)?;
-    let details = attributes.find(libc::IFLA_LINKINFO);
-    let driver = details.and_then(|all| caisson_netlink::Attributes(all).find(INFO_KIND));
+    let details = Attributes(attributes.find(libc::IFLA_LINKINFO).unwrap_or_default());
+    let kind = details.find(INFO_KIND).map(text).unwrap_or_default();
+    let parameters = details.find(INFO_DATA).unwrap_or_default();
     Some(Link {
+        routed: routed(&kind, Attributes(parameters)),
+        kind,
         index: number(header.get(4..)?)?,
         name: attributes.find(libc::IFLA_IFNAME).map(text)?,
         mac: attributes
@@ -193,10 +253,22 @@ fn link(answer: &Answer) -> Option<Link> {
             .to_vec(),
         mtu: attributes.find(libc::IFLA_MTU).and_then(number)?,
         up: flags & libc::IFF_UP.unsigned_abs() != 0,
-        ethernet: kind == libc::ARPHRD_ETHER,
+        ethernet: hardware == libc::ARPHRD_ETHER,
         enslaved: attributes.find(libc::IFLA_MASTER).is_some(),
-        kind: driver.map(text).unwrap_or_default(),
     })
+}
+
+/// What to use instead of an interface of this kind, if its frames find their way by
+/// routes of the host alone.
+fn routed(kind: &str, parameters: Attributes<'_>) -> Option<&'static str> {
+    match kind {
+        "ipvlan" => {
+            let mode = parameters.find(IPVLAN_MODE)?.first().copied();
+            (mode != Some(IPVLAN_L2)).then_some("use ipvlan's mode l2, or macvlan")
+        }
+        "vrf" => Some("leave the VRF on the host, and give the container one of its interfaces"),
+        _ => None,
+    }
 }
 
 fn address(answer: &Answer) -> Option<(u32, Address)> {

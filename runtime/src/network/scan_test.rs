@@ -131,3 +131,94 @@ fn the_usual_rules_are_not_told() {
     let found = of(0x1_0002, 100, 254).unwrap();
     assert_eq!(found, [header(2), attributes(100, 254)].concat());
 }
+
+#[test]
+fn kinds_whose_frames_are_routed_are_refused_by_name() {
+    let described = |kind: &[u8], mode: &[u8]| {
+        let parameters = Message::nested(&[(IPVLAN_MODE, mode)]);
+        let details = Message::nested(&[(INFO_KIND, kind), (INFO_DATA, &parameters)]);
+        link_of(2, "net1", libc::IFF_UP, &[(libc::IFLA_LINKINFO, &details)])
+    };
+    for (kind, mode) in [(b"ipvlan\0", [0, 0]), (b"macvtap", [1, 0])] {
+        described(kind, &mode).check().unwrap();
+    }
+    link_of(2, "eth0", libc::IFF_UP, &[]).check().unwrap();
+    let refused = described(b"ipvlan\0", &[1, 0]).check().unwrap_err();
+    let line = refused.to_string();
+    assert!(
+        line.contains("net1 (ipvlan)") && line.contains("mode l2"),
+        "{line}"
+    );
+    described(b"vrf\0", &[]).check().unwrap_err();
+}
+
+/// What becomes of a route to 10.1.0.0/16 over the interface of number 2.
+fn found(more: &[(u16, &[u8])]) -> Option<Found> {
+    let (main, boot, unicast) = (254, 3, 1);
+    let header = [&[INET, 16, 0, 0, main, boot, 0, unicast][..], &[0; 4]].concat();
+    let index = 2_u32.to_ne_bytes();
+    let mut attributes: Vec<(u16, &[u8])> = vec![(libc::RTA_DST, &[10, 1, 0, 0])];
+    attributes.push((libc::RTA_OIF, &index));
+    attributes.extend(more);
+    let names = [(2, "eth0".to_owned())].into();
+    routes::parse(&answer(libc::RTM_NEWROUTE, &header, &attributes), &names)
+}
+
+#[test]
+fn routes_keep_everything_or_are_named() {
+    const PREF: u16 = 20;
+    let plain = found(&[(libc::RTA_CACHEINFO, &[1; 32]), (PREF, &[0])]);
+    let Some(Found::Route(route)) = plain else {
+        panic!("{plain:?}");
+    };
+    assert_eq!(route.next_hops[0].interface, "eth0");
+    for (kind, value, words) in [
+        (22, &[1, 2, 3, 4][..], "an encapsulation (encap)"),
+        (11, &[5, 0, 0, 0], "a realm"),
+        (PREF, &[1], "preference"),
+        (77, &[0], "attribute 77"),
+    ] {
+        let beyond = found(&[(kind, value)]);
+        let Some(Found::Beyond(line)) = beyond else {
+            panic!("{beyond:?}");
+        };
+        assert!(
+            line.starts_with("route 10.1.0.0/16 ") && line.contains(words),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn next_hops_with_an_encapsulation_take_their_route_with_them() {
+    let hop = |attributes: &[(u16, &[u8])]| {
+        let attributes = Message::nested(attributes);
+        let length = u16::try_from(8 + attributes.len()).unwrap();
+        let head = [&length.to_ne_bytes()[..], &[0, 0], &2_u32.to_ne_bytes()].concat();
+        [head, attributes].concat()
+    };
+    let plain = hop(&[(libc::RTA_GATEWAY, &[10, 9, 0, 1])]);
+    let both = [plain.clone(), plain.clone()].concat();
+    let route = found(&[(libc::RTA_MULTIPATH, &both)]);
+    assert!(matches!(route, Some(Found::Route(route)) if route.next_hops.len() == 2));
+    let both = [plain, hop(&[(22, &[1, 2, 3, 4])])].concat();
+    let route = found(&[(libc::RTA_MULTIPATH, &both)]);
+    assert!(matches!(route, Some(Found::Beyond(_))));
+}
+
+#[test]
+fn what_the_container_lacks_is_complained_of() {
+    let picture = Picture {
+        links: vec![link_of(2, "eth0", libc::IFF_UP, &[])],
+        routes: vec![route("eth0", &[]), route("elsewhere", &[])],
+        beyond: vec!["a line".to_owned()],
+        ..Default::default()
+    };
+    let complaints = picture.complaints(&["eth0"]);
+    assert_eq!(complaints.len(), 2);
+    assert_eq!(complaints[0], "a line");
+    assert!(
+        complaints[1].contains("interface elsewhere"),
+        "{complaints:?}"
+    );
+}

@@ -158,6 +158,7 @@ impl Uplink {
             }
             return Ok(());
         }
+        link.check()?;
         clear_the_way(socket, picture, link)?;
         let nic = self.nics.plug(&link.name, mac)?;
         let wired = wire(socket, link, nic.tap);
@@ -182,9 +183,14 @@ impl Uplink {
     }
 
     fn complaints(&mut self, picture: &Picture) -> Vec<String> {
-        let all = picture.links.iter().filter_map(Link::complaint);
-        let new = all.filter(|line| self.complained.insert(line.clone()));
-        new.collect()
+        let names = picture.links.iter().filter(|link| {
+            let mut plugged = self.plugged.iter();
+            plugged.any(|one| one.link == link.index)
+        });
+        let names: Vec<&str> = names.map(|link| link.name.as_str()).collect();
+        let mut new = picture.complaints(&names);
+        new.retain(|line| self.complained.insert(line.clone()));
+        new
     }
 }
 
@@ -210,7 +216,7 @@ fn wire(socket: &Socket, link: &Link, tap: u32) -> Result<(), Error> {
     there
         .and_then(|()| redirect::add(socket, link.index, tap))
         .map_err(|source| Error::Redirect {
-            name: link.name.clone(),
+            name: link.described(),
             source,
         })
 }
