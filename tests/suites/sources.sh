@@ -176,11 +176,12 @@ runtime_tools_folder() {
 	echo "$target/suite"
 }
 
-# The file suites are Rust programs; static, so that they run in any root.
+# The file suites are Rust programs; static, so that they run in any root, and not
+# optimised: they wait for files, and optimising takes minutes.
 build_file_suites() {
 	local triple=x86_64-unknown-linux-gnu
-	RUSTFLAGS='-C target-feature=+crt-static' cargo install --quiet --locked --target "$triple" \
-		--target-dir "$1/target" --root "$1" "pjdfstest@$pjdfstest_version" "fsx@$fsx_version" >&2
+	RUSTFLAGS='-C target-feature=+crt-static' CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_DEV_STRIP=true \
+		cargo install --debug --quiet --locked --target "$triple" --target-dir "$1/target" --root "$1" "pjdfstest@$pjdfstest_version" "fsx@$fsx_version" >&2
 	rm -rf "$1/target"
 }
 
