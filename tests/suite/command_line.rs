@@ -13,6 +13,7 @@ stories![
     ps_lists_the_guests_processes,
     ps_as_json_lists_the_hosts_processes_with_their_command_lines,
     debug_tells_which_machine_and_why,
+    help_is_a_verb_too,
     misuse_is_refused,
 ];
 
@@ -162,6 +163,13 @@ fn debug_tells_which_machine_and_why(scene: &Scene) {
         text.contains("level=debug") && text.contains(&wanted),
         "{text}"
     );
+}
+
+fn help_is_a_verb_too(scene: &Scene) {
+    let all = scene.caisson(["help"]).ok();
+    assert_eq!(all, scene.caisson(["--help"]).ok());
+    let one = scene.caisson(["help", "create"]).ok();
+    assert_eq!(one, scene.caisson(["create", "--help"]).ok());
 }
 
 fn misuse_is_refused(scene: &Scene) {

@@ -46,7 +46,6 @@ pub(crate) type Outcome = Result<u8, Box<dyn Error>>;
 #[command(
     name = "caisson",
     disable_version_flag = true,
-    disable_help_subcommand = true,
     args_override_self = true
 )]
 struct Arguments {
