@@ -111,6 +111,9 @@ pub struct Config {
     pub default_vcpus: Option<u8>,
     /// `auto` (default), `always` or `never`.
     pub file_cache: FileCache,
+    /// The host's kernel moves the packets of containers (vhost-net), on KVM: fewer
+    /// switches between guest and host, for a kernel that parses what guests write.
+    pub vhost_net: bool,
     /// The QEMU program for `machine = "tcg"`; else the first on PATH.
     pub qemu: Option<PathBuf>,
     /// Kernels that config.json may ask for by `vm.kernel.path`, beside the

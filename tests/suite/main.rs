@@ -29,6 +29,7 @@ mod misuse;
 mod mounts;
 mod network;
 mod network_live;
+mod network_paths;
 mod pausing;
 mod probe;
 mod process_attributes;
@@ -77,6 +78,7 @@ const SUBJECTS: &[&[Story]] = &[
     hotplug::STORIES,
     network::STORIES,
     network_live::STORIES,
+    network_paths::STORIES,
     hooks::STORIES,
     host_cgroup::STORIES,
     systemd::STORIES,

@@ -9,10 +9,12 @@ use std::sync::mpsc::{self, Sender};
 
 use caisson_protocol::{GUEST_CID, SHARE_TAG};
 use caisson_vmm::control::{Exit, MAX_PACKET_LEN, Report};
-use caisson_vmm::spec::{ConsoleSpec, Description, Devices, FsSpec, MachineSpec, VsockSpec};
+use caisson_vmm::spec::{
+    ConsoleSpec, Description, Devices, FsSpec, MachineSpec, VsockSpec, queue_pairs,
+};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socketpair};
 
-use super::nics::Plugged;
+use super::nics::{Offer, Plugged};
 use super::{Parts, kernel};
 use crate::installation::{Installation, KernelKind};
 use crate::sandbox::Error;
@@ -83,6 +85,7 @@ impl Machine {
                 balloon: true,
                 blocks: Vec::new(),
                 placeholders: PLACEHOLDERS,
+                vhost_net: parts.vhost_net,
             },
         };
         let (answers, answered) = mpsc::channel();
@@ -92,7 +95,12 @@ impl Machine {
             control,
             answers,
         };
-        Ok((machine, Plugged::new(requests, answered, PLACEHOLDERS)))
+        let offer = Offer {
+            most: PLACEHOLDERS,
+            queue_pairs: queue_pairs(parts.vcpus),
+            vhost: parts.vhost_net,
+        };
+        Ok((machine, Plugged::new(requests, answered, offer)))
     }
 
     pub(crate) fn killers(&self) -> Result<Vec<Killer>, Error> {

@@ -58,6 +58,8 @@ pub(crate) struct Parts {
     pub(crate) vsock_channel: OwnedFd,
     /// Where the guest's console goes.
     pub(crate) console: OwnedFd,
+    /// The host's kernel moves the packets of network interfaces.
+    pub(crate) vhost_net: bool,
 }
 
 /// A machine that was started.

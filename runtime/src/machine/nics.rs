@@ -4,6 +4,7 @@
 //! slots can't be filled while it runs, so there a few devices are made with the
 //! machine and wait, hidden by the agent, each with its tap.
 
+use std::fs::OpenOptions;
 use std::io::IoSlice;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::mpsc::Receiver;
@@ -23,26 +24,37 @@ pub(super) struct Plugged {
     control: OwnedFd,
     answers: Receiver<Report>,
     count: usize,
-    most: usize,
+    offer: Offer,
+}
+
+/// What interfaces of a machine can be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Offer {
+    /// How many there can be.
+    pub(super) most: u8,
+    /// Pairs of queues of each.
+    pub(super) queue_pairs: u8,
+    /// The host's kernel moves their packets.
+    pub(super) vhost: bool,
 }
 
 impl Plugged {
     /// Asks on `control`; whoever reads it passes answers on to `answers`.
-    pub(super) fn new(control: OwnedFd, answers: Receiver<Report>, most: u8) -> Self {
+    pub(super) fn new(control: OwnedFd, answers: Receiver<Report>, offer: Offer) -> Self {
         Self {
             control,
             answers,
             count: 0,
-            most: most.into(),
+            offer,
         }
     }
 
-    fn ask(&self, request: &Request, tap: Option<&OwnedFd>) -> Result<Option<u8>, String> {
+    fn ask(&self, request: &Request, descriptors: &[OwnedFd]) -> Result<Option<u8>, String> {
         let packet = serde_json::to_vec(request).map_err(|err| err.to_string())?;
         let parts = [IoSlice::new(&packet)];
-        let numbers: Vec<i32> = tap.iter().map(|tap| tap.as_raw_fd()).collect();
+        let numbers: Vec<i32> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&numbers)];
-        let rights = if tap.is_some() { &rights[..] } else { &[] };
+        let rights = if numbers.is_empty() { &[] } else { &rights[..] };
         let socket = self.control.as_raw_fd();
         sendmsg::<()>(socket, &parts, rights, MsgFlags::MSG_NOSIGNAL, None)
             .map_err(|errno| errno.to_string())?;
@@ -57,17 +69,27 @@ impl Plugged {
 impl Nics for Plugged {
     fn plug(&mut self, name: &str, mac: Mac) -> Result<Nic, Error> {
         let name = name.to_owned();
-        if self.count == self.most {
-            let (machine, most) = ("kvm", self.most);
+        let Offer {
+            most,
+            queue_pairs,
+            vhost,
+        } = self.offer;
+        if self.count == usize::from(most) {
+            let (machine, most) = ("kvm", most.into());
             return Err(Error::TooMany {
                 name,
                 machine,
                 most,
             });
         }
-        let tap = Tap::make()?;
-        let request = Request::PlugNet { mac };
-        let slot = match self.ask(&request, Some(&tap.descriptor)) {
+        let Tap { index, mut queues } = Tap::make(queue_pairs)?;
+        if vhost {
+            for _ in 0..queues.len() {
+                queues.push(open_vhost()?);
+            }
+        }
+        let request = Request::PlugNet { mac, vhost };
+        let slot = match self.ask(&request, &queues) {
             Ok(Some(slot)) => slot,
             Ok(None) => 0,
             Err(message) => return Err(Error::Plug { name, message }),
@@ -75,7 +97,7 @@ impl Nics for Plugged {
         self.count += 1;
         Ok(Nic {
             device_mac: mac,
-            tap: tap.index,
+            tap: index,
             slot,
         })
     }
@@ -83,11 +105,20 @@ impl Nics for Plugged {
     fn unplug(&mut self, nic: &Nic) -> Result<(), Error> {
         let request = Request::Unplug { slot: nic.slot };
         let name = format!("in slot {}", nic.slot);
-        self.ask(&request, None)
+        self.ask(&request, &[])
             .map_err(|message| Error::Plug { name, message })?;
         self.count -= 1;
         Ok(())
     }
+}
+
+fn open_vhost() -> Result<OwnedFd, Error> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/vhost-net")
+        .map_err(Error::Vhost)?;
+    Ok(file.into())
 }
 
 /// Of an emulated machine.
@@ -100,15 +131,16 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Up to `most` devices; the answer has a tap for each.
-    pub(super) fn make(most: u8) -> (Self, Vec<(Mac, Tap)>) {
+    /// Up to `most` devices, each with so many pairs of queues; the answer has a tap for
+    /// each.
+    pub(super) fn make(most: u8, queue_pairs: u8) -> (Self, Vec<(Mac, Tap)>) {
         let mut all = Self {
             most: most.into(),
             ..Self::default()
         };
         let mut taps = Vec::new();
         for slot in 0..most {
-            match Tap::make() {
+            match Tap::make(queue_pairs) {
                 Ok(tap) => {
                     // Locally administered; the guest's interface gets another.
                     let device_mac = [0x02, 0xca, 0x15, 0x50, 0, slot];

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use caisson_protocol::{GUEST_CID, POWER_OFF_PORT, SHARE_TAG};
 use caisson_vmm::control::Exit;
+use caisson_vmm::spec::queue_pairs;
 use serde::Serialize;
 
 use super::nics::Waiting;
@@ -62,7 +63,7 @@ impl Machine {
             .map_err(step("share the guest's memory"))?;
         let (vsock, vsock_front) = start_vsock(installation, &parts.folder, parts.vsock_channel)?;
 
-        let (nics, taps) = Waiting::make(NICS);
+        let (nics, taps) = Waiting::make(NICS, queue_pairs(parts.vcpus));
         let mut program = Program::new(qemu.to_owned());
         let numbers = Numbers {
             memory: program.pass(parts.memory),
@@ -72,7 +73,10 @@ impl Machine {
             console: program.pass(parts.console),
             taps: taps
                 .into_iter()
-                .map(|(mac, tap)| (mac, program.pass(tap.descriptor)))
+                .map(|(mac, tap)| {
+                    let queues = tap.queues.into_iter();
+                    (mac, queues.map(|queue| program.pass(queue)).collect())
+                })
                 .collect(),
         };
         let mut arguments = arguments(&numbers, &parts.image, parts.vcpus, parts.mem_mib);
@@ -148,7 +152,8 @@ struct Numbers {
     fs: i32,
     vsock: i32,
     console: i32,
-    taps: Vec<(Mac, i32)>,
+    /// Each with its queues.
+    taps: Vec<(Mac, Vec<i32>)>,
 }
 
 fn arguments(numbers: &Numbers, image: &GuestImage, vcpus: u8, mem_mib: u32) -> Vec<String> {
@@ -213,12 +218,20 @@ fn arguments(numbers: &Numbers, image: &GuestImage, vcpus: u8, mem_mib: u32) -> 
     arguments
 }
 
-/// A network device over a tap that is open already.
-fn nic((mac, tap): &(Mac, i32)) -> String {
+/// A network device over a tap whose queues are open already.
+fn nic((mac, queues): &(Mac, Vec<i32>)) -> String {
     let octets: Vec<String> = mac.iter().map(|octet| format!("{octet:02x}")).collect();
     let mac = octets.join(":");
+    let numbers: Vec<String> = queues.iter().map(i32::to_string).collect();
+    let id = numbers.first().cloned().unwrap_or_default();
+    let (word, mq) = if queues.len() > 1 {
+        ("fds", "on")
+    } else {
+        ("fd", "off")
+    };
+    let numbers = numbers.join(":");
     format!(
-        "-netdev tap,id=tap{tap},fd={tap} -device virtio-net-device,netdev=tap{tap},mac={mac},mq=off"
+        "-netdev tap,id=tap{id},{word}={numbers} -device virtio-net-device,netdev=tap{id},mac={mac},mq={mq}"
     )
 }
 

@@ -24,26 +24,32 @@ const NO_GENERATED_ADDRESSES: u8 = 1;
 pub(crate) struct Tap {
     /// Number of the interface.
     pub(crate) index: u32,
-    /// What is written to it arrives on the interface, and the other way round.
-    pub(crate) descriptor: OwnedFd,
+    /// Its queues: what is written to one arrives on the interface, and what is sent on
+    /// the interface can be read from one of them.
+    pub(crate) queues: Vec<OwnedFd>,
 }
 
 impl Tap {
-    /// A new one that is down; packets have headers of 12 bytes.
-    pub(crate) fn make() -> Result<Self, Error> {
-        let file: File = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open("/dev/net/tun")
-            .map_err(Error::Tap)?;
-        let descriptor = OwnedFd::from(file);
+    /// A new one that is down, with so many queues; packets have headers of 12 bytes.
+    pub(crate) fn make(queues: u8) -> Result<Self, Error> {
+        let several = queues > 1;
         // The kernel makes a number of the last two letters.
-        let pattern = format!("{}%d", name_start(nix::unistd::getpid().as_raw()));
-        let name = sys::make_tap(&descriptor, &pattern).map_err(Error::Tap)?;
+        let mut name = format!("{}%d", name_start(nix::unistd::getpid().as_raw()));
+        let mut all = Vec::new();
+        for _ in 0..queues.max(1) {
+            let file: File = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .custom_flags(libc::O_NONBLOCK)
+                .open("/dev/net/tun")
+                .map_err(Error::Tap)?;
+            let queue = OwnedFd::from(file);
+            name = sys::make_tap(&queue, &name, several).map_err(Error::Tap)?;
+            all.push(queue);
+        }
         let index = nix::net::if_::if_nametoindex(name.as_str())
             .map_err(|errno| Error::Tap(errno.into()))?;
-        Ok(Self { index, descriptor })
+        Ok(Self { index, queues: all })
     }
 }
 

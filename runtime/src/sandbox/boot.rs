@@ -101,6 +101,7 @@ pub(crate) fn boot(
         fs: front_end,
         vsock_channel: device_end,
         console: console_end.into(),
+        vhost_net: installation.config.vhost_net,
     };
     let streams = Streams::default();
     let arrival = tell.clone();

@@ -16,10 +16,12 @@ mod requests {
     );
 }
 
-/// Makes `descriptor` a tap whose packets have headers; `%d` in the name becomes a
-/// number. The answer is the name.
-pub(crate) fn make_tap(descriptor: &OwnedFd, name: &str) -> io::Result<String> {
-    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+/// Makes `descriptor` a tap whose packets have headers, or with `several` one of the
+/// queues of such a tap; `%d` in the name of a new one becomes a number. The answer is
+/// the name.
+pub(crate) fn make_tap(descriptor: &OwnedFd, name: &str, several: bool) -> io::Result<String> {
+    let queues = if several { libc::IFF_MULTI_QUEUE } else { 0 };
+    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | queues;
     let mut request = libc::ifreq {
         ifr_name: [0; libc::IFNAMSIZ],
         ifr_ifru: libc::__c_anonymous_ifr_ifru {

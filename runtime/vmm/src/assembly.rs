@@ -13,7 +13,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use crate::bus::Bus;
 use crate::lines::{self, Lines};
 use crate::slots::Slot;
-use crate::spec::{DescriptorNumber, Devices};
+use crate::spec::{DescriptorNumber, Devices, queue_pairs};
 use crate::sys::{Inherited, TakeError};
 use crate::virtio::balloon::Balloon;
 use crate::virtio::block::{self, Access, Block};
@@ -24,8 +24,14 @@ use crate::virtio::mmio::{Identity, MmioInterrupt, RegisterWindow, Registers};
 use crate::virtio::rng::Rng;
 use crate::virtio::vsock::device::Vsock;
 
-/// Queues a device that is plugged in later can have.
-const PLACEHOLDER_QUEUES: usize = 2;
+/// Queues a device that is plugged in later can have: pairs of a network interface,
+/// and, with several, one for commands.
+fn placeholder_queues(vcpus: u8) -> usize {
+    match queue_pairs(vcpus) {
+        1 => 2,
+        pairs => usize::from(pairs) * 2 + 1,
+    }
+}
 
 /// Why a device can't be made.
 #[derive(Debug, thiserror::Error)]
@@ -81,8 +87,8 @@ impl<'a> Assembly<'a> {
         })
     }
 
-    /// Makes all devices that `wishes` names.
-    pub(crate) fn fill(mut self, wishes: &Devices) -> Result<(Bus, Vec<Slot>), Error> {
+    /// Makes all devices that `wishes` names, for a machine with so many vCPUs.
+    pub(crate) fn fill(mut self, wishes: &Devices, vcpus: u8) -> Result<(Bus, Vec<Slot>), Error> {
         if let Some(wish) = &wishes.fs {
             let lines = self.connect(fs::QUEUE_SIZES.len())?;
             let socket = self.take(wish.socket_fd)?;
@@ -111,7 +117,7 @@ impl<'a> Assembly<'a> {
             self.wire(Box::new(Block::new(image, access, &wish.serial)?))?;
         }
         for _ in 0..wishes.placeholders {
-            let lines = self.connect(PLACEHOLDER_QUEUES)?;
+            let lines = self.connect(placeholder_queues(vcpus))?;
             self.add(None, lines);
         }
         Ok((Bus::new(self.registers), self.slots))

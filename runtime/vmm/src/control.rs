@@ -6,6 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(doc)]
+use crate::spec;
+
 /// Longest packet in bytes, either way.
 pub const MAX_PACKET_LEN: usize = 16 * 1024;
 
@@ -23,10 +26,15 @@ pub enum Request {
         serial: String,
     },
     /// Puts a network interface into the first free placeholder. The packet carries
-    /// the descriptor of its tap, which has headers of 12 bytes.
+    /// the descriptors of its tap, which has headers of 12 bytes: one for each pair of
+    /// queues that the guest is offered, at most [`spec::queue_pairs`].
     PlugNet {
         /// Address shown to the guest.
         mac: [u8; 6],
+        /// The host's kernel moves the packets: after the tap's descriptors as many of
+        /// /dev/vhost-net follow. Only where the spec says so.
+        #[serde(default)]
+        vhost: bool,
     },
     /// Empties a slot that was plugged; the guest has let go of it before.
     Unplug {

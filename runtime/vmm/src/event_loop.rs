@@ -1,8 +1,8 @@
 //! The thread of the devices: waits for vCPUs, owner, queues and device descriptors,
 //! and does one thing at a time.
 
-use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 
 use crate::control::{Exit, Report, Request};
 use crate::mailbox::{Inbox, Message};
@@ -11,7 +11,7 @@ use crate::poller::{Poller, Source};
 use crate::slots::Slots;
 use crate::virtio::block::{self, Block};
 use crate::virtio::device::{self, VirtioDevice};
-use crate::virtio::net::Net;
+use crate::virtio::net::{Mover, Net};
 
 /// Everything the thread owns.
 pub(crate) struct EventLoop<'a> {
@@ -102,34 +102,41 @@ fn read_inbox(inbox: &Inbox, slots: &mut Slots, poller: &Poller) -> Result<(), E
 }
 
 fn serve_owner(owner: &mut Owner, slots: &mut Slots, poller: &Poller) -> Result<(), End> {
-    let (request, descriptor) = owner.receive()?;
+    let (request, descriptors) = owner.receive()?;
     let report = match request {
         Request::Stop => return Err(End::Exit(Exit::Stopped)),
         Request::PlugBlock { read_only, serial } => {
-            plug_block(slots, descriptor, read_only, &serial)
+            plug_block(slots, descriptors, read_only, &serial)
         }
-        Request::PlugNet { mac } => plug_net(slots, descriptor, mac),
+        Request::PlugNet { mac, vhost } => plug_net(slots, descriptors, mac, vhost),
         Request::Unplug { slot } => unplug(slots, slot, poller),
     };
     owner.report(&report)?;
     Ok(())
 }
 
-fn plug_block(slots: &mut Slots, image: Option<File>, read_only: bool, serial: &str) -> Report {
-    let Some(image) = image else {
-        return refused("the request has no descriptor");
+fn plug_block(slots: &mut Slots, image: Vec<OwnedFd>, read_only: bool, serial: &str) -> Report {
+    let Ok([image]) = <[OwnedFd; 1]>::try_from(image) else {
+        return refused("the request needs one descriptor");
     };
-    match Block::new(image, block::Access::read_only(read_only), serial) {
+    match Block::new(image.into(), block::Access::read_only(read_only), serial) {
         Ok(block) => plug(slots, Box::new(block)),
         Err(error) => refused(chain(&error)),
     }
 }
 
-fn plug_net(slots: &mut Slots, tap: Option<File>, mac: [u8; 6]) -> Report {
-    let Some(tap) = tap else {
-        return refused("the request has no descriptor");
+fn plug_net(slots: &mut Slots, mut taps: Vec<OwnedFd>, mac: [u8; 6], vhost: bool) -> Report {
+    let mover = if vhost {
+        let vhosts = taps.split_off(taps.len() / 2);
+        match slots.free_lines() {
+            Some(Ok(lines)) => Mover::Kernel(vhosts, lines),
+            Some(Err(error)) => return refused(chain(&error)),
+            None => return refused("no slot is free"),
+        }
+    } else {
+        Mover::Own
     };
-    match Net::new(tap.into(), mac) {
+    match Net::new(taps, mac, mover) {
         Ok(net) => plug(slots, Box::new(net)),
         Err(error) => refused(chain(&error)),
     }

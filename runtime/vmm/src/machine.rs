@@ -82,6 +82,7 @@ pub(crate) struct Machine {
     vcpus: Vec<Vcpu>,
     inbox: Inbox,
     slots: Slots,
+    vhost_net: bool,
 }
 
 impl Machine {
@@ -96,7 +97,8 @@ impl Machine {
         let next_slot = u32::try_from(mem.num_regions()).unwrap_or(u32::MAX);
         sys::map_memory(&vm, next_slot, window.region(), READ_ONLY)
             .map_err(refused("map the device registers"))?;
-        let (bus, slots) = Assembly::new(&vm, &window, inherited)?.fill(&spec.devices)?;
+        let (bus, slots) =
+            Assembly::new(&vm, &window, inherited)?.fill(&spec.devices, spec.vcpus)?;
         let bus = Arc::new(bus);
 
         let entry = load_guest(spec, inherited, &mem)?;
@@ -113,6 +115,7 @@ impl Machine {
             vcpus: vcpus.collect(),
             inbox,
             slots: Slots::new(slots, bus, mem),
+            vhost_net: spec.devices.vhost_net,
         })
     }
 
@@ -129,7 +132,7 @@ impl Machine {
                 .stack_size(VCPU_STACK_LEN)
                 .spawn(move || run_vcpu(vcpu, &filter, &start))?;
         }
-        seccomp::install(&seccomp::device_filter()?)?;
+        seccomp::install(&seccomp::device_filter(self.vhost_net)?)?;
         // Once for "all are filtered", once for "run the guest".
         start.wait();
         event_loop.announce()?;

@@ -1,14 +1,12 @@
 //! The control socket: packets in, packets out. What a request does is decided in
 //! `event_loop`.
 
-use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-use vmm_sys_util::sock_ctrl_msg::ScmSocket;
-
 use crate::control::{MAX_PACKET_LEN, Report, Request};
+use crate::sys::receive_packet;
 
 /// The owner's end is gone, or does not speak the protocol.
 #[derive(Debug, thiserror::Error)]
@@ -38,18 +36,15 @@ impl Owner {
         }
     }
 
-    /// The next request and the descriptor that came with it. Call when readable.
-    pub(crate) fn receive(&self) -> Result<(Request, Option<File>), Error> {
+    /// The next request and the descriptors that came with it. Call when readable.
+    pub(crate) fn receive(&self) -> Result<(Request, Vec<OwnedFd>), Error> {
         let mut packet = vec![0; MAX_PACKET_LEN];
-        let (len, descriptor) = self
-            .socket
-            .recv_with_fd(&mut packet)
-            .map_err(io::Error::from)?;
+        let (len, descriptors) = receive_packet(self.socket.as_fd(), &mut packet)?;
         match packet.get(..len) {
             None | Some([]) => Err(Error::Closed),
             Some(bytes) => {
                 let request = serde_json::from_slice(bytes).map_err(Error::Packet)?;
-                Ok((request, descriptor))
+                Ok((request, descriptors))
             }
         }
     }

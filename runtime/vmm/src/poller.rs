@@ -1,6 +1,7 @@
 //! One epoll for everything the process waits for, and names for its sources.
 //!
-//! Level-triggered throughout. Owns no descriptor but its own.
+//! Level-triggered but for kicks, whose count nobody needs. Owns no descriptor but its
+//! own.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -85,6 +86,13 @@ impl Poller {
     /// Starts to watch `fd` for input.
     pub(crate) fn watch_input(&self, fd: &impl AsRawFd, source: Source) -> io::Result<()> {
         let event = EpollEvent::new(EventSet::IN, source.encode());
+        self.epoll.ctl(ControlOperation::Add, fd.as_raw_fd(), event)
+    }
+
+    /// Starts to watch an eventfd that is never read: each signal counts once.
+    pub(crate) fn watch_signals(&self, fd: &impl AsRawFd, source: Source) -> io::Result<()> {
+        let interest = EventSet::IN | EventSet::EDGE_TRIGGERED;
+        let event = EpollEvent::new(interest, source.encode());
         self.epoll.ctl(ControlOperation::Add, fd.as_raw_fd(), event)
     }
 

@@ -10,7 +10,7 @@ use seccompiler::{
     SeccompFilter, SeccompRule, TargetArch,
 };
 
-use crate::sys::TUN_SET_OFFLOAD;
+use crate::sys::{TUN_SET_OFFLOAD, TUN_SET_QUEUE};
 
 /// A filter, ready to install.
 pub(crate) type Filter = BpfProgram;
@@ -91,11 +91,6 @@ const DEVICES: &[Rule] = &[
     (libc::SYS_readv, Only::Any),
     (libc::SYS_writev, Only::Any),
     (libc::SYS_fcntl, Only::Any),
-    // Non-blocking sockets; offloads of network interfaces.
-    (
-        libc::SYS_ioctl,
-        Only::OneOf(1, &[libc::FIONBIO, TUN_SET_OFFLOAD]),
-    ),
     // A network interface that is plugged has one.
     (libc::SYS_eventfd2, Only::Any),
     // Ends of connections, disks that are refused.
@@ -111,14 +106,44 @@ const DEVICES: &[Rule] = &[
     (libc::SYS_getrandom, Only::Any),
 ];
 
+/// Non-blocking sockets; offloads and queues of network interfaces.
+const DEVICE_REQUESTS: &[u64] = &[libc::FIONBIO, TUN_SET_OFFLOAD, TUN_SET_QUEUE];
+
+/// The same where the host's kernel may serve network interfaces (linux/vhost.h).
+const DEVICE_REQUESTS_WITH_VHOST: &[u64] = &[
+    libc::FIONBIO,
+    TUN_SET_OFFLOAD,
+    TUN_SET_QUEUE,
+    // VHOST_GET_FEATURES, VHOST_SET_FEATURES, VHOST_SET_OWNER, VHOST_SET_MEM_TABLE
+    0x8008_af00,
+    0x4008_af00,
+    0x0000_af01,
+    0x4008_af03,
+    // VHOST_SET_VRING_NUM, _ADDR, _BASE, VHOST_GET_VRING_BASE
+    0x4008_af10,
+    0x4028_af11,
+    0x4008_af12,
+    0xc008_af12,
+    // VHOST_SET_VRING_KICK, _CALL, VHOST_NET_SET_BACKEND
+    0x4008_af20,
+    0x4008_af21,
+    0x4008_af30,
+];
+
 /// The filter of vCPU threads.
 pub(crate) fn vcpu_filter() -> Result<Filter, Error> {
-    build(VCPU)
+    build(VCPU, &[])
 }
 
-/// The filter of the thread that has the devices.
-pub(crate) fn device_filter() -> Result<Filter, Error> {
-    build(DEVICES)
+/// The filter of the thread that has the devices; with `vhost_net` the host's kernel
+/// may serve network interfaces.
+pub(crate) fn device_filter(vhost_net: bool) -> Result<Filter, Error> {
+    let requests = if vhost_net {
+        DEVICE_REQUESTS_WITH_VHOST
+    } else {
+        DEVICE_REQUESTS
+    };
+    build(DEVICES, &[(libc::SYS_ioctl, Only::OneOf(1, requests))])
 }
 
 /// Filters the calling thread from now on.
@@ -126,8 +151,8 @@ pub(crate) fn install(filter: &Filter) -> Result<(), Error> {
     Ok(seccompiler::apply_filter(filter)?)
 }
 
-fn build(table: &[Rule]) -> Result<Filter, Error> {
-    let rules = EVERY_THREAD.iter().chain(table);
+fn build(table: &[Rule], more: &[Rule]) -> Result<Filter, Error> {
+    let rules = EVERY_THREAD.iter().chain(table).chain(more);
     let rules: Result<_, BackendError> = rules
         .map(|(number, only)| Ok((*number, conditions(*only)?)))
         .collect();
@@ -156,4 +181,30 @@ fn conditions(only: Only) -> Result<Vec<SeccompRule>, BackendError> {
 fn rule(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompRule, BackendError> {
     let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)?;
     SeccompRule::new(vec![condition])
+}
+
+#[cfg(test)]
+mod tests {
+    use vhost::vhost_kern::vhost_binding::*;
+
+    use super::*;
+
+    #[test]
+    fn the_requests_of_vhost_have_the_numbers_that_are_allowed() {
+        let numbers = [
+            VHOST_GET_FEATURES(),
+            VHOST_SET_FEATURES(),
+            VHOST_SET_OWNER(),
+            VHOST_SET_MEM_TABLE(),
+            VHOST_SET_VRING_NUM(),
+            VHOST_SET_VRING_ADDR(),
+            VHOST_SET_VRING_BASE(),
+            VHOST_GET_VRING_BASE(),
+            VHOST_SET_VRING_KICK(),
+            VHOST_SET_VRING_CALL(),
+            VHOST_NET_SET_BACKEND(),
+        ];
+        let more = DEVICE_REQUESTS_WITH_VHOST.strip_prefix(DEVICE_REQUESTS);
+        assert_eq!(more, Some(&numbers[..]));
+    }
 }

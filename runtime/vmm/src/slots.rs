@@ -18,6 +18,7 @@ use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::bus::Bus;
+use crate::lines::Lines;
 use crate::poller::{Poller, Source};
 use crate::virtio::device::{ActiveQueues, Error, Interrupt, VirtioDevice};
 use crate::virtio::mmio::{Effect, Identity, MmioInterrupt, Setup};
@@ -91,13 +92,9 @@ impl Slots {
 
     /// The guest notified `queue`.
     pub(crate) fn kicked(&mut self, index: u16, queue: u16, poller: &Poller) -> Result<(), Error> {
-        let Some((kicks, device)) = active(&mut self.slots, index) else {
+        let Some((_, device)) = active(&mut self.slots, index) else {
             return Ok(());
         };
-        // Only empties the count; if it is empty already, there is nothing to do.
-        if let Some(kick) = kicks.get(usize::from(queue)) {
-            kick.read().ok();
-        }
         let result = device.queue_ready(queue, &mut poller.for_device(index));
         self.contain(index, result, poller)
     }
@@ -116,6 +113,19 @@ impl Slots {
         };
         let result = device.ready(token, readiness, &mut poller.for_device(index));
         self.contain(index, result, poller)
+    }
+
+    /// The lines of the slot that the next device is put into; `None` without one.
+    pub(crate) fn free_lines(&self) -> Option<io::Result<Lines>> {
+        let slot = self.slots.get(self.bus.first_empty()?)?;
+        let clone = || {
+            let kicks: io::Result<_> = slot.kicks.iter().map(EventFd::try_clone).collect();
+            Ok(Lines {
+                kicks: kicks?,
+                interrupt: slot.interrupt.line().try_clone()?,
+            })
+        };
+        Some(clone())
     }
 
     /// Puts `device` into the first empty slot, whose index is returned; `None` if
@@ -156,7 +166,7 @@ impl Slots {
             return Ok(());
         };
         slot.state = State::Active { epoch: setup.epoch };
-        let ready: Vec<_> = setup.queues.iter().map(QueueT::ready).collect();
+        let mut ready: Vec<_> = setup.queues.iter().map(QueueT::ready).collect();
         let valid = |queue: &virtio_queue::Queue| !queue.ready() || queue.is_valid(&self.mem);
         let number = slot_number(index);
         let result = if setup.queues.iter().all(valid) {
@@ -170,7 +180,10 @@ impl Slots {
         } else {
             Err(Error::Guest("a queue is outside of memory".to_owned()))
         };
-        let started = result.is_ok() && !device.is_offloaded();
+        for (queue, ready) in (0..).zip(&mut ready) {
+            *ready &= !device.is_offloaded(queue);
+        }
+        let started = result.is_ok();
         self.contain(number, result, poller)?;
         if started {
             self.start_queues(number, &ready, poller)?;
@@ -184,7 +197,7 @@ impl Slots {
                 && let Some(kick) = kicks.get(usize::from(queue))
             {
                 poller
-                    .watch_input(kick, Source::Kick { slot: index, queue })
+                    .watch_signals(kick, Source::Kick { slot: index, queue })
                     .map_err(|source| Error::Host {
                         part: "watch a queue",
                         source,

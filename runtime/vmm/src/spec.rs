@@ -18,6 +18,20 @@ pub const MAX_MEM_MIB: u32 = 1024 * 1024;
 /// virtio-mmio slots a machine has at most (one interrupt line each, GSI 5 to 23).
 pub const MAX_SLOTS: usize = 19;
 
+/// Most pairs of queues of a network interface: each costs every machine kick
+/// descriptors for interfaces that may never come.
+const MAX_QUEUE_PAIRS: u8 = 4;
+
+/// Pairs of queues that a network interface can have in a machine with so many vCPUs.
+#[must_use]
+pub const fn queue_pairs(vcpus: u8) -> u8 {
+    match vcpus {
+        0 => 1,
+        MAX_QUEUE_PAIRS.. => MAX_QUEUE_PAIRS,
+        vcpus => vcpus,
+    }
+}
+
 /// A value in a machine spec that no machine can have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -87,6 +101,8 @@ pub struct Devices {
     pub blocks: Vec<BlockSpec>,
     /// Empty slots that devices can be plugged into while the machine runs.
     pub placeholders: u8,
+    /// Network interfaces that are plugged may be served by the host's kernel.
+    pub vhost_net: bool,
 }
 
 impl Devices {

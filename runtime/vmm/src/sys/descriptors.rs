@@ -1,11 +1,12 @@
-//! Taking over descriptors that the process was started with.
+//! Taking over descriptors that the process was started with, or is sent.
 
 use std::collections::BTreeSet;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use std::os::fd::BorrowedFd;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 use crate::spec::DescriptorNumber;
 
@@ -55,4 +56,28 @@ impl Inherited {
         // other part of this process owns it, and `taken` lets it be taken only once.
         Ok(unsafe { OwnedFd::from_raw_fd(number) })
     }
+}
+
+/// Most descriptors in one packet; more are refused by closing them.
+const MAX_SENT: usize = 8;
+
+/// Receives one packet; returns its length and the descriptors that came with it.
+pub(crate) fn receive_packet(
+    socket: BorrowedFd<'_>,
+    packet: &mut [u8],
+) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut room = nix::cmsg_space!([RawFd; MAX_SENT]);
+    let mut parts = [IoSliceMut::new(packet)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut room), flags)?;
+    let mut descriptors = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(numbers) = control {
+            // SAFETY: the kernel has just made these descriptors for this process, and
+            // nothing else knows of them.
+            let adopt = |number| unsafe { OwnedFd::from_raw_fd(number) };
+            descriptors.extend(numbers.into_iter().map(adopt));
+        }
+    }
+    Ok((message.bytes, descriptors))
 }

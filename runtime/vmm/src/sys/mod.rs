@@ -1,7 +1,8 @@
 //! Every `unsafe` of the crate, behind signatures that need none.
 //!
 //! `descriptors` takes over inherited descriptors, `kvm` hands memory to KVM,
-//! `memory` gives advice on it, `packets` moves packets between it and a tap.
+//! `memory` gives advice on it, `packets` moves packets between it and a tap, `vhost`
+//! leaves that to the kernel.
 
 #![expect(
     unsafe_code,
@@ -12,12 +13,14 @@ mod descriptors;
 mod kvm;
 mod memory;
 mod packets;
+mod vhost;
 
-pub(crate) use descriptors::Inherited;
 #[expect(unreachable_pub, reason = "part of the public errors of two processes")]
 pub use descriptors::TakeError;
+pub(crate) use descriptors::{Inherited, receive_packet};
 pub(crate) use kvm::{adopt_kvm, internal_error, map_memory};
 pub(crate) use memory::advise_huge_pages;
 pub(crate) use packets::{
-    MAX_SLICES, TUN_SET_OFFLOAD, read_packet, set_tap_offloads, write_packet,
+    MAX_PIECES, Pieces, TUN_SET_OFFLOAD, TUN_SET_QUEUE, set_tap_offloads, use_tap_queue,
 };
+pub(crate) use vhost::set_vhost_backend;

@@ -128,9 +128,10 @@ pub trait VirtioDevice {
     /// any state.
     fn reset(&mut self, events: &mut dyn Events);
 
-    /// True when another process serves the queues and holds their kick
-    /// descriptors; `queue_ready` is then never called.
-    fn is_offloaded(&self) -> bool {
+    /// True when another process, or the kernel, serves the queue and has its kick
+    /// descriptor; `queue_ready` is then never called for it. Asked when the device
+    /// is active.
+    fn is_offloaded(&self, _queue: u16) -> bool {
         false
     }
 }

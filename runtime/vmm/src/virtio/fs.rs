@@ -176,7 +176,7 @@ impl VirtioDevice for Fs {
         }
     }
 
-    fn is_offloaded(&self) -> bool {
+    fn is_offloaded(&self, _queue: u16) -> bool {
         true
     }
 }

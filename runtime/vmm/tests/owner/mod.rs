@@ -103,6 +103,7 @@ pub(crate) fn start(wish: &Wish) -> Result<Machine, Failure> {
             .map(|path| disk(path, &mut passed))
             .collect::<Result<_, _>>()?,
         placeholders: 2,
+        vhost_net: false,
     };
     let spec = MachineSpec {
         vcpus: wish.vcpus,

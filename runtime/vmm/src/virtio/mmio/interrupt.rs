@@ -25,6 +25,11 @@ impl MmioInterrupt {
         Self { line, page }
     }
 
+    /// For whoever else raises it.
+    pub(crate) fn line(&self) -> &EventFd {
+        &self.line
+    }
+
     fn raise(&self) {
         // Fails only when the count is at its limit: then the line is raised already.
         self.line.write(1).ok();

@@ -1,166 +1,186 @@
-//! A network interface (virtio 1.3, section 5.1): one pair of queues over a tap.
+//! A network interface (virtio 1.3, section 5.1): pairs of queues over a tap.
 //!
-//! Packets go between tap and guest memory in one system call each, and are never
-//! copied or looked into here; what their headers claim is judged by the host's
-//! kernel, which was written to take them from any program. `receive` has the way to
-//! the guest, `offloads` what both sides agree on.
+//! Owns what the guest sees of it and which pairs are in use. Their packets are moved
+//! by this process (`pair`), or by the host's kernel (`kernel`); `offloads` has what
+//! both sides agree on, `control` the guest's commands.
 
+mod control;
+mod kernel;
 mod offloads;
+mod pair;
 mod receive;
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
-use virtio_queue::{QueueOwnedT, QueueT};
-use vm_memory::GuestMemoryMmap;
+use virtio_bindings::virtio_net::{VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MQ};
 use vmm_sys_util::epoll::EventSet;
 
+use self::kernel::Kernel;
 use self::offloads::Offloads;
-use self::receive::{Receiver, Stopped};
-use super::chains::Chain;
+use self::pair::Pair;
 use super::device::{ActiveQueues, Error, Events, VirtioDevice};
-use super::vsock::span::Span;
-use crate::sys::write_packet;
+use crate::lines::Lines;
+use crate::sys::use_tap_queue;
 
-const RX: u16 = 0;
-const TX: u16 = 1;
-const QUEUE_SIZES: [u16; 2] = [256, 256];
-/// Length of `struct virtio_net_hdr_v1`, which precedes every packet.
-const HEADER_LEN: usize = 12;
-/// The longest packet, its header included: 64 KiB before segmentation.
-const MAX_PACKET_LEN: usize = HEADER_LEN + 14 + 65_536;
-/// Packets sent before other devices have their turn.
-const BATCH: usize = 128;
+const QUEUE_LEN: u16 = 256;
+const CONTROL_QUEUE_LEN: u16 = 16;
+/// Queues of a pair: 0 to the guest, 1 from it.
+const PER_PAIR: u16 = 2;
 
-/// Tokens of what the device watches.
-const TAP: u32 = 0;
-const MORE: u32 = 1;
+/// Where what matters is in `struct virtio_net_config`, and how long that is here.
+const MAX_PAIRS_AT: usize = 8;
+const CONFIG_LEN: usize = 10;
 
-/// A tap can't be used.
+/// An interface can't be had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SetUpError {
+    /// It needs one, and as many of /dev/vhost-net where that serves it.
+    #[error("the request has {0} descriptors")]
+    Descriptors(usize),
     /// It is none, or one without headers.
     #[error("set a tap's offloads")]
     Tap(#[source] io::Error),
     /// No eventfd.
     #[error("make an eventfd")]
     EventFd(#[source] io::Error),
+    /// The host's kernel doesn't serve it.
+    #[error("have the host's kernel serve the interface")]
+    Kernel(#[source] vhost::Error),
+    /// Its kernel is too old.
+    #[error("the host's vhost-net lacks features that are needed ({0:#x})")]
+    Features(u64),
+}
+
+/// Who moves packets.
+#[derive(Debug)]
+pub(crate) enum Mover {
+    /// This process.
+    Own,
+    /// The host's kernel, through these of /dev/vhost-net, wired to these lines.
+    Kernel(Vec<OwnedFd>, Lines),
 }
 
 /// The network device.
 #[derive(Debug)]
 pub(crate) struct Net {
-    tap: OwnedFd,
-    mac: [u8; 6],
+    config: [u8; CONFIG_LEN],
+    queue_sizes: Vec<u16>,
     offloads: Offloads,
-    /// Signalled when packets wait to be sent though the guest says nothing more.
-    more: EventFd,
+    pairs: Vec<Pair>,
+    kernel: Option<Kernel>,
     active: Option<ActiveQueues>,
-    receiver: Receiver,
 }
 
 impl Net {
-    /// An interface with the address `mac`; `tap` is nonblocking and has headers of
-    /// `HEADER_LEN` bytes.
-    pub(crate) fn new(tap: OwnedFd, mac: [u8; 6]) -> Result<Self, SetUpError> {
-        let offloads = Offloads::of_tap(tap.as_fd()).map_err(SetUpError::Tap)?;
+    /// An interface with the address `mac` and a pair of queues for each of `taps`,
+    /// which are nonblocking and have headers of `pair::HEADER_LEN` bytes.
+    pub(crate) fn new(taps: Vec<OwnedFd>, mac: [u8; 6], mover: Mover) -> Result<Self, SetUpError> {
+        let count = u16::try_from(taps.len()).unwrap_or(u16::MAX);
+        let first = taps.first().ok_or(SetUpError::Descriptors(0))?;
+        let offloads = Offloads::of_tap(first).map_err(SetUpError::Tap)?;
+        let kernel = match mover {
+            Mover::Own => None,
+            Mover::Kernel(vhosts, _) if vhosts.len() != taps.len() => {
+                return Err(SetUpError::Descriptors(taps.len() + vhosts.len()));
+            }
+            Mover::Kernel(vhosts, lines) => Some(Kernel::new(vhosts, lines)?),
+        };
+        let pairs: io::Result<Vec<Pair>> = taps.into_iter().map(Pair::new).collect();
+        let mut queue_sizes = vec![QUEUE_LEN; usize::from(count * PER_PAIR)];
+        if count > 1 {
+            queue_sizes.push(CONTROL_QUEUE_LEN);
+        }
         Ok(Self {
-            tap,
-            mac,
+            config: config(mac, count),
+            queue_sizes,
             offloads,
-            more: wake().map_err(SetUpError::EventFd)?,
+            pairs: pairs.map_err(SetUpError::EventFd)?,
+            kernel,
             active: None,
-            receiver: Receiver::default(),
         })
     }
 
-    /// Sends what the guest has made available, up to a batch.
-    fn send(&mut self) -> Result<(), Error> {
-        let Some(active) = self.active.as_mut() else {
+    fn has_control(&self) -> bool {
+        self.pairs.len() > 1
+    }
+
+    /// The queue of commands comes after all pairs, or after the first for a guest
+    /// that knows of no others (virtio 1.3, section 5.1.2).
+    fn is_control(&self, queue: u16) -> bool {
+        let features = self.active.as_ref().map_or(0, |active| active.features);
+        let last = self.queue_sizes.len().saturating_sub(1);
+        let number = if features >> VIRTIO_NET_F_MQ & 1 == 1 {
+            last
+        } else {
+            usize::from(PER_PAIR)
+        };
+        self.has_control() && usize::from(queue) == number
+    }
+
+    /// Uses the first `count` pairs, and no others.
+    fn use_pairs(&mut self, count: usize, events: &mut dyn Events) -> Result<(), Error> {
+        let several = self.has_control();
+        let Self {
+            pairs,
+            kernel,
+            active,
+            ..
+        } = self;
+        let Some(active) = active.as_mut() else {
             return Ok(());
         };
-        let mem = &active.mem;
-        let Some(ring) = active.queues.get_mut(usize::from(TX)) else {
-            return Ok(());
-        };
-        let mut left = BATCH;
-        loop {
-            ring.disable_notification(mem)?;
-            while left > 0
-                && let Some(chain) = ring.iter(mem)?.next()
-            {
-                let head = chain.head_index();
-                transmit(&self.tap, mem, chain);
-                ring.add_used(mem, head, 0)?;
-                left -= 1;
+        for (number, pair) in pairs.iter_mut().enumerate() {
+            let wanted = number < count;
+            if pair.used == wanted {
+                continue;
             }
-            let more = ring.enable_notification(mem)?;
-            if !more {
-                break;
+            if wanted && several {
+                // A tap that is gone refuses, and the interface goes with it.
+                use_tap_queue(pair.tap(), true).ok();
             }
-            if left == 0 {
-                let woken = self.more.write(1).map_err(io::Error::from);
-                woken.map_err(host("signal an eventfd"))?;
-                break;
+            match (kernel.as_mut(), wanted) {
+                (None, true) => {
+                    pair.start(number, active, events)?;
+                    // What the guest has said before is not said again.
+                    pair.send(number, active)?;
+                    pair.receive(number, active, events)?;
+                }
+                (None, false) => pair.stop(events),
+                (Some(kernel), true) => kernel.start(number, pair.tap(), active)?,
+                (Some(kernel), false) => kernel.stop(number),
             }
-        }
-        if ring.needs_notification(mem)? {
-            active.interrupt.queue_used(TX);
+            if !wanted {
+                use_tap_queue(pair.tap(), false).ok();
+            }
+            pair.used = wanted;
         }
         Ok(())
     }
 
-    /// Hands the guest what has arrived, and waits for packets or for buffers.
-    fn receive(&mut self, events: &mut dyn Events) -> Result<(), Error> {
+    fn serve_control(&mut self, queue: u16, events: &mut dyn Events) -> Result<(), Error> {
+        let most = self.pairs.len();
         let Some(active) = self.active.as_mut() else {
             return Ok(());
         };
-        let stopped = self.receiver.run(self.tap.as_fd(), active)?;
-        let interest = match stopped {
-            Stopped::TapEmpty => EventSet::IN,
-            // Until the guest says that there are new ones.
-            Stopped::NoBuffers => EventSet::empty(),
-            Stopped::TapGone => return self.part_from_tap(events),
-        };
-        if self.receiver.gone || self.receiver.interest == interest {
-            return Ok(());
+        let mut wanted = None;
+        active.serve(queue, |mem, chain| {
+            Ok(control::answer(mem, chain, most, &mut wanted))
+        })?;
+        match wanted {
+            Some(count) => self.use_pairs(count, events),
+            None => Ok(()),
         }
-        self.receiver.interest = interest;
-        events
-            .rewatch(self.tap.as_fd(), interest, TAP)
-            .map_err(host("watch a tap"))
-    }
-
-    /// Nothing comes from the tap any more; the interface is about to be unplugged.
-    fn part_from_tap(&mut self, events: &mut dyn Events) -> Result<(), Error> {
-        if std::mem::replace(&mut self.receiver.gone, true) {
-            return Ok(());
-        }
-        let unwatched = events.unwatch(self.tap.as_fd());
-        unwatched.map_err(host("unwatch a tap"))
     }
 }
 
-/// Hands one packet to the tap. A packet that makes no sense, or that a tap which is
-/// down doesn't take, is lost, as on a wire.
-fn transmit(tap: &OwnedFd, mem: &GuestMemoryMmap, chain: Chain<'_>) {
-    let Some(packet) = Span::readable(mem, chain) else {
-        return;
-    };
-    if (HEADER_LEN..=MAX_PACKET_LEN).contains(&packet.byte_len()) {
-        write_packet(tap.as_fd(), packet.slices()).ok();
-    }
-}
-
-fn wake() -> io::Result<EventFd> {
-    let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-    Ok(EventFd::from_value_and_flags(0, flags)?)
-}
-
-fn host(part: &'static str) -> impl FnOnce(io::Error) -> Error {
-    move |source| Error::Host { part, source }
+fn config(mac: [u8; 6], pairs: u16) -> [u8; CONFIG_LEN] {
+    let mut config = [0; CONFIG_LEN];
+    let (start, most) = config.split_at_mut(MAX_PAIRS_AT);
+    most.copy_from_slice(&pairs.to_le_bytes());
+    start.iter_mut().zip(mac).for_each(|(at, byte)| *at = byte);
+    config
 }
 
 impl VirtioDevice for Net {
@@ -169,35 +189,51 @@ impl VirtioDevice for Net {
     }
 
     fn features(&self) -> u64 {
-        self.offloads.features()
+        let several = if self.has_control() {
+            1 << VIRTIO_NET_F_MQ | 1 << VIRTIO_NET_F_CTRL_VQ
+        } else {
+            0
+        };
+        let features = self.offloads.features() | several;
+        match &self.kernel {
+            Some(kernel) => kernel.possible(features),
+            None => features,
+        }
     }
 
     fn queue_sizes(&self) -> &[u16] {
-        &QUEUE_SIZES
+        &self.queue_sizes
     }
 
     fn config(&self) -> &[u8] {
-        &self.mac
+        &self.config
     }
 
     fn activate(&mut self, active: ActiveQueues, events: &mut dyn Events) -> Result<(), Error> {
-        // A tap whose namespace is gone refuses, and the interface goes with it.
-        self.offloads.apply(self.tap.as_fd(), active.features).ok();
-        self.receiver = Receiver::new(active.features);
-        events
-            .watch(self.tap.as_fd(), EventSet::IN, TAP)
-            .map_err(host("watch a tap"))?;
-        events
-            .watch(self.more.as_fd(), EventSet::IN, MORE)
-            .map_err(host("watch an eventfd"))?;
+        if let Some(first) = self.pairs.first() {
+            // A tap whose namespace is gone refuses, and the interface goes with it.
+            self.offloads.apply(first.tap(), active.features).ok();
+        }
+        // Whoever knows of one pair must not have packets in others.
+        for other in self.pairs.iter().skip(1) {
+            use_tap_queue(other.tap(), false).ok();
+        }
         self.active = Some(active);
-        Ok(())
+        self.use_pairs(1, events)
     }
 
     fn queue_ready(&mut self, queue: u16, events: &mut dyn Events) -> Result<(), Error> {
-        match queue {
-            RX => self.receive(events),
-            _ => self.send(),
+        if self.is_control(queue) {
+            return self.serve_control(queue, events);
+        }
+        let Some(active) = self.active.as_mut() else {
+            return Ok(());
+        };
+        let number = usize::from(queue / PER_PAIR);
+        match self.pairs.get_mut(number).filter(|pair| pair.used) {
+            Some(pair) if queue.is_multiple_of(PER_PAIR) => pair.receive(number, active, events),
+            Some(pair) => pair.send(number, active),
+            None => Ok(()),
         }
     }
 
@@ -207,24 +243,33 @@ impl VirtioDevice for Net {
         readiness: EventSet,
         events: &mut dyn Events,
     ) -> Result<(), Error> {
-        if token == MORE {
-            // Only empties the count.
-            self.more.read().ok();
-            return self.send();
+        let Some(active) = self.active.as_mut() else {
+            return Ok(());
+        };
+        let number = pair::number_in(token);
+        match self.pairs.get_mut(number).filter(|pair| pair.used) {
+            Some(pair) => pair.ready(token, readiness, active, events),
+            None => Ok(()),
         }
-        if readiness.contains(EventSet::ERROR) {
-            return self.part_from_tap(events);
-        }
-        self.receive(events)
     }
 
     fn reset(&mut self, events: &mut dyn Events) {
-        if self.active.take().is_none() {
-            return;
+        for (number, pair) in self.pairs.iter_mut().enumerate() {
+            if std::mem::take(&mut pair.used) {
+                match self.kernel.as_mut() {
+                    Some(kernel) => kernel.stop(number),
+                    None => pair.stop(events),
+                }
+            }
         }
-        // They are watched since `activate`; there is nothing to do for one that isn't.
-        drop(events.unwatch(self.tap.as_fd()));
-        drop(events.unwatch(self.more.as_fd()));
+        if let Some(kernel) = self.kernel.as_mut() {
+            kernel.forget();
+        }
+        self.active = None;
+    }
+
+    fn is_offloaded(&self, queue: u16) -> bool {
+        self.kernel.is_some() && !self.is_control(queue)
     }
 }
 

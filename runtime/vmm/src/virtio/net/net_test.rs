@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use virtio_bindings::virtio_net::VIRTIO_NET_F_MRG_RXBUF;
-use virtio_queue::Queue;
 use virtio_queue::desc::{RawDescriptor, split::Descriptor};
 use virtio_queue::mock::MockSplitQueue;
-use vm_memory::{Bytes, GuestAddress};
+use virtio_queue::{Queue, QueueT};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::*;
 use crate::virtio::device::Interrupt;
@@ -17,6 +17,8 @@ use crate::virtio::device::Interrupt;
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;
 const DATA_AT: u64 = 0x1_0000;
+const RX: u16 = 0;
+const TX: u16 = 1;
 
 struct Nobody;
 
@@ -68,18 +70,22 @@ fn device(
     } else {
         vec![other, filled]
     };
+    let active = ActiveQueues {
+        mem: mem.clone(),
+        queues,
+        features,
+        interrupt: Arc::new(Nobody),
+    };
+    let mut pair = Pair::new(tap.into()).unwrap();
+    pair.start(0, &active, &mut Nobody).unwrap();
+    pair.used = true;
     let net = Net {
-        tap: tap.into(),
-        mac: [2; 6],
+        config: config([2; 6], 1),
+        queue_sizes: vec![QUEUE_LEN; 2],
         offloads: Offloads::none(),
-        more: wake().unwrap(),
-        active: Some(ActiveQueues {
-            mem: mem.clone(),
-            queues,
-            features,
-            interrupt: Arc::new(Nobody),
-        }),
-        receiver: Receiver::new(features),
+        pairs: vec![pair],
+        kernel: None,
+        active: Some(active),
     };
     (net, far)
 }
@@ -98,7 +104,7 @@ fn used(net: &Net) -> Vec<u32> {
 fn a_packet_goes_over_as_many_buffers_as_it_needs_and_the_rest_stays() {
     let mem = memory();
     let buffer = |n: u16| Descriptor::new(DATA_AT + u64::from(n) * 0x1000, 0x400, WRITE, 0);
-    let chains: Vec<_> = (0..4).map(|n| vec![buffer(n)]).collect();
+    let chains: Vec<_> = (0..5).map(|n| vec![buffer(n)]).collect();
     let (mut net, far) = device(&mem, RX, &chains, 1 << VIRTIO_NET_F_MRG_RXBUF);
     let packet: Vec<u8> = (0..0x500_u32).map(|n| n.to_le_bytes()[0]).collect();
     far.send(&packet).unwrap();
@@ -113,8 +119,10 @@ fn a_packet_goes_over_as_many_buffers_as_it_needs_and_the_rest_stays() {
     let at = GuestAddress(DATA_AT + 0x1000);
     mem.read_slice(&mut second, at).unwrap();
     assert_eq!(second, packet[0x400..]);
-    let active = net.active.as_ref().unwrap();
-    assert_eq!(active.queues[0].next_avail(), 3);
+    // Buffers that stayed empty are for the next packet.
+    far.send(&packet[..0x80]).unwrap();
+    net.queue_ready(RX, &mut Nobody).unwrap();
+    assert_eq!(used(&net), [0x400, 0x100, 0x100, 0x80]);
 }
 
 #[test]
@@ -122,8 +130,8 @@ fn a_guest_without_buffers_stops_the_tap_until_it_has_some() {
     let mem = memory();
     let (mut net, far) = device(&mem, RX, &[], 1 << VIRTIO_NET_F_MRG_RXBUF);
     far.send(&[7; 100]).unwrap();
-    net.ready(TAP, EventSet::IN, &mut Nobody).unwrap();
-    assert_eq!(net.receiver.interest, EventSet::empty());
+    net.ready(0, EventSet::IN, &mut Nobody).unwrap();
+    assert_eq!(net.pairs[0].interest(), Some(EventSet::empty()));
     // It is still there for later.
     assert!(used(&net).is_empty());
 }

@@ -2,7 +2,7 @@
 //! 5.1.3), and what the tap is told of it.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use virtio_bindings::virtio_net::{
     VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_ECN, VIRTIO_NET_F_GUEST_TSO4,
@@ -48,7 +48,8 @@ pub(super) struct Offloads {
 
 impl Offloads {
     /// Finds out by asking the tap for them.
-    pub(super) fn of_tap(tap: BorrowedFd<'_>) -> io::Result<Self> {
+    pub(super) fn of_tap(tap: &OwnedFd) -> io::Result<Self> {
+        let tap = tap.as_fd();
         let newer = set_tap_offloads(tap, TUN_CSUM | TUN_USO).is_ok();
         set_tap_offloads(tap, 0)?;
         Ok(Self { newer })

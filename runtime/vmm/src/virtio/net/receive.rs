@@ -1,5 +1,5 @@
 //! From the tap to the guest: buffers of the guest are gathered until the longest
-//! packet fits, one call fills them, and those that stayed empty are given back.
+//! packet fits, and one call fills them. Those that stayed empty are for the next.
 
 use std::collections::VecDeque;
 use std::io;
@@ -7,15 +7,14 @@ use std::os::fd::BorrowedFd;
 
 use virtio_bindings::virtio_net::VIRTIO_NET_F_MRG_RXBUF;
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
-use vm_memory::{Bytes, GuestMemoryMmap, VolatileSlice};
+use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryMmap, Permissions};
 use vmm_sys_util::epoll::EventSet;
 
 use super::offloads::has_long_packets;
-use super::{BATCH, HEADER_LEN, MAX_PACKET_LEN, RX};
-use crate::sys::{MAX_SLICES, read_packet};
+use super::pair::{BATCH, HEADER_LEN, MAX_PACKET_LEN};
+use crate::sys::{MAX_PIECES, Pieces};
 use crate::virtio::chains::Chain;
 use crate::virtio::device::{ActiveQueues, Error};
-use crate::virtio::vsock::span::Span;
 
 /// Where the header says over how many buffers a packet goes (u16, little endian).
 const BUFFER_COUNT_AT: usize = 10;
@@ -34,55 +33,39 @@ pub(super) enum Stopped {
     TapGone,
 }
 
-/// What is agreed with the guest about its buffers, and what is waited for.
+/// What is agreed with the guest about its buffers, those that no packet is in yet,
+/// and what is waited for.
 #[derive(Debug)]
 pub(super) struct Receiver {
     /// A packet may go over several buffers.
     mergeable: bool,
     /// Room that a packet may need.
     room: usize,
+    buffers: VecDeque<Buffer>,
+    /// The memory of `buffers`, in the same order.
+    pieces: Pieces,
+    /// Bytes in `buffers`.
+    byte_len: usize,
     /// For what the tap is watched.
     pub(super) interest: EventSet,
     /// The tap is watched no more.
     pub(super) gone: bool,
 }
 
-impl Default for Receiver {
-    fn default() -> Self {
-        Self::new(0)
-    }
-}
-
-/// A buffer of the guest that no packet is in yet.
-struct Buffer<'m> {
+/// A buffer of the guest.
+#[derive(Debug)]
+struct Buffer {
     head: u16,
-    span: Span<'m>,
-}
-
-/// Buffers in the order in which the guest gave them.
-#[derive(Default)]
-struct Gathered<'m> {
-    buffers: VecDeque<Buffer<'m>>,
     byte_len: usize,
-}
-
-impl<'m> Gathered<'m> {
-    fn add(&mut self, mem: &'m GuestMemoryMmap, chain: Chain<'_>) -> Result<(), Error> {
-        let head = chain.head_index();
-        let span = Span::writable(mem, chain).filter(|span| span.byte_len() >= HEADER_LEN);
-        let Some(span) = span else {
-            let complaint = "a receive buffer is too small or not in memory";
-            return Err(Error::Guest(complaint.to_owned()));
-        };
-        self.byte_len += span.byte_len();
-        self.buffers.push_back(Buffer { head, span });
-        Ok(())
-    }
+    /// How many pieces it consists of.
+    pieces: usize,
+    /// Where the two bytes of the count of buffers go.
+    count_at: [GuestAddress; 2],
 }
 
 impl Receiver {
-    /// For a guest that has acknowledged these features.
-    pub(super) fn new(features: u64) -> Self {
+    /// For a guest with this memory that has acknowledged these features.
+    pub(super) fn new(features: u64, mem: GuestMemoryMmap) -> Self {
         let room = if has_long_packets(features) {
             MAX_PACKET_LEN
         } else {
@@ -91,6 +74,9 @@ impl Receiver {
         Self {
             mergeable: features >> VIRTIO_NET_F_MRG_RXBUF & 1 == 1,
             room,
+            buffers: VecDeque::new(),
+            pieces: Pieces::new(mem),
+            byte_len: 0,
             interest: EventSet::IN,
             gone: false,
         }
@@ -98,46 +84,39 @@ impl Receiver {
 
     /// Hands packets over until something has to be waited for.
     pub(super) fn run(
-        &self,
+        &mut self,
         tap: BorrowedFd<'_>,
         active: &mut ActiveQueues,
+        queue: u16,
     ) -> Result<Stopped, Error> {
-        let mem = active.mem.clone();
-        let Some(ring) = active.queues.get_mut(usize::from(RX)) else {
+        let mem = &active.mem;
+        let Some(ring) = active.queues.get_mut(usize::from(queue)) else {
             return Ok(Stopped::NoBuffers);
         };
-        let mut gathered = Gathered::default();
-        let stopped = self.fill(tap, &mem, ring, &mut gathered);
-        let unused = u16::try_from(gathered.buffers.len()).unwrap_or(0);
-        ring.set_next_avail(ring.next_avail().wrapping_sub(unused));
-        let stopped = stopped?;
-        if ring.needs_notification(&mem)? {
-            active.interrupt.queue_used(RX);
+        let stopped = self.fill(tap, mem, ring)?;
+        if ring.needs_notification(mem)? {
+            active.interrupt.queue_used(queue);
         }
         Ok(stopped)
     }
 
-    fn fill<'m>(
-        &self,
+    fn fill(
+        &mut self,
         tap: BorrowedFd<'_>,
-        mem: &'m GuestMemoryMmap,
+        mem: &GuestMemoryMmap,
         ring: &mut Queue,
-        gathered: &mut Gathered<'m>,
     ) -> Result<Stopped, Error> {
         for _ in 0..BATCH {
-            if !self.gather(mem, ring, gathered)? {
+            if !self.gather(mem, ring)? {
                 return Ok(Stopped::NoBuffers);
             }
-            let count = if self.mergeable { usize::MAX } else { 1 };
-            let slices: Vec<VolatileSlice<'_>> = gathered
-                .buffers
-                .iter()
-                .take(count)
-                .flat_map(|buffer| buffer.span.slices())
-                .cloned()
-                .collect();
-            match read_packet(tap, &slices) {
-                Ok(len) => use_buffers(mem, ring, gathered, len)?,
+            let most = if self.mergeable {
+                MAX_PIECES
+            } else {
+                self.buffers.front().map_or(0, |buffer| buffer.pieces)
+            };
+            match self.pieces.read_packet(tap, most) {
+                Ok(len) => self.use_buffers(mem, ring, len)?,
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => return Ok(Stopped::TapEmpty),
                     io::ErrorKind::Interrupted => {}
@@ -149,79 +128,94 @@ impl Receiver {
     }
 
     /// Takes buffers until a packet fits; false if the guest has too few.
-    fn gather<'m>(
-        &self,
-        mem: &'m GuestMemoryMmap,
-        ring: &mut Queue,
-        gathered: &mut Gathered<'m>,
-    ) -> Result<bool, Error> {
-        loop {
+    fn gather(&mut self, mem: &GuestMemoryMmap, ring: &mut Queue) -> Result<bool, Error> {
+        while !self.suffices() {
             ring.disable_notification(mem)?;
-            while !self.suffices(gathered)
+            while !self.suffices()
                 && let Some(chain) = ring.iter(mem)?.next()
             {
-                gathered.add(mem, chain)?;
-            }
-            if self.suffices(gathered) {
-                return Ok(true);
+                self.add(chain)?;
             }
             // All that there is was taken, so this asks to be told of anything new.
-            if !ring.enable_notification(mem)? {
+            if !self.suffices() && !ring.enable_notification(mem)? {
                 return Ok(false);
             }
         }
+        Ok(true)
     }
 
-    fn suffices(&self, gathered: &Gathered<'_>) -> bool {
+    fn suffices(&self) -> bool {
         if !self.mergeable {
-            return !gathered.buffers.is_empty();
+            return !self.buffers.is_empty();
         }
-        gathered.byte_len >= self.room || gathered.buffers.len() >= MAX_SLICES
+        self.byte_len >= self.room || self.pieces.count() >= MAX_PIECES
+    }
+
+    fn add(&mut self, chain: Chain<'_>) -> Result<(), Error> {
+        let head = chain.head_index();
+        let pieces_before = self.pieces.count();
+        let mut byte_len = 0;
+        let mut count_at = [GuestAddress(0); 2];
+        for descriptor in chain.writable() {
+            let len = usize::try_from(descriptor.len()).unwrap_or(usize::MAX);
+            if !self.pieces.push(descriptor.addr(), len, Permissions::Write) {
+                return Err(broken());
+            }
+            for (at, place) in (BUFFER_COUNT_AT..).zip(&mut count_at) {
+                let offset = at.checked_sub(byte_len).filter(|offset| *offset < len);
+                let found = offset.and_then(|offset| descriptor.addr().checked_add(offset as u64));
+                *place = found.unwrap_or(*place);
+            }
+            byte_len += len;
+        }
+        if byte_len < HEADER_LEN {
+            return Err(broken());
+        }
+        self.byte_len += byte_len;
+        self.buffers.push_back(Buffer {
+            head,
+            byte_len,
+            pieces: self.pieces.count() - pieces_before,
+            count_at,
+        });
+        Ok(())
+    }
+
+    /// Gives the guest the buffers that a packet of `len` bytes went into.
+    fn use_buffers(
+        &mut self,
+        mem: &GuestMemoryMmap,
+        ring: &mut Queue,
+        len: usize,
+    ) -> Result<(), Error> {
+        let mut room = 0;
+        let mut count = 0_u16;
+        for buffer in &self.buffers {
+            room += buffer.byte_len;
+            count += 1;
+            if room >= len {
+                break;
+            }
+        }
+        if let Some(first) = self.buffers.front() {
+            for (place, byte) in first.count_at.into_iter().zip(count.to_le_bytes()) {
+                // Found to be in memory when the buffer was taken.
+                mem.write_obj(byte, place).ok();
+            }
+        }
+        let mut left = len;
+        for buffer in self.buffers.drain(..usize::from(count)) {
+            let filled = left.min(buffer.byte_len);
+            left -= filled;
+            self.byte_len -= buffer.byte_len;
+            self.pieces.skip(buffer.pieces);
+            let filled = u32::try_from(filled).unwrap_or(u32::MAX);
+            ring.add_used(mem, buffer.head, filled)?;
+        }
+        Ok(())
     }
 }
 
-/// Gives the guest the buffers that a packet of `len` bytes went into.
-fn use_buffers(
-    mem: &GuestMemoryMmap,
-    ring: &mut Queue,
-    gathered: &mut Gathered<'_>,
-    len: usize,
-) -> Result<(), Error> {
-    let mut used = Vec::with_capacity(1);
-    let mut left = len;
-    while let Some(buffer) = gathered
-        .buffers
-        .pop_front_if(|_| left > 0 || used.is_empty())
-    {
-        let filled = left.min(buffer.span.byte_len());
-        left -= filled;
-        gathered.byte_len -= buffer.span.byte_len();
-        used.push((buffer, filled));
-    }
-    let count = u16::try_from(used.len()).unwrap_or(u16::MAX);
-    if let Some((first, _)) = used.first() {
-        write_count(&first.span, count);
-    }
-    for (buffer, filled) in used {
-        let filled = u32::try_from(filled).unwrap_or(u32::MAX);
-        ring.add_used(mem, buffer.head, filled)?;
-    }
-    Ok(())
-}
-
-/// The tap leaves this member of the header to whoever knows the buffers.
-fn write_count(span: &Span<'_>, count: u16) {
-    let mut skip = BUFFER_COUNT_AT;
-    let mut bytes = count.to_le_bytes().into_iter();
-    for slice in span.slices() {
-        let start = skip.min(slice.len());
-        skip -= start;
-        for at in start..slice.len() {
-            let Some(byte) = bytes.next() else {
-                return;
-            };
-            // Inside of the slice, so there is nothing that can fail.
-            slice.write_obj(byte, at).ok();
-        }
-    }
+fn broken() -> Error {
+    Error::Guest("a receive buffer is too small or not in memory".to_owned())
 }

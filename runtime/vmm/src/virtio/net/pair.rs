@@ -1,0 +1,234 @@
+//! One pair of queues whose packets this process moves.
+//!
+//! Packets go between tap and guest memory in one system call each, and are never
+//! copied or looked into here; what their headers claim is judged by the host's
+//! kernel, which was written to take them from any program. `receive` has the way to
+//! the guest.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use virtio_queue::{QueueOwnedT, QueueT};
+use vm_memory::Permissions;
+use vmm_sys_util::epoll::EventSet;
+
+use super::PER_PAIR;
+use super::receive::{Receiver, Stopped};
+use crate::sys::Pieces;
+use crate::virtio::chains::Chain;
+use crate::virtio::device::{ActiveQueues, Error, Events};
+
+/// Length of `struct virtio_net_hdr_v1`, which precedes every packet.
+pub(super) const HEADER_LEN: usize = 12;
+/// The longest packet, its header included: 64 KiB before segmentation.
+pub(super) const MAX_PACKET_LEN: usize = HEADER_LEN + 14 + 65_536;
+/// Packets moved before others have their turn.
+pub(super) const BATCH: usize = 128;
+/// Most pieces that a packet of the guest is made of. Linux sends 64 KiB in at most 18.
+const MAX_SENT_PIECES: usize = 64;
+
+/// Tokens of what a pair watches.
+const TAP: u32 = 0;
+const MORE: u32 = 1;
+const TOKENS: u32 = 2;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Pair {
+    tap: OwnedFd,
+    /// Signalled when packets wait to be sent though the guest says nothing more.
+    more: EventFd,
+    /// While it is in use here.
+    works: Option<Works>,
+    /// The guest has been told to use it, whoever moves its packets.
+    pub(super) used: bool,
+}
+
+/// What a pair works with.
+#[derive(Debug)]
+struct Works {
+    receiver: Receiver,
+    /// The packet that is being sent.
+    sent: Pieces,
+}
+
+/// The pair that watches under `token`.
+pub(super) fn number_in(token: u32) -> usize {
+    usize::try_from(token / TOKENS).unwrap_or(usize::MAX)
+}
+
+fn token(number: usize, what: u32) -> u32 {
+    u32::try_from(number).map_or(u32::MAX, |number| number * TOKENS + what)
+}
+
+impl Pair {
+    pub(super) fn new(tap: OwnedFd) -> io::Result<Self> {
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        Ok(Self {
+            tap,
+            more: EventFd::from_value_and_flags(0, flags)?,
+            works: None,
+            used: false,
+        })
+    }
+
+    pub(super) fn tap(&self) -> BorrowedFd<'_> {
+        self.tap.as_fd()
+    }
+
+    /// Begins to watch for packets as pair `number`.
+    pub(super) fn start(
+        &mut self,
+        number: usize,
+        active: &ActiveQueues,
+        events: &mut dyn Events,
+    ) -> Result<(), Error> {
+        let watch_tap = events.watch(self.tap.as_fd(), EventSet::IN, token(number, TAP));
+        watch_tap.map_err(host("watch a tap"))?;
+        let watch_more = events.watch(self.more.as_fd(), EventSet::IN, token(number, MORE));
+        watch_more.map_err(host("watch an eventfd"))?;
+        self.works = Some(Works {
+            receiver: Receiver::new(active.features, active.mem.clone()),
+            sent: Pieces::new(active.mem.clone()),
+        });
+        Ok(())
+    }
+
+    pub(super) fn stop(&mut self, events: &mut dyn Events) {
+        self.works = None;
+        // They are watched since `start`; there is nothing to do for one that isn't.
+        drop(events.unwatch(self.tap.as_fd()));
+        drop(events.unwatch(self.more.as_fd()));
+    }
+
+    /// One of its descriptors is ready.
+    pub(super) fn ready(
+        &mut self,
+        token: u32,
+        readiness: EventSet,
+        active: &mut ActiveQueues,
+        events: &mut dyn Events,
+    ) -> Result<(), Error> {
+        let number = number_in(token);
+        if token % TOKENS == MORE {
+            // Only empties the count.
+            self.more.read().ok();
+            return self.send(number, active);
+        }
+        if readiness.contains(EventSet::ERROR) {
+            return self.part_from_tap(events);
+        }
+        self.receive(number, active, events)
+    }
+
+    /// Sends what the guest has made available, up to a batch.
+    pub(super) fn send(&mut self, number: usize, active: &mut ActiveQueues) -> Result<(), Error> {
+        let Some(works) = self.works.as_mut() else {
+            return Ok(());
+        };
+        let queue = queue_of(number) + 1;
+        let mem = &active.mem;
+        let Some(ring) = active.queues.get_mut(usize::from(queue)) else {
+            return Ok(());
+        };
+        let mut left = BATCH;
+        loop {
+            ring.disable_notification(mem)?;
+            while left > 0
+                && let Some(chain) = ring.iter(mem)?.next()
+            {
+                let head = chain.head_index();
+                transmit(self.tap.as_fd(), &mut works.sent, chain);
+                ring.add_used(mem, head, 0)?;
+                left -= 1;
+            }
+            let more = ring.enable_notification(mem)?;
+            if !more {
+                break;
+            }
+            if left == 0 {
+                let woken = self.more.write(1).map_err(io::Error::from);
+                woken.map_err(host("signal an eventfd"))?;
+                break;
+            }
+        }
+        if ring.needs_notification(mem)? {
+            active.interrupt.queue_used(queue);
+        }
+        Ok(())
+    }
+
+    /// Hands the guest what has arrived, and waits for packets or for buffers.
+    pub(super) fn receive(
+        &mut self,
+        number: usize,
+        active: &mut ActiveQueues,
+        events: &mut dyn Events,
+    ) -> Result<(), Error> {
+        let Some(works) = self.works.as_mut() else {
+            return Ok(());
+        };
+        let receiver = &mut works.receiver;
+        let interest = match receiver.run(self.tap.as_fd(), active, queue_of(number))? {
+            Stopped::TapEmpty => EventSet::IN,
+            // Until the guest says that there are new ones.
+            Stopped::NoBuffers => EventSet::empty(),
+            Stopped::TapGone => return self.part_from_tap(events),
+        };
+        if receiver.gone || receiver.interest == interest {
+            return Ok(());
+        }
+        receiver.interest = interest;
+        events
+            .rewatch(self.tap.as_fd(), interest, token(number, TAP))
+            .map_err(host("watch a tap"))
+    }
+
+    /// Nothing comes from the tap any more; the interface is about to be unplugged.
+    fn part_from_tap(&mut self, events: &mut dyn Events) -> Result<(), Error> {
+        let Some(works) = self.works.as_mut() else {
+            return Ok(());
+        };
+        if std::mem::replace(&mut works.receiver.gone, true) {
+            return Ok(());
+        }
+        let unwatched = events.unwatch(self.tap.as_fd());
+        unwatched.map_err(host("unwatch a tap"))
+    }
+
+    /// For what the tap is watched.
+    #[cfg(test)]
+    pub(super) fn interest(&self) -> Option<EventSet> {
+        self.works.as_ref().map(|works| works.receiver.interest)
+    }
+}
+
+/// The queue to the guest; that from it is the next.
+fn queue_of(pair: usize) -> u16 {
+    u16::try_from(pair).map_or(u16::MAX, |pair| pair * PER_PAIR)
+}
+
+/// Hands one packet to the tap. A packet that makes no sense, or that a tap which is
+/// down doesn't take, is lost, as on a wire.
+fn transmit(tap: BorrowedFd<'_>, packet: &mut Pieces, chain: Chain<'_>) {
+    packet.clear();
+    let mut byte_len = 0;
+    for descriptor in chain.readable() {
+        let len = usize::try_from(descriptor.len()).unwrap_or(usize::MAX);
+        byte_len += len;
+        let taken = byte_len <= MAX_PACKET_LEN
+            && packet.count() < MAX_SENT_PIECES
+            && packet.push(descriptor.addr(), len, Permissions::Read);
+        if !taken {
+            return;
+        }
+    }
+    if byte_len >= HEADER_LEN {
+        packet.write_packet(tap).ok();
+    }
+}
+
+fn host(part: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Host { part, source }
+}
