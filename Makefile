@@ -151,3 +151,7 @@ soak: dist stock-kernel ## The same tests with every count in full
 .PHONY: bench
 bench: dist ## Benchmarks beside runc, crun, QEMU and libkrun; writes target/bench.json
 	tests/bench.sh $(DIST)
+
+.PHONY: bench-network
+bench-network: dist ## TCP beside runc, with and without vhost-net, 1 and 2 virtual CPUs
+	tests/bench-network.sh $(DIST)

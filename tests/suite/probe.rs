@@ -33,6 +33,20 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
         ["small-files", folder, count] => small_files(Path::new(folder), count.parse().unwrap()),
         ["serve-echo", address] => traffic::serve(&TcpListener::bind(address).unwrap()),
         ["notify", message] => notify(message),
+        ["serve-load", address] => traffic::serve_load(&TcpListener::bind(address).unwrap()),
+        ["load", address, kind, count, connections] => {
+            let kind = match kind {
+                "send" => traffic::Load::Send,
+                "receive" => traffic::Load::Receive,
+                _ => traffic::Load::Turns,
+            };
+            traffic::load(
+                address,
+                kind,
+                count.parse().unwrap(),
+                connections.parse().unwrap(),
+            )
+        }
         ["talk", address, bytes] => traffic::talk(address, bytes.parse().unwrap()),
         _ => panic!("probe: unknown order {words:?}"),
     };
