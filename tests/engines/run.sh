@@ -1,31 +1,50 @@
 #!/usr/bin/env bash
-# Runs container engines with caisson as their runtime, in a restored test host.
+# Runs container engines with caisson as their runtime, in one restored test host.
 #
-# usage: run.sh DIST ENGINE[@SUITE][:WORD...] [FILTER]
+# usage: run.sh DIST 'ENGINE[@SUITE][:WORD...] ...' [FILTER]
 #
 # ENGINE is a script of inside/ without its ending, such as `docker:caisson` or
 # `podman`; the words behind colons are the script's. With SUITE the engine is that
-# of an older Debian suite, such as `docker@bookworm`. Runs the scenarios whose
-# title contains FILTER, prints a line for each, and ends with 1 if one failed.
-# Owns the test host; what an engine is asked to do is its script's.
+# of an older Debian suite, such as `docker@bookworm`. Several run one after the
+# other. Runs the scenarios whose title matches the regular expression FILTER, with
+# SHORT=1 in the environment those of the short selection alone; prints a line for each, and ends
+# with 1 if one failed. Owns the test host; what an engine is asked to do is its
+# script's.
 set -euo pipefail
 engines=$(dirname "$(readlink -f "$0")")
-usage='usage: run.sh DIST ENGINE[@SUITE][:WORD...] [FILTER]'
+usage="usage: run.sh DIST 'ENGINE[@SUITE][:WORD...] ...' [FILTER]"
 dist=$(readlink -f "${1:?$usage}")
-IFS=: read -ra words <<<"${2:?$usage}"
+read -ra wanted <<<"${2:?$usage}"
 filter=${3:-}
-script=${words[0]%@*}
-suite=
-[[ ${words[0]} != *@* ]] || suite=${words[0]#*@}
 
-if [ ! -e "$engines/inside/$script.sh" ]; then
-	echo "engines: there is no engine $script: inside/ has $(cd "$engines/inside" && echo ./*.sh)" >&2
-	exit 2
-fi
 if [ ! -e "$dist/share/caisson/vmlinux" ]; then
 	echo "engines: $dist/share/caisson/vmlinux is missing: make dist" >&2
 	exit 2
 fi
+for engine in "${wanted[@]}"; do
+	script=${engine%%[@:]*}
+	if [ ! -e "$engines/inside/$script.sh" ]; then
+		echo "engines: there is no engine $script: inside/ has $(cd "$engines/inside" && echo ./*.sh)" >&2
+		exit 2
+	fi
+done
+
+# run_engine ENGINE: all of its scenarios.
+run_engine() {
+	local words name suite older variables=(--env FILTER="$filter" --env SHORT="${SHORT:-}" --env MANY="${MANY:-}")
+	IFS=: read -ra words <<<"$1"
+	name=${words[0]%@*}
+	if [[ ${words[0]} == *@* ]]; then
+		suite=${words[0]#*@}
+		older=$("$engines/older.sh" "$suite") || return
+		"$outer" put "$host" "$older" "/opt/$suite" || return
+		variables+=(--env SUITE="$suite")
+		variables+=(--env PATH="/opt/$suite/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+		variables+=(--env LD_LIBRARY_PATH="/opt/$suite/lib")
+	fi
+	"$outer" exec "$host" --follow-output --timeout-ms 5400000 "${variables[@]}" \
+		-- "/opt/engines/$name.sh" "${words[@]:1}"
+}
 
 state=$("$engines/../outer-vm/warm.sh")
 outer=$state/bin/outer-vm
@@ -33,14 +52,9 @@ host=$("$outer" start --state "$state" --owner $$)
 trap '"$outer" stop "$host"' EXIT
 "$outer" put "$host" "$dist" /opt/caisson
 "$outer" put "$host" "$engines/inside" /opt/engines
-variables=(--env FILTER="$filter")
-if [ -n "$suite" ]; then
-	"$outer" put "$host" "$("$engines/older.sh" "$suite")" /opt/older
-	variables+=(--env PATH=/opt/older/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin)
-	variables+=(--env LD_LIBRARY_PATH=/opt/older/lib)
-fi
 status=0
-"$outer" exec "$host" --follow-output --timeout-ms 5400000 "${variables[@]}" \
-	-- "/opt/engines/$script.sh" "${words[@]:1}" || status=$?
+for engine in "${wanted[@]}"; do
+	run_engine "$engine" || status=$?
+done
 "$outer" check "$host" || status=$?
 exit $status

@@ -3,8 +3,8 @@
 #
 # usage: docker.sh [RUNTIME]
 #
-# RUNTIME: `caisson`, the command line by its path as `caisson setup docker`
-# enters it (the default), or the name of the shim. $FILTER chooses scenarios.
+# RUNTIME: `caisson` (the default) or the name of the shim. $FILTER and $SHORT choose
+# scenarios. What Docker does when something breaks is docker-faults.sh's.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck source=scenario.sh
@@ -12,28 +12,8 @@ here=$(dirname "$(readlink -f "$0")")
 # shellcheck source=image.sh
 . "$here/image.sh"
 runtime=${1:-caisson}
-variant=$runtime
-export PATH=/opt/caisson/bin:$PATH
-
-# Every call has a limit: a daemon that hangs is a failure, not a wait.
-docker() { timeout -s KILL 180 docker "$@"; }
-run() { docker run --rm --runtime "$runtime" "$@"; }
-plain() { docker run --rm --runtime runc "$@"; }
-# alive WORDS...: a container named `one` that stays.
-alive() { docker run -d --name one --runtime "$runtime" "$@" busybox sleep 1000; }
-
-clear_away() {
-	docker ps -aq | xargs -r timeout -s KILL 120 docker rm -f
-	docker network prune -f
-}
-
-begin() {
-	caisson setup docker
-	dockerd >"$work/dockerd.log" 2>&1 &
-	soon docker version >/dev/null 2>&1
-	busybox_tree "$work/tree"
-	tar -C "$work/tree" -c . | docker import - busybox >/dev/null
-}
+# shellcheck source=docker-daemon.sh
+. "$here/docker-daemon.sh"
 
 its_own_kernel() {
 	contains caisson "$(run busybox uname -r)"
@@ -266,39 +246,96 @@ bad_input() {
 	contains nosuch "$said"
 	said=$(run --sysctl net.nosuch=1 busybox true 2>&1) && return 1
 	contains net.nosuch "$said"
+	# An image without programs.
+	mkdir -p "$work/bare/etc"
+	tar -C "$work/bare" -c . | docker import - bare
+	said=$(fails_with 127 run bare true)
+	contains 'executable file not found' "$said"
+	docker rmi bare
+	# A volume that is gone when the container is started.
+	mkdir "$work/gone"
+	docker create --name one --runtime "$runtime" --mount "type=bind,source=$work/gone,target=/x" busybox true
+	rmdir "$work/gone"
+	said=$(fails_with 1 docker start one)
+	contains "$work/gone" "$said"
+	docker rm one
 }
 
-many_at_once() {
-	local number
-	for number in $(seq "${MANY:-5}"); do
-		docker run -d --name "many-$number" --runtime "$runtime" busybox sleep 1000 &
-	done
-	wait $(jobs -p)
-	equal "${MANY:-5}" "$(docker ps -q --filter name=many- | wc -l)"
-	docker ps -q --filter name=many- | xargs -P 8 -n 1 timeout -s KILL 180 docker rm -f
+# By path Docker looks into the host's cgroup, which knows nothing of it.
+out_of_memory() {
+	local told=true
+	[ "$runtime" != caisson ] || told=false
+	docker run --name one --runtime "$runtime" --memory 64m busybox tail /dev/zero || equal 137 $?
+	equal "$told 137" "$(docker inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' one)"
+	docker rm one
+	# The init lives on.
+	docker run -d --name one --runtime "$runtime" --memory 64m busybox sh -c 'tail /dev/zero; echo $?; sleep 1000'
+	soon has_logged 137
+	equal "$told running" "$(docker inspect -f '{{.State.OOMKilled}} {{.State.Status}}' one)"
+	docker rm -f one
 }
+has_logged() { [ "$(docker logs one 2>/dev/null)" = "$1" ]; }
+
+# Names lead from each to each, as they do where services depend on another.
+compose() {
+	mkdir -p "$work/shop"
+	cat >"$work/shop/compose.yaml" <<-END
+		services:
+		  store:
+		    image: busybox
+		    runtime: $runtime
+		    command: sh -c 'echo from the store >/srv/goods; exec httpd -f -p 80 -h /srv'
+		    stop_grace_period: 0s
+		  middle:
+		    image: busybox
+		    runtime: $runtime
+		    depends_on: [store]
+		    command: sh -c 'until wget -q -O /srv/goods http://store/goods; do sleep 1; done; exec httpd -f -p 80 -h /srv'
+		    stop_grace_period: 0s
+		  front:
+		    image: busybox
+		    runtime: $runtime
+		    depends_on: [middle]
+		    command: sh -c 'until wget -q -O /srv/goods http://middle/goods; do sleep 1; done; exec httpd -f -p 80 -h /srv'
+		    ports: ["18081:80"]
+		    stop_grace_period: 0s
+	END
+	in_shop up --detach --quiet-pull
+	soon busybox wget -q -O "$work/goods" http://127.0.0.1:18081/goods
+	equal 'from the store' "$(cat "$work/goods")"
+	equal 3 "$(in_shop ps --quiet | wc -l)"
+	in_shop exec -T store wget -q -O /dev/null http://front/goods
+	in_shop down
+	equal '' "$(docker ps -aq)"
+}
+in_shop() { (cd "$work/shop" && timeout -s KILL 300 docker compose "$@"); }
 
 begin
-scenario 'a container has its own kernel' its_own_kernel
+essential 'a container has its own kernel' its_own_kernel
 scenario 'exit codes are those of runc' exit_codes
-scenario 'exec' exec_in
+essential 'exec' exec_in
 scenario 'twenty execs at once' twenty_execs_at_once
-scenario 'attach and logs' attach_and_logs
+essential 'attach and logs' attach_and_logs
 scenario 'stats and top' stats_and_top
 scenario 'pause and unpause' pausing
 scenario 'cp both ways' copying
 scenario 'update' updating
-scenario 'kill, stop, start, restart' ending
+essential 'kill, stop, start, restart' ending
 scenario 'restart policy' restart_policy
 scenario 'health checks' health
+scenario 'memory runs out' out_of_memory
 scenario 'volumes change live both ways' volumes
 scenario 'options of run' options
 scenario 'privileged stays in the guest' privileged
 scenario 'no network' no_network
-scenario 'default bridge and published ports' default_bridge
+essential 'default bridge and published ports' default_bridge
 scenario 'user network with names' user_network
 scenario 'network connect and disconnect' connecting
 scenario 'build' building
+if [ -n "${SUITE:-}" ]; then
+	echo "docker.sh: compose is not of $SUITE, and is not run"
+else
+	scenario 'compose of three services' compose
+fi
 scenario 'bad input' bad_input
-scenario 'several at once' many_at_once
 verdict

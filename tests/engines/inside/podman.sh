@@ -3,7 +3,7 @@
 #
 # usage: podman.sh
 #
-# $FILTER chooses scenarios.
+# $FILTER and $SHORT choose scenarios.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck source=scenario.sh
@@ -111,16 +111,85 @@ published_port() {
 	contains "$address/16" "$(podman exec one ip address)"
 	soon busybox wget -q -O "$work/page" "http://$address/passwd"
 	contains root "$(busybox wget -q -O - http://127.0.0.1:18080/passwd)"
+	podman stop -t 20 one
+	fails_with 1 busybox wget -q -T 5 -O - http://127.0.0.1:18080/passwd
+	podman start one
+	podman exec -d one httpd -f -p 80 -h /etc
+	soon busybox wget -q -O "$work/page" http://127.0.0.1:18080/passwd
 	podman rm -f -t 0 one
 }
 
+# aardvark-dns answers on the far end of the bridge.
+user_network() {
+	podman network create net
+	alive --network net --network-alias web
+	podman run -d --name two --network net busybox httpd -f -p 80 -h /etc
+	contains root "$(podman exec one wget -q -O - http://two/passwd)"
+	podman exec -d one httpd -f -p 80 -h /etc
+	soon podman exec two wget -q -O /tmp/got http://web/passwd
+	podman network disconnect net one
+	equal lo "$(podman exec one ls /sys/class/net)"
+	podman network connect net one
+	podman exec one wget -q -O /dev/null http://two/passwd
+	podman rm -f -t 0 one two
+	podman network rm net
+}
+
+# Conmon looks into the host's cgroup, which knows nothing of it: OOMKilled is false.
+out_of_memory() {
+	podman --runtime caisson run --name one --memory 64m busybox tail /dev/zero || equal 137 $?
+	equal 137 "$(podman inspect -f '{{.State.ExitCode}}' one)"
+	podman rm one
+}
+
+restart_policy() {
+	podman --runtime caisson run -d --name one --restart on-failure:2 busybox sh -c 'echo up; exit 4'
+	soon restarted_twice
+	podman rm -f -t 0 one
+}
+restarted_twice() { [ "$(podman logs one | grep -c up)" = 3 ]; }
+
+health() {
+	alive --health-cmd 'test -e /tmp/well' --health-interval disable
+	fails_with 1 podman healthcheck run one
+	podman exec one touch /tmp/well
+	podman healthcheck run one
+	podman rm -f -t 0 one
+}
+
+# Without its conmon nobody tells Podman of a container's end, but it goes away.
+killed_from_outside() {
+	alive
+	kill -KILL "$(podman inspect -f '{{.State.Pid}}' one)"
+	equal 137 "$(podman wait one)"
+	podman start one
+	kill -KILL "$(podman inspect -f '{{.State.ConmonPid}}' one)"
+	podman rm -f -t 0 one
+}
+
+bad_input() {
+	said=$(fails_with 125 run --mount type=bind,source=/nosuch,target=/x busybox true || fails_with 126 run --mount type=bind,source=/nosuch,target=/x busybox true)
+	contains /nosuch "$said"
+	mkdir -p "$work/bare/etc"
+	tar -C "$work/bare" -c . | podman import - bare
+	said=$(fails_with 127 run bare true)
+	contains 'executable file not found' "$said"
+	podman rmi bare
+}
+
 begin
-scenario 'a container has its own kernel' its_own_kernel
+essential 'a container has its own kernel' its_own_kernel
 scenario 'exit codes' exit_codes
-scenario 'exec' exec_in
-scenario 'logs, stop, start, kill' logs_and_stop
+essential 'exec' exec_in
+essential 'logs, stop, start, kill' logs_and_stop
 scenario 'cp both ways' copying
 scenario 'limits, pause, top, stats' limits
+scenario 'memory runs out' out_of_memory
+scenario 'restart policy' restart_policy
+scenario 'health checks' health
 scenario 'volumes change live both ways' volumes
-scenario 'published port' published_port
+essential 'published port' published_port
+scenario 'user network with names' user_network
+scenario 'killed from outside' killed_from_outside
+scenario 'bad input' bad_input
 verdict

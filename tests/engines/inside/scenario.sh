@@ -9,10 +9,14 @@ failed=0
 work=$(mktemp -d)
 engine=$(basename "$0" .sh)
 
-# scenario TITLE FUNCTION: runs it, unless the title lacks $FILTER.
+# essential TITLE FUNCTION: a scenario of the short selection too.
+essential() { SHORT='' scenario "$@"; }
+
+# scenario TITLE FUNCTION: runs it, unless the title doesn't match the regular
+# expression $FILTER, or only the short selection is wanted ($SHORT is not empty).
 scenario() {
 	local title="$engine${variant:+ $variant}: $1" status
-	[[ $title == *"${FILTER:-}"* ]] || return 0
+	[[ $title =~ ${FILTER:-} && -z ${SHORT:-} ]] || return 0
 	# In the condition of anything, the shell would not stop at a failure.
 	set +e
 	(
@@ -62,16 +66,12 @@ fails_with() {
 	equal "$expected" "$status"
 }
 
-# on_a_terminal SCRIPT: runs it with a terminal of its own, and prints what it shows.
-on_a_terminal() {
-	if command -v script >/dev/null; then
-		script -qec "$1" /dev/null </dev/null
-	else
-		echo "$1" >"$work/script"
-		# It waits for the end of the script, not for that of its own input.
-		socat -t 120 - "EXEC:sh $work/script,pty,setsid,ctty" </dev/null
-	fi
-}
+# on_a_terminal SCRIPT: runs it with a terminal of its own, which nobody types on,
+# and prints what it shows.
+on_a_terminal() { timeout -s KILL 180 python3 "$here/terminal.py" "$1" </dev/null; }
+
+# has_ended PID: also where nobody has asked for its status yet.
+has_ended() { ! kill -0 "$1" 2>/dev/null || grep -q '^State:.Z' "/proc/$1/status"; }
 
 # soon COMMAND...: it succeeds within a minute.
 soon() {
