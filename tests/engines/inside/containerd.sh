@@ -3,7 +3,8 @@
 #
 # usage: containerd.sh
 #
-# $FILTER chooses scenarios. Owns a containerd of its own, with a state folder of
+# $FILTER and $SHORT choose scenarios; $MANY is how many containers are started at
+# once. Owns a containerd of its own, with a state folder of
 # its own, which it ends.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
@@ -45,16 +46,17 @@ clear_away() {
 
 start_containerd() {
 	containerd --config "$work/config.toml" >>"$work/containerd.log" 2>&1 &
-	daemon=$!
+	echo $! >"$work/daemon"
 	soon ctr version >/dev/null 2>&1
 }
 
-stop_containerd() {
-	kill "$daemon"
-	# It may be another shell's child.
+# Scenarios run in shells of their own: its number is kept in a file.
+stop_containerd() { # stop_containerd SIGNAL
+	local daemon
+	daemon=$(cat "$work/daemon")
+	kill "-$1" "$daemon"
 	soon has_ended "$daemon"
 }
-has_ended() { ! kill -0 "$1" 2>/dev/null || grep -q '^State:.Z' "/proc/$1/status"; }
 
 begin() {
 	cat >"$work/config.toml" <<-EOF
@@ -66,10 +68,10 @@ begin() {
 		address = "$CONTAINERD_ADDRESS"
 	EOF
 	start_containerd
+	trap 'stop_containerd TERM' EXIT
 	busybox_tree "$work/tree"
 	oci_archive "$work/tree" $image >"$work/image.tar"
 	ctr images import "$work/image.tar" >/dev/null
-	trap 'kill $daemon' EXIT
 }
 
 its_own_kernel() {
@@ -124,15 +126,14 @@ exec_in() {
 
 # An exec that still runs ends before its container does.
 order_of_events() {
-	timeout 120 ctr events >"$work/events" &
-	listener=$!
+	listening a_life
+	grep -o '/tasks/[a-z-]* .*' "$work/events" | sed -E 's/ .*"id":"([a-z]*)".*/ \1/; s/ \{.*//' >"$work/order"
+	equal "$(printf '/tasks/%s\n' create start exec-added exec-started 'exit work' 'exit one' delete)" "$(cat "$work/order")"
+}
+a_life() {
 	alive one
 	ctr tasks exec -d --exec-id work one sleep 1000
 	away one
-	kill $listener
-	wait $listener || true
-	grep -o '/tasks/[a-z-]* .*' "$work/events" | sed -E 's/ .*"id":"([a-z]*)".*/ \1/; s/ \{.*//' >"$work/order"
-	equal "$(printf '/tasks/%s\n' create start exec-added exec-started 'exit work' 'exit one' delete)" "$(cat "$work/order")"
 }
 
 looking_and_pausing() {
@@ -149,32 +150,89 @@ looking_and_pausing() {
 	away one
 }
 
-containerd_restarts() {
-	alive one
-	stop_containerd
-	start_containerd
-	state_is one RUNNING
-	equal up "$(in_it one echo up)"
-	timeout 120 ctr events >"$work/events" &
-	listener=$!
-	away one
+# listening COMMAND...: what happens during it goes to $work/events.
+listening() {
+	timeout 300 ctr events >"$work/events" &
+	local listener=$!
+	"$@"
 	kill $listener
 	wait $listener || true
-	grep -q /tasks/exit "$work/events"
-	# The one that the next scenario finds is this shell's.
-	echo $daemon >"$work/daemon"
 }
 
-# Killed, it leaves nothing; asked to end, it ends its containers.
+containerd_restarts() {
+	local name names
+	names=$(seq -f live%g 10)
+	for name in $names; do
+		alive "$name" --memory-limit 33554432
+	done
+	stop_containerd KILL
+	start_containerd
+	for name in $names; do
+		state_is "$name" RUNNING
+		equal "up $name" "$(in_it "$name" echo "up $name")"
+	done
+	listening all_away "$names"
+	for name in $names; do
+		grep '/tasks/exit .*"exit_status":137' "$work/events" | grep -q "\"$name\""
+	done
+}
+all_away() {
+	local name
+	for name in $1; do away "$name"; done
+}
+
+out_of_memory() {
+	listening run_out
+	grep -q '/tasks/oom .*"container_id":"one"' "$work/events"
+}
+run_out() { fails_with 137 run --memory-limit 67108864 $image one tail /dev/zero; }
+
+# Killed, it leaves nothing, and containerd tells the end; asked to end, it ends
+# its containers.
 shim_dies() {
 	for signal in KILL TERM; do
 		alive one
-		kill -$signal "$(shim_of one)"
-		soon is_gone one
+		listening end_shim $signal one
+		grep -q '/tasks/exit .*"exit_status":137' "$work/events"
 		ctr containers delete one
 		look_round
 	done
 }
+end_shim() {
+	kill "-$1" "$(shim_of "$2")"
+	soon is_gone "$2"
+}
+
+bad_input() {
+	said=$(fails_with 1 run --mount type=bind,src=/nosuch,dst=/x,options=rbind $image one true)
+	contains /nosuch "$said"
+	mkdir -p "$work/bare/etc"
+	oci_archive "$work/bare" localhost/bare:1 >"$work/bare.tar"
+	ctr images import "$work/bare.tar"
+	said=$(fails_with 1 run localhost/bare:1 one true)
+	contains 'executable file not found' "$said"
+}
+
+many_at_once() {
+	local number numbers
+	numbers=$(seq "${MANY:-50}")
+	for number in $numbers; do
+		timeout -s KILL 1800 ctr run -d --runtime io.containerd.caisson.v2 --memory-limit 33554432 $image "many$number" sleep 10000 &
+	done
+	wait $(jobs -p)
+	equal "${MANY:-50}" "$(ctr tasks ls | grep -c RUNNING)"
+	grep MemAvailable /proc/meminfo
+	for number in $numbers; do
+		ctr tasks kill -s KILL "many$number" &
+	done
+	wait $(jobs -p)
+	soon none_runs
+	for number in $numbers; do
+		ctr tasks delete "many$number" || true
+		ctr containers delete "many$number"
+	done
+}
+none_runs() { ! ctr tasks ls | grep -q RUNNING; }
 
 boot_of() { in_it "$1" cat /proc/sys/kernel/random/boot_id; }
 
@@ -207,16 +265,18 @@ what_it_is() {
 }
 
 begin
-scenario 'a container has its own kernel' its_own_kernel
+essential 'a container has its own kernel' its_own_kernel
 scenario 'exit codes' exit_codes
-scenario 'standard streams' standard_streams
+essential 'standard streams' standard_streams
 scenario 'logs to a file and to a program' logs
-scenario 'exec' exec_in
-scenario 'order of events' order_of_events
+essential 'exec' exec_in
+essential 'order of events' order_of_events
 scenario 'metrics, ps, pause' looking_and_pausing
-scenario 'two containers in one machine' group_of_two
-scenario 'the shim dies' shim_dies
+scenario 'memory runs out' out_of_memory
+essential 'two containers in one machine' group_of_two
+scenario 'bad input' bad_input
+essential 'the shim dies' shim_dies
 scenario 'the shim says what it is' what_it_is
-scenario 'containerd restarts' containerd_restarts
-[ ! -e "$work/daemon" ] || daemon=$(cat "$work/daemon")
+scenario 'containerd is killed under ten containers' containerd_restarts
+scenario 'many at once' many_at_once
 verdict
