@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
@@ -18,6 +18,7 @@ use super::limits::Limits;
 use super::members::Members;
 use super::monitor::Event;
 use super::network::Network;
+use super::patience::Patience;
 use super::program::Killer;
 use super::streams::Streams;
 use super::tail::Tail;
@@ -27,7 +28,7 @@ use crate::installation::Installation;
 use crate::log::Log;
 use crate::machine::{Choice, Kind, Machine, Parts};
 
-/// Emulation on a busy host is slow; on KVM a tenth of this is a fault.
+/// Emulation is slow; on KVM a tenth of this is a fault. Of the machine's own time.
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
 
 /// A machine that runs, with the means to talk to it and to end it.
@@ -52,6 +53,10 @@ pub(crate) struct Killers(Vec<Killer>);
 impl Killers {
     pub(crate) fn kill(&self) {
         self.0.iter().for_each(Killer::kill);
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        self.0.iter().map(Killer::pid).collect()
     }
 }
 
@@ -118,7 +123,8 @@ pub(crate) fn boot(
     } else {
         BOOT_LIMIT
     };
-    let control = await_agent(events, limit).map_err(|failed| failed.after(&console))?;
+    let patience = Patience::begin(limit, killers.pids());
+    let control = await_agent(events, &patience).map_err(|failed| failed.after(&console))?;
     let hang_up = control.try_clone().map_err(step("share a connection"))?;
     let agent = Agent::connect(control).map_err(|err| Error::Agent(err.to_string()))?;
     limits.hold_to_quota(log);
@@ -168,10 +174,9 @@ impl NoAgent {
 /// A machine takes its file server with it, so its own end says more.
 const CAUSE_LIMIT: Duration = Duration::from_millis(500);
 
-fn await_agent(events: &Receiver<Event>, limit: Duration) -> Result<UnixStream, NoAgent> {
-    let deadline = Instant::now() + limit;
-    loop {
-        match events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+fn await_agent(events: &Receiver<Event>, patience: &Patience) -> Result<UnixStream, NoAgent> {
+    while let Some(left) = patience.left() {
+        match events.recv_timeout(left) {
             Ok(Event::AgentConnected(stream)) => return Ok(stream),
             Ok(Event::MachineEnded(reason)) => return Err(NoAgent::Ended(reason.to_string())),
             Ok(Event::FileServerEnded(how)) => {
@@ -184,9 +189,11 @@ fn await_agent(events: &Receiver<Event>, limit: Duration) -> Result<UnixStream, 
             Ok(Event::CallerGone) => return Err(NoAgent::GivenUp),
             Ok(Event::Signal(signal)) if ends_a_process(signal) => return Err(NoAgent::GivenUp),
             Ok(Event::Signal(_) | Event::Agent(_) | Event::Warning(_)) => {}
-            Err(_) => return Err(NoAgent::Late(limit)),
+            // Time may be left by then.
+            Err(_) => {}
         }
     }
+    Err(NoAgent::Late(patience.limit()))
 }
 
 const fn ends_a_process(signal: i32) -> bool {

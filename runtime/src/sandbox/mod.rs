@@ -21,6 +21,7 @@ mod mount_point;
 mod namespaces;
 mod network;
 mod order;
+mod patience;
 pub(crate) mod program;
 mod requests;
 mod share;

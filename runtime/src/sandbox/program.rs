@@ -90,7 +90,7 @@ impl Program {
         // QEMU does not notice by itself that its owner is gone.
         sys::die_with_parent(&mut command);
         let words = Tail::follow(log.into(), &name)?;
-        let (process, end) = start(&name, command)?.map_err(|source| Error::Spawn {
+        let (process, pid, end) = start(&name, command)?.map_err(|source| Error::Spawn {
             program: self.path.clone(),
             source,
         })?;
@@ -98,12 +98,13 @@ impl Program {
             name,
             words,
             process,
+            pid,
             end,
         })
     }
 }
 
-type Started = (Pidfd, Receiver<io::Result<ExitStatus>>);
+type Started = (Pidfd, u32, Receiver<io::Result<ExitStatus>>);
 
 /// Starts `command` in a pid namespace of its own, from a thread that waits for
 /// its end: the namespace of children is a thread's own affair, and only root
@@ -118,7 +119,7 @@ fn start(name: &str, mut command: Command) -> Result<io::Result<Started>, Error>
         let child = spawned.and_then(|child| Ok((Pidfd::of_child(&child)?, child)));
         match child {
             Ok((process, mut child)) => {
-                started.send(Ok(process)).ok();
+                started.send(Ok((process, child.id()))).ok();
                 ended.send(child.wait()).ok();
             }
             Err(err) => drop(started.send(Err(err))),
@@ -126,7 +127,7 @@ fn start(name: &str, mut command: Command) -> Result<io::Result<Started>, Error>
     })?;
     let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
     let process = start.recv().map_err(gone).flatten();
-    Ok(process.map(|process| (process, end)))
+    Ok(process.map(|(process, pid)| (process, pid, end)))
 }
 
 /// A helper process that runs, or has ended and was not waited for yet.
@@ -137,14 +138,18 @@ pub(crate) struct Running {
     /// What it wrote to its log.
     pub(crate) words: Tail,
     process: Pidfd,
+    pid: u32,
     end: Receiver<io::Result<ExitStatus>>,
 }
 
 impl Running {
     /// A handle that ends the process, and never another one with its number.
     pub(crate) fn killer(&self) -> Result<Killer, Error> {
-        let process = self.process.try_clone();
-        Ok(Killer(process.map_err(step("share a helper's pidfd"))?))
+        let process = self.process()?;
+        Ok(Killer {
+            process,
+            pid: self.pid,
+        })
     }
 
     /// The process, for whoever has to reach into it.
@@ -169,17 +174,25 @@ impl Running {
 
 /// Ends one helper process.
 #[derive(Debug)]
-pub(crate) struct Killer(Pidfd);
+pub(crate) struct Killer {
+    process: Pidfd,
+    pid: u32,
+}
 
 impl Killer {
     /// Waits until the process has ended and let go of all it held.
     pub(crate) fn await_end(&self) {
-        self.0.ends_within(END_LIMIT);
+        self.process.ends_within(END_LIMIT);
+    }
+
+    /// Its number, which may be another's once it was waited for.
+    pub(crate) const fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// Sends SIGKILL; a process that has ended is left alone.
     pub(crate) fn kill(&self) {
-        self.0.kill();
+        self.process.kill();
     }
 }
 

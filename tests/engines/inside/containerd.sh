@@ -69,6 +69,7 @@ begin() {
 	EOF
 	start_containerd
 	trap 'stop_containerd TERM' EXIT
+	containerd --version
 	busybox_tree "$work/tree"
 	oci_archive "$work/tree" $image >"$work/image.tar"
 	ctr images import "$work/image.tar" >/dev/null
@@ -154,9 +155,16 @@ looking_and_pausing() {
 listening() {
 	timeout 300 ctr events >"$work/events" &
 	local listener=$!
+	soon hears
 	"$@"
 	kill $listener
 	wait $listener || true
+}
+
+# A change that it is told of shows that it listens.
+hears() {
+	ctr namespaces label default "heard=$RANDOM"
+	[ -s "$work/events" ]
 }
 
 containerd_restarts() {

@@ -53,6 +53,8 @@ begin() {
 	caisson setup docker
 	start_daemon
 	trap 'signal_daemon TERM' EXIT
+	dockerd --version
+	containerd --version
 	busybox_tree "$work/tree"
 	tar -C "$work/tree" -c . | docker import - busybox >/dev/null
 }

@@ -25,6 +25,7 @@ clear_away() {
 
 begin() {
 	caisson setup podman
+	podman --version
 	busybox_tree "$work/tree"
 	tar -C "$work/tree" -c . | podman import - busybox >/dev/null 2>&1
 }

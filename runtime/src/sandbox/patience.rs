@@ -1,0 +1,73 @@
+//! How long a machine may take to come up.
+//!
+//! Owns the reckoning: only time in which the machine could have run counts. On a
+//! host where fifty are started at once each of them waits for a processor most of
+//! the time, and is not at fault.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Time that is left for a machine made of certain processes.
+#[derive(Debug)]
+pub(super) struct Patience {
+    limit: Duration,
+    begun: Instant,
+    pids: Vec<u32>,
+}
+
+impl Patience {
+    /// From now on `limit`, not counting what its processes wait for a processor.
+    pub(super) fn begin(limit: Duration, pids: Vec<u32>) -> Self {
+        Self {
+            limit,
+            begun: Instant::now(),
+            pids,
+        }
+    }
+
+    /// All that was allowed.
+    pub(super) const fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// What is left; none when it is over.
+    pub(super) fn left(&self) -> Option<Duration> {
+        let held_up = self.pids.iter().map(|pid| held_up(*pid)).max();
+        let used = self
+            .begun
+            .elapsed()
+            .saturating_sub(held_up.unwrap_or_default());
+        let left = self.limit.checked_sub(used)?;
+        (!left.is_zero()).then_some(left)
+    }
+}
+
+/// How long the most unlucky thread of a process has been ready to run without a
+/// processor (proc(5), schedstat); zero where the kernel doesn't tell.
+fn held_up(pid: u32) -> Duration {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Duration::ZERO;
+    };
+    let longest = threads.flatten().filter_map(|task| waited(&task.path()));
+    longest.max().unwrap_or_default()
+}
+
+fn waited(task: &Path) -> Option<Duration> {
+    let numbers = fs::read_to_string(task.join("schedstat")).ok()?;
+    let nanoseconds = numbers.split_whitespace().nth(1)?.parse().ok()?;
+    Some(Duration::from_nanos(nanoseconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_ends() {
+        let limit = Duration::from_secs(600);
+        let patience = Patience::begin(limit, vec![std::process::id()]);
+        assert!(patience.left().is_some_and(|left| left <= limit));
+        assert_eq!(Patience::begin(Duration::ZERO, Vec::new()).left(), None);
+    }
+}
