@@ -52,8 +52,9 @@ pub struct Hook {
     pub path: PathBuf,
     /// Its arguments with its name, or nothing: then the path is its name.
     pub args: Vec<String>,
-    /// Its whole environment.
-    pub env: Vec<(String, String)>,
+    /// Its whole environment; none is named: it has that of this program, as
+    /// runc and crun do it.
+    pub env: Option<Vec<(String, String)>>,
     /// It is killed after this.
     pub limit: Option<Duration>,
 }
@@ -153,15 +154,15 @@ fn parse(hook: &oci::Hook) -> Result<Hook, String> {
             _ => return Err(format!("timeout {seconds} is not greater than zero")),
         },
     };
-    let variables = hook.env().iter().flatten();
-    let env = variables.map(|variable| match variable.split_once('=') {
+    let pair = |variable: &String| match variable.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err(format!("env {variable:?} is not of the form name=value")),
-    });
+    };
+    let pairs = |variables: &Vec<String>| variables.iter().map(pair).collect();
     Ok(Hook {
         path: path.clone(),
         args: hook.args().clone().unwrap_or_default(),
-        env: env.collect::<Result<_, _>>()?,
+        env: hook.env().as_ref().map(pairs).transpose()?,
         limit,
     })
 }
@@ -186,7 +187,8 @@ mod tests {
             panic!("two hooks: {hooks:?}");
         };
         assert_eq!(first.args, ["a", "-x"]);
-        assert_eq!(first.env, [("K".to_owned(), "v=w".to_owned())]);
+        assert_eq!(first.env, Some(vec![("K".to_owned(), "v=w".to_owned())]));
+        assert_eq!(second.env, None);
         assert_eq!(first.limit, Some(Duration::from_secs(3)));
         assert_eq!((second.args.len(), second.limit), (0, None));
         assert!(hooks.has_runtime_hooks() && hooks.may_mount());

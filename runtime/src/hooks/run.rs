@@ -155,9 +155,12 @@ fn command(hook: &Hook, bundle: &Path) -> Command {
     if let Some((name, rest)) = hook.args.split_first() {
         command.arg0(name).args(rest);
     }
+    if let Some(env) = &hook.env {
+        command
+            .env_clear()
+            .envs(env.iter().map(|(name, value)| (name, value)));
+    }
     command
-        .env_clear()
-        .envs(hook.env.iter().map(|(name, value)| (name, value)))
         .current_dir(bundle)
         // Its own group, to be killed with whatever it has started.
         .process_group(0);

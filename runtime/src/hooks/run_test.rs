@@ -37,6 +37,16 @@ fn a_hook_gets_the_state_the_environment_and_the_bundle_and_nothing_else() {
 }
 
 #[test]
+fn a_hook_without_an_environment_has_this_programs() {
+    let mut record = record(&[], None);
+    let script = "printf %s \"$PATH\"; exit 3";
+    let hooks = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]});
+    record.hooks = Hooks::planned(Some(&serde_json::from_value(hooks).unwrap())).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    assert!(error_of(&record).contains(&format!("stdout: {path}, ")));
+}
+
+#[test]
 fn the_first_failure_stops_the_rest() {
     let line = error_of(&record(&["true", "echo no >&2; false", "exit 9"], None));
     assert_eq!(
