@@ -40,7 +40,8 @@ run_engine() {
 		"$outer" put "$host" "$older" "/opt/$suite" || return
 		variables+=(--env SUITE="$suite")
 		variables+=(--env PATH="/opt/$suite/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-		variables+=(--env LD_LIBRARY_PATH="/opt/$suite/lib")
+		# Not by an environment: a daemon may not pass it on to all that it starts.
+		"$outer" exec "$host" -- sh -c 'echo "$0" >/etc/ld.so.conf.d/older.conf && ldconfig' "/opt/$suite/lib" || return
 	fi
 	"$outer" exec "$host" --follow-output --timeout-ms 5400000 "${variables[@]}" \
 		-- "/opt/engines/$name.sh" "${words[@]:1}"
