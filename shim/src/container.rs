@@ -195,8 +195,7 @@ impl Container {
         let pid = process.pid();
         let exit = exit_of(owner);
         let turn = self.turn();
-        process.has_ended(exit);
-        self.tell_exit(&process.exec_id, pid, exit);
+        process.has_ended(exit, || self.tell_exit(&process.exec_id, pid, exit));
         drop(turn);
     }
 
@@ -211,8 +210,7 @@ impl Container {
         self.tell_last_words();
         let turn = self.turn();
         let pid = self.init.pid();
-        self.init.has_ended(exit);
-        self.tell_exit("", pid, exit);
+        self.init.has_ended(exit, || self.tell_exit("", pid, exit));
         drop(turn);
     }
 

@@ -134,18 +134,20 @@ impl Process {
         }
     }
 
-    /// Records its end and wakes who waits for it.
-    pub(crate) fn has_ended(&self, exit: Exit) {
+    /// Records its end, has `tell` announce it and wakes who waits for it. Nobody sees
+    /// the one without the other: what follows an end comes after its announcement.
+    pub(crate) fn has_ended(&self, exit: Exit, tell: impl FnOnce()) {
         let mut state = self.state();
         state.phase = Phase::Stopped(exit);
         state.handle = None;
+        tell();
         self.ended.notify_all();
     }
 
     /// One that never ran is over too once it is forgotten: who waits is told so.
     pub(crate) fn is_forgotten(&self) {
         if self.phase() == Phase::Added {
-            self.has_ended(NEVER_RAN);
+            self.has_ended(NEVER_RAN, || {});
         }
     }
 
@@ -253,7 +255,7 @@ mod tests {
             status: 7,
             at: SystemTime::UNIX_EPOCH,
         };
-        process.has_ended(exit);
+        process.has_ended(exit, || {});
         assert_eq!(waiter.join().unwrap(), exit);
         assert_eq!(process.wait(), exit);
         assert!(matches!(process.signal(9), Err(Error::NotFound(_))));
