@@ -26,6 +26,27 @@ pub struct Scene {
     before: Leftovers,
 }
 
+impl Drop for Scene {
+    /// What containers and their owners have said goes with the folder, and is needed
+    /// to understand a failure.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for entry in fs::read_dir(self.folder.path())
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let path = entry.path();
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            if path.extension().is_some_and(|kind| kind == "err") && !text.is_empty() {
+                self.note(&format!("{}: {text}", path.display()));
+            }
+        }
+    }
+}
+
 impl Scene {
     /// An empty scene for the test of this name.
     #[must_use]
