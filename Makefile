@@ -16,8 +16,10 @@ BUILD := target/$(TARGET)/$(PROFILE)
 PACKAGES := gcc make flex bison bc libelf-dev xz-utils zstd lz4 cpio busybox-static \
             libcap-ng-dev libseccomp-dev qemu-system-x86 mmdebstrap e2fsprogs jq attr iproute2
 
-# The files of runc's suite that fit the time of every change: a few minutes.
-RUNC_SELECTION := create start start_detached state kill delete list cwd env umask
+# What of the suites of others fits the time of every change: a few minutes.
+RUNC_SELECTION := capabilities create cwd delete env events exec kill list ps root spec \
+                  start start_detached start_hello state umask
+RUNTIME_TOOLS_SELECTION := create kill kill_no_effect hostname process_user
 
 # Static programs: they start fast and can be executed in an empty root.
 export CARGO_BUILD_TARGET := $(TARGET)
@@ -117,11 +119,13 @@ $(SUITES):
 	tests/suites/run.sh $(@:suite-%=%) $(MACHINE) $(DIST) $(NAMES)
 
 .PHONY: test-suites
-test-suites: dist ## A selection of all suites on emulated machines
-	tests/suites/run.sh fsx tcg $(DIST) auto
-	tests/suites/run.sh pjdfstest tcg $(DIST) auto
-	tests/suites/run.sh runtime-tools tcg $(DIST) create kill kill_no_effect
-	tests/suites/run.sh runc tcg $(DIST) $(RUNC_SELECTION)
+test-suites: dist suite-schema ## A selection of all suites on emulated machines
+	status=0; \
+	for part in 'fsx auto' 'pjdfstest auto' 'runtime-tools $(RUNTIME_TOOLS_SELECTION)' 'runc $(RUNC_SELECTION)'; do \
+		set -- $$part; suite=$$1; shift; \
+		tests/suites/run.sh $$suite tcg $(DIST) "$$@" || status=$$?; \
+	done; \
+	exit $$status
 
 # Each runs in a test host of its own; the older ones are those of Debian's suites.
 ENGINES := docker docker:io.containerd.caisson.v2 docker@trixie docker@bookworm podman containerd
@@ -133,11 +137,11 @@ test-engines: dist ## Docker, Podman and containerd with caisson as their runtim
 	exit $$status
 
 .PHONY: test
-test: dist stock-kernel ## All tests: test-unit, test-tcg and, beside them, test-kvm
+test: dist stock-kernel ## All tests: test-unit, test-tcg, test-suites and, beside them, test-kvm
 	@# A test host has one processor: half of its tests run beside all the rest.
 	tests/run.sh kvm:1/2 $(DIST) >target/test-kvm.log 2>&1 </dev/null & kvm=$$!; \
 	status=0; \
-	$(MAKE) --no-print-directory test-unit test-tcg || status=$$?; \
+	$(MAKE) --no-print-directory test-unit test-tcg test-suites || status=$$?; \
 	tests/run.sh kvm:2/2 $(DIST) || status=$$?; \
 	wait $$kvm || status=$$?; \
 	cat target/test-kvm.log; \
