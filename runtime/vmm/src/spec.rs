@@ -227,3 +227,14 @@ impl TryFrom<Unchecked> for MachineSpec {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_pair_of_queues_for_each_vcpu_within_reason() {
+        let pairs = [0, 1, 2, 4, 5, MAX_VCPUS].map(queue_pairs);
+        assert_eq!(pairs, [1, 1, 2, 4, 4, 4]);
+    }
+}
