@@ -70,7 +70,7 @@ tree_folder() {
 	echo "$target/root"
 }
 
-# What the test host lacks of that tree, as a folder of its own: bats, and gawk
+# What the test host lacks of that tree, as a folder of its own: bats, xz, and gawk
 # with its libraries.
 build_additions() {
 	local tree packages
@@ -78,7 +78,7 @@ build_additions() {
 	mkdir "$1/root"
 	mapfile -t packages < <(chroot "$tree" dpkg-query --show --showformat='${Depends}' gawk |
 		tr ',' '\n' | awk '$1 != "libc6" { print $1 }')
-	chroot "$tree" dpkg -L bats gawk "${packages[@]}" |
+	chroot "$tree" dpkg -L bats xz-utils gawk "${packages[@]}" |
 		while read -r path; do
 			# Without documentation, which the tree lacks.
 			if [ -f "$tree$path" ] || [ -L "$tree$path" ]; then echo ".$path"; fi
