@@ -2,18 +2,20 @@
 # Benchmarks in the test host: caisson beside runc, crun and, as peers with a
 # machine of their own, libkrun and QEMU microvm + virtiofsd.
 #
-# usage: bench.sh DIST
+# usage: bench.sh DIST [engines]
 #
+# With `engines` only what containers cost under Docker and containerd; without, all.
 # Prints a table with the budgets and writes target/bench.json, every single
 # value to target/bench.samples and the rest to target/bench.log. What is measured
 # lies in bench/ (see its README.md) and runs in the test host; CPU time is taken
 # here, from outside. No figure makes it fail: that is for those who read it.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
-dist=$(readlink -f "${1:?usage: bench.sh DIST}")
+dist=$(readlink -f "${1:?usage: bench.sh DIST [engines]}")
+only=${2:-}
 out=$(readlink -m "$here/../target")
 samples=$out/bench.samples
-rounds=3
+rounds=${BENCH_CPU_ROUNDS:-3}
 batch_limit_ms=1800000
 
 in_host() {
@@ -62,6 +64,19 @@ processor_time() {
 	for peer in caisson runc crun; do in_host /bench/once.sh end "$peer" >>"$out/bench.log" 2>&1; done
 }
 
+under_engines() {
+	progress 'CPU time under engines'
+	if ! in_host /bench/once.sh engines >>"$out/bench.log" 2>&1; then
+		progress "the engines did not start; why: $out/bench.log"
+		return 0
+	fi
+	part engine-memory
+	cpu_rounds 'ctr run true cpu' ctr caisson runc
+	cpu_rounds 'docker run true cpu' docker caisson runc
+	cpu_rounds 'docker run true, by path, cpu' docker-path caisson runc
+	cpu_rounds 'docker run true, bridge, cpu' docker-bridge caisson runc
+}
+
 # What it printed until its limit counts, the rest is missing.
 virtual_time() {
 	"$outer" batch --state "$state" --icount --timeout-ms "$batch_limit_ms" \
@@ -80,9 +95,10 @@ sizes() {
 # Everything that the measuring machines get, in one folder.
 fill_stage() {
 	local peer
-	cp -r "$here"/bench/. "$stage/"
+	cp -r "$here"/bench/. "$here/engines/inside/image.sh" "$stage/"
 	cp -r "$dist" "$stage/dist"
 	rm -rf "$stage"/dist/share/caisson/*-stock* "$stage/libkrun"
+	[ "$only" != engines ] || return 0
 	if peer=$("$here/bench/libkrun/build.sh" 2>>"$out/bench.log"); then
 		cp -r "$peer" "$stage/peer"
 	else
@@ -108,18 +124,23 @@ host=$("$outer" start --state "$state" --owner $$)
 trap '"$outer" stop "$host"; rm -rf "$stage"' EXIT
 "$outer" put "$host" "$stage" /bench
 
-# Beside the rest on the second processor: neither kind of figure is wall time.
-rm -rf "$out/bench-batch"
-virtual_time &
-virtual=$!
-progress 'CPU time'
-processor_time || progress "CPU time did not finish; why: $out/bench.log"
-for name in idle memory files; do part "$name"; done
-"$outer" check "$host" || progress "the test host's kernel complained; the figures are worthless"
-progress 'waiting for the machine that counts instructions'
-wait "$virtual"
-sizes
+everything() {
+	# Beside the rest on the second processor: neither kind of figure is wall time.
+	rm -rf "$out/bench-batch"
+	virtual_time &
+	local virtual=$!
+	progress 'CPU time'
+	processor_time || progress "CPU time did not finish; why: $out/bench.log"
+	for name in idle memory files; do part "$name"; done
+	under_engines
+	progress 'waiting for the machine that counts instructions'
+	wait "$virtual"
+	sizes
+}
 
-jq --raw-input --slurp --slurpfile budgets "$here/bench/budgets.json" --from-file "$here/bench/rows.jq" "$samples" >"$out/bench.json"
+if [ "$only" = engines ]; then under_engines; else everything; fi
+"$outer" check "$host" || progress "the test host's kernel complained; the figures are worthless"
+
+jq --raw-input --slurp --arg only "$only" --slurpfile budgets "$here/bench/budgets.json" --from-file "$here/bench/rows.jq" "$samples" >"$out/bench.json"
 jq --raw-output --from-file "$here/bench/table.jq" "$out/bench.json"
-[ -x "$stage/peer/krun" ] || printf '\n**libkrun is missing: it could not be built; why: %s**\n' "$out/bench.log"
+[ -n "$only" ] || [ -x "$stage/peer/krun" ] || printf '\n**libkrun is missing: it could not be built; why: %s**\n' "$out/bench.log"

@@ -5,26 +5,13 @@
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=scene.sh
 . "$(dirname "$(readlink -f "$0")")/scene.sh"
+# shellcheck source-path=SCRIPTDIR source=pss.sh
+. "$bench/pss.sh"
 many=8
 containers=1 # at the moment
 suffix=      # of the rows
 
 available_kib() { awk '/^MemAvailable:/ { print $2 }' /proc/meminfo; }
-mib() { awk -v kib="$1" 'BEGIN { printf "%.2f", kib / 1024 }'; }
-
-# pss guest|own PATTERN: KiB of guest RAM, or of everything else, over all
-# processes with that command line, per container. Guest RAM is a file without a
-# name or, in libkrun, the only mappings of 100 MiB and more.
-pss() {
-	local pid
-	for pid in $(pgrep -f "$2"); do
-		cat "/proc/$pid/smaps" 2>/dev/null || true
-	done | awk -v want="$1" -v n="$containers" '
-		$1 ~ /^[0-9a-f]+-[0-9a-f]+$/ { nameless = /\(deleted\)$/ }
-		$1 == "Size:" { guest = nameless || $2 > 100 * 1024 }
-		$1 == "Pss:" { kib[guest ? "guest" : "own"] += $2 }
-		END { printf "%d", kib[want] / n }'
-}
 
 processes() { # processes PEER MACHINE TITLE=PATTERN...
 	local peer=$1 machine=$2 pair kib total=0

@@ -12,9 +12,9 @@ def verdict(budget; values):
 	else (if budget.at_most then budget.at_most else values[budget.of] as $other | if $other == null then null else budget.times * $other end end)
 	| if . == null then null elif values.caisson <= . then "within" else "over" end end;
 
-["run true", "exec true", "split", "kvm exits", "guests", "idle", "host PSS", "guest RAM", "memory", "read", "untar", "size"] as $subjects
+["run true", "exec true", "split", "kvm exits", "guests", "idle", "host PSS", "guest RAM", "memory", "read", "untar", "docker run", "ctr run", "ctr: ", "size"] as $subjects
 | [split("\n")[] | select(. != "") | split("\t") | {name: .[0], unit: .[1], peer: .[2], value: (.[3] | tonumber)}] as $samples
-| (["run true vms", "exec true vms"] | map({name: ., unit: "vms"})) + ($samples | map({name, unit}))
+| (if $only == "" then ["run true vms", "exec true vms"] | map({name: ., unit: "vms"}) else [] end) + ($samples | map({name, unit}))
 | reduce .[] as $row ([]; if any(.[]; .name == $row.name) then . else . + [$row] end)
 | sort_by(.name as $name | [$subjects[] as $subject | $name | startswith($subject)] | index(true))
 | map(
