@@ -58,7 +58,20 @@ fn descriptor(number: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(number) }
 }
 
+/// The kernel gives a long check of a program up when a signal arrives (EAGAIN), so
+/// that it can be handled: then the call is made again.
 fn call<T>(command: i32, request: &T) -> io::Result<RawFd> {
+    const TRIES: usize = 100;
+    for _ in 1..TRIES {
+        match call_once(command, request) {
+            Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
+            answer => return answer,
+        }
+    }
+    call_once(command, request)
+}
+
+fn call_once<T>(command: i32, request: &T) -> io::Result<RawFd> {
     // SAFETY: the request has the layout that the command asks for, its size is
     // passed, and it and what it points to outlive the call.
     let answer =
