@@ -342,6 +342,19 @@ impl Container {
         Ok((pid, exit))
     }
 
+    /// Somebody else has put everything away: only what this process holds is left.
+    pub(crate) fn is_put_away(&self) {
+        self.init.release();
+        for exec in self.execs().values() {
+            exec.is_forgotten();
+            exec.release();
+        }
+        self.rootfs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_unmounted();
+    }
+
     /// Ends it, whatever it does, and puts everything away.
     pub(crate) fn end(&self) {
         self.library.delete(true, &library_log::Log::default()).ok();

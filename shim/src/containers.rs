@@ -128,6 +128,7 @@ impl Containers {
             let text = "a machine can't be restored from a checkpoint of CRIU";
             return Err(Error::Unimplemented(text.to_owned()));
         }
+        self.forget_deleted();
         self.table().creating += 1;
         let created = self.create_one(request, publisher);
         let mut table = self.table();
@@ -137,6 +138,34 @@ impl Containers {
         table.first.get_or_insert_with(|| container.id.clone());
         table.containers.insert(container.id.clone(), container);
         Ok(pid)
+    }
+
+    /// A containerd that was restarted has the `delete` action put away what it doesn't
+    /// know of, and may make one of the same name at once.
+    fn forget_deleted(&self) {
+        let is_kept = |container: &Container| {
+            let record = self.store.entry(&container.id);
+            let record = record.and_then(|entry| entry.read());
+            record.is_ok_and(|record| record.created == container.library.record().created)
+        };
+        let mut table = self.table();
+        table.containers.retain(|_, container| {
+            let kept = is_kept(container);
+            if !kept {
+                container.is_put_away();
+            }
+            kept
+        });
+        let Table {
+            containers, first, ..
+        } = &mut *table;
+        // Without the first there is no machine to join.
+        if first
+            .as_ref()
+            .is_some_and(|id| !containers.contains_key(id))
+        {
+            *first = None;
+        }
     }
 
     fn create_one(

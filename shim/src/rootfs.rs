@@ -45,6 +45,11 @@ impl Rootfs {
         Ok(rootfs)
     }
 
+    /// Somebody else has taken the mounts away; others may be there by now.
+    pub(crate) fn is_unmounted(&mut self) {
+        self.mounted = false;
+    }
+
     /// Takes the mounts away.
     pub(crate) fn unmount(&mut self) {
         if std::mem::take(&mut self.mounted) {

@@ -37,6 +37,7 @@ stories![
     two_containers_of_a_group_share_a_machine_and_end_apart,
     a_killed_shim_leaves_nothing_after_its_delete,
     a_sandbox_is_there_before_its_containers,
+    a_name_can_be_used_again_after_the_delete_action,
 ];
 
 const LIMIT: Duration = Duration::from_secs(240);
@@ -466,6 +467,24 @@ fn a_sandbox_is_there_before_its_containers(scene: &Scene) {
     for event in ["create", "start", "exec-added", "exec-started"] {
         shim.expect(&format!("/tasks/{event}"));
     }
+    assert_state_is_empty(scene);
+}
+
+/// As containerd does it that was killed while a container was being created.
+fn a_name_can_be_used_again_after_the_delete_action(scene: &Scene) {
+    let bundle = scene.shell("sleep 1000");
+    let shim = Shim::start(scene, &bundle);
+    shim.create(&bundle);
+    let output = Shim::command(scene, &bundle, "delete").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(shim.wait(&bundle.id, ""), 137);
+    shim.create(&bundle);
+    shim.start_process(&bundle.id, "");
+    assert_eq!(shim.older_state(&bundle.id).status, Status::RUNNING.into());
+    shim.kill(&bundle.id).unwrap();
+    assert_eq!(shim.wait(&bundle.id, ""), 137);
+    assert_eq!(shim.delete(&bundle.id), 137);
+    shim.shut_down();
     assert_state_is_empty(scene);
 }
 
