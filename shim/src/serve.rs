@@ -72,14 +72,17 @@ pub(crate) fn serve(arguments: &Arguments) -> Result<(), Error> {
         .register_service(task::services(&containers, &stop))
         .register_service(sandbox::service(&containers, &stop));
     server.start().map_err(Error::Serve)?;
-    if stopped.recv() != Ok(Stop::Asked) {
+    let stop = stopped.recv();
+    // Before anything that takes time: whoever starts one more container from now on
+    // needs a server that stays.
+    if let Some(path) = address.as_ref().and_then(|address| address.as_pathname()) {
+        std::fs::remove_file(path).ok();
+    }
+    if stop != Ok(Stop::Asked) {
         containers.end_all();
     }
     publisher.flush(FLUSH_LIMIT);
     close(server, FLUSH_LIMIT);
-    if let Some(path) = address.as_ref().and_then(|address| address.as_pathname()) {
-        std::fs::remove_file(path).ok();
-    }
     Ok(())
 }
 
