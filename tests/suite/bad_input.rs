@@ -18,6 +18,7 @@ stories![
     a_name_that_is_taken,
     a_missing_guest_kernel,
     a_truncated_guest_kernel,
+    a_guest_kernel_that_panics_before_it_has_a_console,
     kvm_without_permission,
     tcg_without_qemu.only(Machine::Tcg),
     a_full_state_folder,
@@ -167,6 +168,23 @@ fn a_truncated_guest_kernel(scene: &Scene) {
     let line = output.error_line(1);
     assert!(
         line.contains("truncated") && line.contains("vmlinux"),
+        "{line}"
+    );
+}
+
+/// The archive inside the kernel is unpacked before there is any console.
+fn a_guest_kernel_that_panics_before_it_has_a_console(scene: &Scene) {
+    let path = other_installation(scene).join("vmlinux");
+    let mut kernel = fs::read(scene.settings.dist.join("share/caisson/vmlinux")).unwrap();
+    let header = b"07070100";
+    let archive = kernel.windows(header.len()).position(|at| at == header);
+    kernel[archive.unwrap()] = b'x';
+    fs::write(&path, kernel).unwrap();
+    let output = create(scene, &scene.bundle(&["true"]));
+    let line = output.error_line(1);
+    assert!(
+        line.contains("the guest kernel panicked")
+            && line.contains("Kernel panic - not syncing: invalid magic"),
         "{line}"
     );
 }

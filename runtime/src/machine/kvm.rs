@@ -125,6 +125,8 @@ impl Machine {
             }
         };
         let ending = self.vmm.wait();
-        reported.unwrap_or(Exit::Error { message: ending })
+        reported.unwrap_or_else(|| Exit::Error {
+            message: ending.to_string(),
+        })
     }
 }

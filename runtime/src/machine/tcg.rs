@@ -113,17 +113,14 @@ impl Machine {
             return Exit::Panic;
         }
         // The port's exit code is the value written, doubled, plus one.
-        let power_off = format!(
-            "exit status: {}",
-            u32::from(caisson_protocol::POWER_OFF_VALUE) * 2 + 1
-        );
-        match ending {
-            text if text.contains(&power_off) => Exit::PowerOff,
-            text if text.contains("exit status: 0") => Exit::Reboot,
-            text => {
-                let vsock = vsock.join().unwrap_or_default();
+        let power_off = i32::from(caisson_protocol::POWER_OFF_VALUE) * 2 + 1;
+        match ending.code() {
+            Some(code) if code == power_off => Exit::PowerOff,
+            Some(0) => Exit::Reboot,
+            _ => {
+                let vsock = vsock.join().map(|ending| format!("; {ending}"));
                 Exit::Error {
-                    message: format!("{text}; {vsock}"),
+                    message: format!("{ending}{}", vsock.unwrap_or_default()),
                 }
             }
         }

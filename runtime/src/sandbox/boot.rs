@@ -3,13 +3,15 @@
 //! Owns the order of the steps. On failure everything that was started is
 //! ended again before the error is told.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use caisson_vmm::control::Exit;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::agent::Agent;
@@ -19,11 +21,11 @@ use super::members::Members;
 use super::monitor::Event;
 use super::network::Network;
 use super::patience::Patience;
-use super::program::Killer;
+use super::program::{Ending, Killer};
 use super::streams::Streams;
 use super::tail::Tail;
 use super::thread;
-use super::{Order, memory, mount_point, share};
+use super::{Order, memory, mount_point, panic_note, share};
 use crate::installation::Installation;
 use crate::log::Log;
 use crate::machine::{Choice, Kind, Machine, Parts};
@@ -97,11 +99,13 @@ pub(crate) fn boot(
 
     let (channel, device_end) = channel()?;
     let (console, console_end) = std::io::pipe().map_err(step("make a pipe"))?;
+    let memory = memory::make(order.plan.mem_mib)?;
+    let memory_of_dead = File::from(memory.try_clone().map_err(step("share a file"))?);
     let parts = Parts {
         folder,
         vcpus: order.plan.vcpus,
         mem_mib: order.plan.mem_mib,
-        memory: memory::make(order.plan.mem_mib)?,
+        memory,
         image,
         fs: front_end,
         vsock_channel: device_end,
@@ -116,7 +120,15 @@ pub(crate) fn boot(
     let console = Tail::follow(console.into(), "console")?;
     let (machine, nics) = Machine::start(choice, &installation, parts)?;
     killers.0.extend(machine.killers()?);
-    watch(tell, move || Event::MachineEnded(machine.wait()))?;
+    let words = console.clone();
+    watch(tell, move || {
+        let reason = machine.wait();
+        words.await_end();
+        if reason == Exit::Panic {
+            words.add_alarm(|| panic_note::find(&memory_of_dead));
+        }
+        Event::MachineEnded(reason)
+    })?;
 
     let limit = if choice.kind == Kind::Kvm {
         BOOT_LIMIT / 3
@@ -171,20 +183,17 @@ impl NoAgent {
     }
 }
 
-/// A machine takes its file server with it, so its own end says more.
-const CAUSE_LIMIT: Duration = Duration::from_millis(500);
-
 fn await_agent(events: &Receiver<Event>, patience: &Patience) -> Result<UnixStream, NoAgent> {
     while let Some(left) = patience.left() {
         match events.recv_timeout(left) {
             Ok(Event::AgentConnected(stream)) => return Ok(stream),
             Ok(Event::MachineEnded(reason)) => return Err(NoAgent::Ended(reason.to_string())),
             Ok(Event::FileServerEnded(how)) => {
-                let machine = events.recv_timeout(CAUSE_LIMIT);
-                let Ok(Event::MachineEnded(reason)) = machine else {
-                    return Err(NoAgent::Ended(how));
-                };
-                return Err(NoAgent::Ended(format!("{reason}; {how}")));
+                let reason = end_of_machine(events, &how).map(|reason| format!("{reason}; "));
+                return Err(NoAgent::Ended(format!(
+                    "{}{how}",
+                    reason.unwrap_or_default()
+                )));
             }
             Ok(Event::CallerGone) => return Err(NoAgent::GivenUp),
             Ok(Event::Signal(signal)) if ends_a_process(signal) => return Err(NoAgent::GivenUp),
@@ -194,6 +203,29 @@ fn await_agent(events: &Receiver<Event>, patience: &Patience) -> Result<UnixStre
         }
     }
     Err(NoAgent::Late(patience.limit()))
+}
+
+/// A machine tells its end when its last words have been read.
+const TOLD_LIMIT: Duration = Duration::from_secs(3);
+/// One that lost its file server may live on.
+const LOST_LIMIT: Duration = Duration::from_millis(500);
+
+/// How the machine ended, if it took its file server with it, which then ended in
+/// peace, or went together with it.
+pub(crate) fn end_of_machine(events: &Receiver<Event>, file_server: &Ending) -> Option<Exit> {
+    let limit = match file_server.code() {
+        Some(0) => TOLD_LIMIT,
+        _ => LOST_LIMIT,
+    };
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match events.recv_timeout(left) {
+            Ok(Event::MachineEnded(reason)) => return Some(reason),
+            Ok(_) => {}
+            Err(_) => return None,
+        }
+    }
 }
 
 const fn ends_a_process(signal: i32) -> bool {

@@ -5,8 +5,9 @@
 //! `share` cuts out what the guest may see, `streams` takes the guest's
 //! connections, `agent` speaks to the guest, `requests` answers other
 //! commands, `network` keeps up with the namespace, `followers` are told what
-//! happens, `tail` keeps the last words of everyone, `view` is what engines see of
-//! the container by its pid.
+//! happens, `tail` keeps the last words of everyone, `panic_note` finds those of a
+//! kernel that had no console yet, `view` is what engines see of the container by its
+//! pid.
 
 mod agent;
 mod boot;
@@ -21,6 +22,7 @@ mod mount_point;
 mod namespaces;
 mod network;
 mod order;
+mod panic_note;
 mod patience;
 pub(crate) mod program;
 mod requests;

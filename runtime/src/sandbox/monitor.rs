@@ -20,8 +20,9 @@ use caisson_protocol::client::agent::event::Kind as AgentEvent;
 use caisson_vmm::control::Exit;
 
 use super::agent::{Agent, ProcessName};
-use super::boot::{Sandbox, boot, said};
+use super::boot::{Sandbox, boot, end_of_machine, said};
 use super::error::{Error, step};
+use super::program::Ending;
 use super::requests::{Desk, Ports};
 use super::thread;
 use super::{Home, Order, Outcome, Word, member, namespaces, view};
@@ -54,7 +55,7 @@ pub(crate) enum Event {
     /// The machine has ended.
     MachineEnded(Exit),
     /// The file server has ended; how, and its last words.
-    FileServerEnded(String),
+    FileServerEnded(Ending),
     /// The container goes on, but somebody should know.
     Warning(String),
 }
@@ -204,7 +205,7 @@ impl Monitor {
                 Ok(Event::Signal(signal)) => self.signal(signal),
                 Ok(Event::Warning(line)) => log.write_if_file(Level::Warning, &line),
                 Ok(Event::MachineEnded(reason)) => break self.lost(&reason.to_string(), log),
-                Ok(Event::FileServerEnded(how)) => break self.lost(&self.first_cause(how), log),
+                Ok(Event::FileServerEnded(how)) => break self.lost(&self.first_cause(&how), log),
                 Err(_) => break self.lost("every source of events is gone", log),
             }
         };
@@ -246,14 +247,11 @@ impl Monitor {
     }
 
     /// A machine takes its file server with it: then the machine is the cause.
-    fn first_cause(&self, how: String) -> String {
-        match self.events.recv_timeout(Duration::from_millis(500)) {
-            Ok(Event::MachineEnded(reason @ (Exit::Panic | Exit::TripleFault | Exit::Reboot))) => {
-                reason.to_string()
-            }
-            Ok(Event::MachineEnded(Exit::PowerOff | Exit::Stopped)) | Err(_) => how,
-            Ok(Event::MachineEnded(reason)) => format!("{how}; {reason}"),
-            Ok(_) => how,
+    fn first_cause(&self, how: &Ending) -> String {
+        match end_of_machine(&self.events, how) {
+            Some(reason @ (Exit::Panic | Exit::TripleFault | Exit::Reboot)) => reason.to_string(),
+            Some(Exit::PowerOff | Exit::Stopped) | None => how.to_string(),
+            Some(reason) => format!("{how}; {reason}"),
         }
     }
 

@@ -159,16 +159,46 @@ impl Running {
             .map_err(step("share a helper's pidfd"))
     }
 
-    /// Waits for its end; the answer says how it ended, with its last words.
-    pub(crate) fn wait(&self) -> String {
-        let status = match self.end.recv() {
-            Ok(Ok(status)) => status.to_string(),
-            Ok(Err(err)) => err.to_string(),
-            Err(_) => "its end was told before".to_owned(),
-        };
-        let words = self.words.last(3);
-        let separator = if words.is_empty() { "" } else { ": " };
-        format!("{} ended ({status}){separator}{words}", self.name)
+    /// Waits for its end, and for what it said before.
+    pub(crate) fn wait(&self) -> Ending {
+        let status = self.end.recv().unwrap_or_else(|_| {
+            let told = "its end was told before";
+            Err(io::Error::other(told))
+        });
+        self.words.await_end();
+        Ending {
+            name: self.name.clone(),
+            status,
+            words: self.words.last(3),
+        }
+    }
+}
+
+/// How a helper process ended, with its last words.
+#[derive(Debug)]
+pub(crate) struct Ending {
+    name: String,
+    status: io::Result<ExitStatus>,
+    words: String,
+}
+
+impl Ending {
+    /// What it exited with, unless a signal ended it.
+    pub(crate) fn code(&self) -> Option<i32> {
+        self.status.as_ref().ok()?.code()
+    }
+}
+
+impl std::fmt::Display for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.status {
+            Ok(status) => write!(f, "{} ended ({status})", self.name)?,
+            Err(err) => write!(f, "{} ended ({err})", self.name)?,
+        }
+        if self.words.is_empty() {
+            return Ok(());
+        }
+        write!(f, ": {}", self.words)
     }
 }
 

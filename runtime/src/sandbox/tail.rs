@@ -7,13 +7,17 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::error::Error;
 use super::thread;
 
 const MAX_LINES: usize = 16;
 const MAX_LINE_LEN: usize = 200;
+/// A source that has ended is read to its end well before this, and one that somebody
+/// else holds open keeps nobody longer.
+const END_LIMIT: Duration = Duration::from_secs(1);
 
 /// How a kernel begins to say why it ends; a trace of many lines follows.
 const ALARMS: [&str; 3] = ["Kernel panic", "Oops", "BUG:"];
@@ -22,6 +26,7 @@ const ALARMS: [&str; 3] = ["Kernel panic", "Oops", "BUG:"];
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tail {
     kept: Arc<Mutex<Kept>>,
+    end: Arc<Condvar>,
 }
 
 #[derive(Debug, Default)]
@@ -29,6 +34,8 @@ struct Kept {
     /// The last line that says why a kernel ends.
     alarm: Option<String>,
     lines: VecDeque<String>,
+    /// The source was read to its end.
+    complete: bool,
 }
 
 impl Tail {
@@ -38,6 +45,14 @@ impl Tail {
         let keeper = tail.clone();
         thread::spawn(name, 64, move || keeper.read(File::from(source)))?;
         Ok(tail)
+    }
+
+    /// Adds a line that says why a kernel ends, unless one is there already.
+    pub(crate) fn add_alarm(&self, find: impl FnOnce() -> Option<String>) {
+        let known = self.kept().alarm.is_some();
+        if let Some(line) = (!known).then(find).flatten() {
+            self.push(line.as_bytes());
+        }
     }
 
     fn read(&self, source: impl Read) {
@@ -51,6 +66,17 @@ impl Tail {
             }
         }
         self.push(&line);
+        self.kept().complete = true;
+        self.end.notify_all();
+    }
+
+    /// Waits until what a process wrote before it ended was read.
+    pub(crate) fn await_end(&self) {
+        let incomplete = |kept: &mut Kept| !kept.complete;
+        drop(
+            self.end
+                .wait_timeout_while(self.kept(), END_LIMIT, incomplete),
+        );
     }
 
     fn push(&self, line: &[u8]) {
