@@ -199,10 +199,11 @@ impl Task for Service {
     }
 
     fn connect(&self, _: &TtrpcContext, request: ConnectRequest) -> Result<ConnectResponse> {
-        let container = self.containers.find(&request.id)?;
+        // As with runc's shim, who only asks for the server needs no container.
+        let container = self.containers.find(&request.id).ok();
         Ok(ConnectResponse {
             shim_pid: std::process::id(),
-            task_pid: container.init.pid(),
+            task_pid: container.map_or(0, |container| container.init.pid()),
             ..Default::default()
         })
     }

@@ -14,8 +14,9 @@ use std::time::Duration;
 use caisson_tests::wait::ends_within;
 use caisson_tests::{Bundle, Scene, stories};
 use containerd_shim_protos::api::{
-    ConnectRequest, CreateTaskRequest, DeleteRequest, Empty, ExecProcessRequest, KillRequest,
-    PidsRequest, ShutdownRequest, StartRequest, StateRequest, StateResponse, Status, WaitRequest,
+    ConnectRequest, ConnectResponse, CreateTaskRequest, DeleteRequest, Empty, ExecProcessRequest,
+    KillRequest, PidsRequest, ShutdownRequest, StartRequest, StateRequest, StateResponse, Status,
+    WaitRequest,
 };
 use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
 use containerd_shim_protos::events::task::TaskExit;
@@ -132,8 +133,18 @@ impl<'a> Shim<'a> {
             raw,
             events,
         };
-        shim.pid = server_of(&shim.address).unwrap();
+        let server = shim.connect(&bundle.id);
+        assert_eq!(server.task_pid, 0);
+        shim.pid = server.shim_pid.try_into().unwrap();
         shim
+    }
+
+    fn connect(&self, id: &str) -> ConnectResponse {
+        let request = ConnectRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        };
+        self.task.connect(with_duration(LIMIT), &request).unwrap()
     }
 
     /// Creates the bundle's container; its output goes to the file that is named.
@@ -241,25 +252,6 @@ impl<'a> Shim<'a> {
     }
 }
 
-/// The process that holds the listening socket now.
-fn server_of(address: &str) -> Option<i32> {
-    let path = address.strip_prefix("unix://")?;
-    let table = std::fs::read_to_string("/proc/net/unix").unwrap();
-    let listening = |line: &&str| line.ends_with(path) && line.contains(" 00010000 ");
-    let inode = table.lines().find(listening)?.split_whitespace().nth(6)?;
-    let wanted = format!("socket:[{inode}]");
-    let holds = |pid: i32| {
-        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"));
-        let mut links = descriptors.into_iter().flatten().flatten();
-        links.any(|link| {
-            std::fs::read_link(link.path()).is_ok_and(|to| to.as_os_str() == wanted.as_str())
-        })
-    };
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.into_iter().find(|pid: &i32| holds(*pid))
-}
-
 /// The namespace's state folder.
 fn state_folder(scene: &Scene) -> PathBuf {
     PathBuf::from("/run/caisson-shim").join(scene.tag())
@@ -312,12 +304,7 @@ fn a_task_lives_under_both_names_of_its_service(scene: &Scene) {
     };
     let pids = shim.task.pids(with_duration(LIMIT), &pids).unwrap();
     assert_eq!(pids.processes.len(), 2);
-    let connect = ConnectRequest {
-        id: id.to_owned(),
-        ..Default::default()
-    };
-    let connected = shim.task.connect(with_duration(LIMIT), &connect).unwrap();
-    assert_eq!(connected.task_pid, pids.processes[0].pid);
+    assert_eq!(shim.connect(id).task_pid, pids.processes[0].pid);
     shim.kill(id).unwrap();
     assert_eq!(shim.wait(id, ""), 137);
     shim.expect("/tasks/exit two 137");
