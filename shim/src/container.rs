@@ -321,16 +321,8 @@ impl Container {
         self.library.delete(force, &library_log::Log::default())?;
         let exit = self.init.wait();
         let pid = self.init.pid();
-        self.init.release();
-        let execs = std::mem::take(&mut *self.execs());
-        for exec in execs.values() {
-            exec.is_forgotten();
-            exec.release();
-        }
-        self.rootfs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .unmount();
+        self.let_go();
+        self.rootfs().unmount();
         let deleted = event::TaskDelete {
             container_id: self.id.clone(),
             pid,
@@ -344,25 +336,25 @@ impl Container {
 
     /// Somebody else has put everything away: only what this process holds is left.
     pub(crate) fn is_put_away(&self) {
+        self.let_go();
+        self.rootfs().is_unmounted();
+    }
+
+    /// Of what is held of its processes.
+    fn let_go(&self) {
         self.init.release();
-        for exec in self.execs().values() {
+        let execs = std::mem::take(&mut *self.execs());
+        for exec in execs.values() {
             exec.is_forgotten();
             exec.release();
         }
-        self.rootfs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_unmounted();
     }
 
     /// Ends it, whatever it does, and puts everything away.
     pub(crate) fn end(&self) {
         self.library.delete(true, &library_log::Log::default()).ok();
         self.init.wait();
-        self.rootfs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .unmount();
+        self.rootfs().unmount();
     }
 
     /// The pids that stand for its processes, with the execs' names.
@@ -389,6 +381,10 @@ impl Container {
 
     fn execs(&self) -> MutexGuard<'_, HashMap<String, Arc<Process>>> {
         self.execs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rootfs(&self) -> MutexGuard<'_, Rootfs> {
+        self.rootfs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn turn(&self) -> MutexGuard<'_, bool> {

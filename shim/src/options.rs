@@ -37,8 +37,7 @@ impl Options {
         let Some(any) = any.filter(|any| !any.type_url.is_empty()) else {
             return Ok(Self::default());
         };
-        let name = any.type_url.rsplit('/').next().unwrap_or_default();
-        match name {
+        match type_name(any) {
             RUNC => of_runc(&any.value),
             OTHERS => of_others(&any.value, bundle),
             other => Err(Error::Invalid(format!(
@@ -48,11 +47,15 @@ impl Options {
     }
 }
 
+/// What it holds, without the host that some put before it.
+fn type_name(any: &Any) -> &str {
+    any.type_url.rsplit('/').next().unwrap_or_default()
+}
+
 /// Options that came with `start` are kept in the bundle, for a sandbox, whose
 /// creation has others in their place.
 pub(crate) fn keep(any: &Any, bundle: &Path) -> io::Result<()> {
-    let name = any.type_url.rsplit('/').next().unwrap_or_default();
-    if name != RUNC && name != OTHERS {
+    if ![RUNC, OTHERS].contains(&type_name(any)) {
         return Ok(());
     }
     let bytes = any.write_to_bytes().map_err(io::Error::other)?;

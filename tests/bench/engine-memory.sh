@@ -11,17 +11,13 @@ set -euo pipefail
 containers=1
 
 measure() { # measure PEER TITLE=PATTERN...
-	local peer=$1 pair kib total=0
+	local peer=$1
 	shift
 	engine_run ctr "$peer"
 	engine_idle "$peer"
 	sleep 4
-	for pair in "$@"; do
-		kib=$(pss own "${pair#*=}")
-		total=$((total + kib))
-		sample "ctr: host PSS of ${pair%%=*}" MiB "$peer" "$(mib "$kib")"
-	done
-	sample 'ctr: host PSS' MiB "$peer" "$(mib "$total")"
+	pss_each "$peer" 'ctr: ' '' "$@"
+	sample 'ctr: host PSS' MiB "$peer" "$(mib "$pss_total_kib")"
 	engine_end
 }
 

@@ -14,14 +14,10 @@ suffix=      # of the rows
 available_kib() { awk '/^MemAvailable:/ { print $2 }' /proc/meminfo; }
 
 processes() { # processes PEER MACHINE TITLE=PATTERN...
-	local peer=$1 machine=$2 pair kib total=0
+	local peer=$1 machine=$2
 	shift 2
-	for pair in "$@"; do
-		kib=$(pss own "${pair#*=}")
-		total=$((total + kib))
-		sample "host PSS of ${pair%%=*}$suffix" MiB "$peer" "$(mib "$kib")"
-	done
-	sample "host PSS MiB$suffix" MiB "$peer" "$(mib "$total")"
+	pss_each "$peer" '' "$suffix" "$@"
+	sample "host PSS MiB$suffix" MiB "$peer" "$(mib "$pss_total_kib")"
 	sample "guest RAM touched$suffix" MiB "$peer" "$(mib "$(pss guest "$machine")")"
 }
 

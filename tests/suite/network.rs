@@ -60,6 +60,19 @@ pub(crate) fn await_server(container: &Container<'_>) {
     until(container, "nc 127.0.0.1 7000 </dev/null");
 }
 
+/// An interface `eth1` on a link to `later` appears in `namespace`, is used to reach
+/// the server in the container, and goes.
+pub(crate) fn come_and_go(container: &Container<'_>, namespace: &Namespace, later: &Namespace) {
+    namespace.connect("eth1", later, "far1");
+    namespace.ip("address add 10.8.0.2/24 dev eth1");
+    later.ip("address add 10.8.0.1/24 dev far1");
+    until(container, "ip address show eth1 | grep 10.8.0.2");
+    let said = later.inside(|| traffic::talk("10.8.0.2:7000", 100_000));
+    assert_eq!(said, "100000 bytes");
+    namespace.ip("link delete eth1");
+    until(container, "[ ! -e /sys/class/net/eth1 ]");
+}
+
 /// Waits in the container until a command succeeds.
 pub(crate) fn until(container: &Container<'_>, condition: &str) {
     let script = format!("until {condition}; do sleep 0.1; done >/dev/null 2>&1");

@@ -5,7 +5,7 @@ use caisson_tests::{Machine, Namespace, Scene, stories, wait};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::network::{await_server, echoing, pair, serve_in, until};
+use crate::network::{await_server, come_and_go, echoing, pair, serve_in, until};
 use crate::traffic;
 
 stories![
@@ -23,14 +23,7 @@ fn interfaces_come_and_go_while_the_container_runs(scene: &Scene) {
     let later = Namespace::make();
     for round in 0..3 {
         scene.note(&format!("round {round}"));
-        namespace.connect("eth1", &later, "far1");
-        namespace.ip("address add 10.8.0.2/24 dev eth1");
-        later.ip("address add 10.8.0.1/24 dev far1");
-        until(&container, "ip address show eth1 | grep 10.8.0.2");
-        let said = later.inside(|| traffic::talk("10.8.0.2:7000", 100_000));
-        assert_eq!(said, "100000 bytes");
-        namespace.ip("link delete eth1");
-        until(&container, "[ ! -e /sys/class/net/eth1 ]");
+        come_and_go(&container, &namespace, &later);
     }
     // The other was left alone.
     assert_eq!(container.exec(&["ls", "/sys/class/net"]).ok(), "eth0\nlo\n");

@@ -8,7 +8,7 @@ use nix::mount::{MsFlags, mount, umount};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::json;
 
-use crate::network::{await_server, echoing, pair, serve_in, until};
+use crate::network::{await_server, come_and_go, echoing, pair, serve_in, until};
 use crate::traffic;
 
 stories![
@@ -100,14 +100,7 @@ fn interfaces_of_the_kernel_come_and_go(scene: &Scene) {
     assert_eq!(queues_of(&container), "rx-0 tx-0");
     let later = Namespace::make();
     for _ in 0..2 {
-        namespace.connect("eth1", &later, "far1");
-        namespace.ip("address add 10.8.0.2/24 dev eth1");
-        later.ip("address add 10.8.0.1/24 dev far1");
-        until(&container, "ip address show eth1 | grep 10.8.0.2");
-        let said = later.inside(|| traffic::talk("10.8.0.2:7000", 100_000));
-        assert_eq!(said, "100000 bytes");
-        namespace.ip("link delete eth1");
-        until(&container, "[ ! -e /sys/class/net/eth1 ]");
+        come_and_go(&container, &namespace, &later);
     }
     // The last thing of an interface that goes: until then there is no place for another.
     namespace.connect("eth1", &later, "far1");

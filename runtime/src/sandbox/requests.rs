@@ -458,11 +458,8 @@ impl Desk {
         if self.status() == Status::Stopped {
             return Err(Refusal::NotRunning);
         }
-        Ok(self.agent.signal(&self.init(), signal, all)?)
-    }
-
-    fn init(&self) -> ProcessName {
-        ProcessName::init_of(&self.id)
+        let init = ProcessName::init_of(&self.id);
+        Ok(self.agent.signal(&init, signal, all)?)
     }
 
     fn exec(&self, connection: &Connection, exec: &ExecRequest) -> Result<ProcessName, Refusal> {

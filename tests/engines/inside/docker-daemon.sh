@@ -1,10 +1,15 @@
-# Docker with caisson, for the scripts of its scenarios, which source this after
-# scenario.sh and image.sh.
+# Docker with caisson, for the scripts of its scenarios, which source this with their
+# own folder in $here and their own arguments.
 #
 # Owns the daemon: starting, stopping and killing it. $runtime is what containers
 # run on: `caisson`, the command line by its path as `caisson setup docker` enters
 # it, or the name of the shim.
 
+# shellcheck source=scenario.sh
+. "$here/scenario.sh"
+# shellcheck source=image.sh
+. "$here/image.sh"
+runtime=${1:-caisson}
 variant=$runtime
 export PATH=/opt/caisson/bin:$PATH
 

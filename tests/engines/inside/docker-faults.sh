@@ -7,11 +7,6 @@
 # RUNTIME as in docker.sh. $FILTER and $SHORT choose scenarios.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
-# shellcheck source=scenario.sh
-. "$here/scenario.sh"
-# shellcheck source=image.sh
-. "$here/image.sh"
-runtime=${1:-caisson}
 # shellcheck source=docker-daemon.sh
 . "$here/docker-daemon.sh"
 

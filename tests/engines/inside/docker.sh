@@ -7,11 +7,6 @@
 # scenarios. What Docker does when something breaks is docker-faults.sh's.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
-# shellcheck source=scenario.sh
-. "$here/scenario.sh"
-# shellcheck source=image.sh
-. "$here/image.sh"
-runtime=${1:-caisson}
 # shellcheck source=docker-daemon.sh
 . "$here/docker-daemon.sh"
 
