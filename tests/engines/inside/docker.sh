@@ -21,7 +21,7 @@ exit_codes() {
 	said=$(fails_with 127 run busybox nosuch)
 	contains 'executable file not found' "$said"
 	said=$(fails_with 126 run busybox /etc)
-	contains 'permission denied' "$said"
+	contains 'is a directory' "$said"
 	said=$(fails_with 125 docker run --rm --runtime "$runtime" --network host busybox true) ||
 		said=$(fails_with 128 docker run --rm --runtime "$runtime" --network host busybox true)
 	contains network "$said"

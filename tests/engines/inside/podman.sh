@@ -39,7 +39,7 @@ exit_codes() {
 	said=$(fails_with 127 run busybox nosuch)
 	contains 'executable file not found' "$said"
 	said=$(fails_with 126 run busybox /etc)
-	contains 'permission denied' "$said"
+	contains 'is a directory' "$said"
 	said=$(fails_with 125 run --pid host busybox true || fails_with 126 run --pid host busybox true)
 	contains pid "$said"
 	said=$(fails_with 125 run --network host busybox true || fails_with 126 run --network host busybox true)
