@@ -29,6 +29,8 @@ use crate::store::{self, Entry, Record, Store};
 
 /// A killed container is gone by then, or is ended from outside.
 const END_LIMIT: Duration = Duration::from_secs(10);
+/// An owner may have to ask its guest, which has half of this.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// Why a move failed. The texts follow runc's where callers match them.
 #[derive(Debug, thiserror::Error)]
@@ -160,23 +162,35 @@ impl Container {
     }
 
     /// What it does.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        if !self.record.owner_lives() {
-            return Status::Stopped;
-        }
+    ///
+    /// # Errors
+    /// When its owner lives and does not tell: such a container has not stopped.
+    pub fn status(&self) -> Result<Status, Error> {
         match self.ask(&Request::Status) {
-            Ok(Reply::Status(status)) => status,
-            _ => Status::Stopped,
+            Ok(Reply::Status(status)) => Ok(status),
+            Ok(_) | Err(Error::NotRunning) => self.without_answer(),
+            Err(err) => Err(err),
+        }
+    }
+
+    /// An owner that hangs up has ended, or is about to.
+    fn without_answer(&self) -> Result<Status, Error> {
+        let ended = Pidfd::of(self.record.pid).is_ok_and(|owner| owner.ends_within(END_LIMIT));
+        if ended || !self.record.owner_lives() {
+            Ok(Status::Stopped)
+        } else {
+            Err(owner::Error::Silent.into())
         }
     }
 
     /// Its state, as callers read it.
-    #[must_use]
-    pub fn state(&self) -> State {
-        let status = self.status();
+    ///
+    /// # Errors
+    /// As [`Container::status`].
+    pub fn state(&self) -> Result<State, Error> {
+        let status = self.status()?;
         let record = &self.record;
-        State {
+        Ok(State {
             oci_version: record.oci_version.clone(),
             id: record.id.clone(),
             pid: if status == Status::Stopped {
@@ -190,7 +204,7 @@ impl Container {
             created: record.created.clone(),
             annotations: record.annotations.clone(),
             owner: identity::user_name(record.owner_uid),
-        }
+        })
     }
 
     /// Runs the program of a created container, then its poststart hooks.
@@ -320,14 +334,17 @@ impl Container {
 
     fn delete_held(&self, force: bool, log: &Log) -> Result<(), Error> {
         match self.status() {
-            Status::Stopped => {}
-            status @ (Status::Running | Status::Paused) if !force => {
+            Ok(Status::Stopped) => {}
+            Ok(status @ (Status::Running | Status::Paused)) if !force => {
                 return Err(Error::NotStopped {
                     id: self.record.id.clone(),
                     status,
                 });
             }
-            _ => match self.kill(nix::libc::SIGKILL, true) {
+            Err(err) if !force => return Err(err),
+            // An owner that says nothing is ended below.
+            Err(_) => {}
+            Ok(_) => match self.kill(nix::libc::SIGKILL, true) {
                 Ok(()) | Err(Error::NotRunning) => {}
                 Err(err) if !force => return Err(err),
                 // An owner that can't reach its guest is ended below.
@@ -376,7 +393,12 @@ impl Container {
     }
 
     fn ask(&self, request: &Request) -> Result<Reply, Error> {
-        answer(&self.connection()?, request)
+        let connection = self.connection()?;
+        let takes_its_time = matches!(request, Request::Start | Request::Update { .. });
+        if !takes_its_time {
+            connection.limit(ANSWER_LIMIT).map_err(owner::Error::from)?;
+        }
+        answer(&connection, request)
     }
 
     fn connection(&self) -> Result<Connection, Error> {

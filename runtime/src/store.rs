@@ -43,8 +43,19 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// A record of another version, or a damaged one.
-    #[error("{}: not a state record of this version of caisson", path.display())]
+    /// A record of another version.
+    #[error(
+        "{}: state record of version {version}, and this caisson knows version {RECORD_VERSION}: the one that made the container can end it",
+        path.display()
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        version: u32,
+    },
+    /// A damaged record.
+    #[error("{}: not a state record", path.display())]
     Record {
         /// The file.
         path: PathBuf,
@@ -132,6 +143,12 @@ impl Record {
     pub fn owner_lives(&self) -> bool {
         process_start(self.pid) == Some(self.pid_start)
     }
+}
+
+/// What every record says, of whichever version.
+#[derive(Deserialize)]
+struct Version {
+    version: u32,
 }
 
 /// Start time of a process that runs, none for one that is gone or a zombie.
@@ -279,7 +296,16 @@ impl Entry {
             io::ErrorKind::NotFound => Error::NotExist(self.id.clone()),
             _ => io("read", &path)(err),
         })?;
-        serde_json::from_slice(&text).map_err(|source| Error::Record { path, source })
+        // First: of another version nothing else is known.
+        let read = serde_json::from_slice(&text).and_then(|Version { version }| {
+            let known = (version == RECORD_VERSION).then(|| serde_json::from_slice(&text));
+            Ok((version, known.transpose()?))
+        });
+        match read {
+            Ok((_, Some(record))) => Ok(record),
+            Ok((version, None)) => Err(Error::Version { path, version }),
+            Err(source) => Err(Error::Record { path, source }),
+        }
     }
 
     /// Holds the container for one command that creates or ends it.

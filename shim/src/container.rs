@@ -294,7 +294,7 @@ impl Container {
 
     /// Whether its processes are frozen.
     pub(crate) fn is_paused(&self) -> bool {
-        self.init.phase() == Phase::Running && self.library.status() == Status::Paused
+        self.init.phase() == Phase::Running && matches!(self.library.status(), Ok(Status::Paused))
     }
 
     /// Forgets an exec that does not run.

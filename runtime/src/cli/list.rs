@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use super::{Caller, Outcome};
 use crate::container::{Container, State};
+use crate::error_line;
+use crate::log::Level;
 
 /// List containers
 ///
@@ -26,13 +28,19 @@ pub(super) struct List {
 impl List {
     pub(super) fn run(self, caller: &Caller) -> Outcome {
         // One that is being created, or vanishes meanwhile, is left out.
-        let states: Vec<State> = caller
-            .store
-            .entries()?
-            .iter()
-            .filter_map(|entry| Container::find(&caller.store, &entry.id).ok())
-            .map(|container| container.state())
-            .collect();
+        let mut states = Vec::new();
+        for entry in caller.store.entries()? {
+            let Ok(container) = Container::find(&caller.store, &entry.id) else {
+                continue;
+            };
+            match container.state() {
+                Ok(state) => states.push(state),
+                Err(err) => {
+                    let line = format!("container {}: {}", entry.id, error_line::chain(&err));
+                    caller.log.write(Level::Warning, &line);
+                }
+            }
+        }
         if self.quiet {
             return super::print(
                 &states

@@ -17,7 +17,7 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn run(self, caller: &Caller) -> Outcome {
-        let state = Container::find(&caller.store, &self.id)?.state();
+        let state = Container::find(&caller.store, &self.id)?.state()?;
         super::print(&serde_json::to_string_pretty(&state)?)
     }
 }

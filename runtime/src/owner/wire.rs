@@ -9,6 +9,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{
@@ -28,6 +29,9 @@ pub enum Error {
     /// The other end is gone.
     #[error("the container's owner is gone")]
     Closed,
+    /// It takes longer than it was given.
+    #[error("the container's owner does not answer: `delete --force` ends it")]
+    Silent,
     /// The socket failed.
     #[error("talk to the container's owner")]
     Io(#[from] io::Error),
@@ -92,6 +96,15 @@ impl From<UnixStream> for Connection {
 }
 
 impl Connection {
+    /// Lets each message take so long at most, in both directions.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn limit(&self, limit: Duration) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(limit))?;
+        self.stream.set_write_timeout(Some(limit))
+    }
+
     /// A second handle of the same connection, for another thread.
     ///
     /// # Errors
@@ -216,8 +229,9 @@ pub(crate) fn owned(messages: impl Iterator<Item = ControlMessageOwned>) -> Vec<
 }
 
 fn lost(err: io::Error) -> Error {
-    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, TimedOut, UnexpectedEof, WouldBlock};
     match err.kind() {
+        TimedOut | WouldBlock => Error::Silent,
         BrokenPipe | ConnectionReset | UnexpectedEof => Error::Closed,
         _ => Error::Io(err),
     }
