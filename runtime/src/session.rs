@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::owner::{self, Connection, ExecRequest, GuestTerminal, Reply, Request};
+use crate::owner::{self, Connection, ExecRequest, GuestTerminal, KILLED, Reply, Request};
 use crate::preserved::Carrying;
 use crate::signals::HeldBack;
 use crate::stdio::{self, GuestStreams, HostStdio, Output, PATIENCE};
@@ -170,9 +170,16 @@ impl Session {
                 },
                 _,
             )) => {
+                if status == KILLED {
+                    self.output.hurry();
+                }
                 let all = self.output.wait_for([stdout_bytes, stderr_bytes], PATIENCE);
                 self.carrying.finish(CARRY_LIMIT);
-                if all { Ok(status) } else { Err(Error::Silent) }
+                if all || status == KILLED {
+                    Ok(status)
+                } else {
+                    Err(Error::Silent)
+                }
             }
             Ok(_) | Err(owner::Error::Closed) => Err(Error::Lost),
             Err(err) => Err(err.into()),

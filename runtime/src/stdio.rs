@@ -9,6 +9,7 @@ use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ const STACK_LEN: usize = 128 * 1024;
 /// An agent has sent all that it announces by the time it does; this is for the
 /// way here on a busy host. Longer silence is a guest that lies.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+/// What is allowed to the reader of a killed process's last words.
+const HURRY: Duration = Duration::from_secs(5);
 
 /// The guest's ends: what the agent has connected.
 #[derive(Debug, Default)]
@@ -91,6 +94,8 @@ struct Progress {
 struct Shared {
     progress: Mutex<[Progress; 2]>,
     changed: Condvar,
+    /// A caller that takes nothing is not waited for either.
+    hurried: AtomicBool,
 }
 
 impl Shared {
@@ -113,10 +118,20 @@ pub struct Output {
 }
 
 impl Output {
+    /// From now on a caller that takes nothing for five seconds is given up.
+    pub fn hurry(&self) {
+        let _progress = self.shared.lock();
+        self.shared.hurried.store(true, Ordering::Relaxed);
+        self.shared.changed.notify_all();
+    }
+
     /// Waits until that many bytes of standard output and error were written
     /// to the host's descriptors, or the streams have ended. A caller may be as
     /// slow as it likes; a guest that sends nothing for `patience` has announced
     /// what it does not have. Whether everything came.
+    ///
+    /// What a killed process has sent is lost where nobody takes it: its end is more
+    /// than its last words, and whoever should read may be gone.
     #[must_use]
     pub fn wait_for(&self, wanted: [u64; 2], patience: Duration) -> bool {
         let behind = |progress: &[Progress; 2]| {
@@ -126,14 +141,20 @@ impl Output {
         let mut progress = self.shared.lock();
         while behind(&progress) {
             let before = *progress;
+            let hurried = self.shared.hurried.load(Ordering::Relaxed);
+            let limit = if hurried {
+                patience.min(HURRY)
+            } else {
+                patience
+            };
             let (after, late) = self
                 .shared
                 .changed
-                .wait_timeout(progress, patience)
+                .wait_timeout(progress, limit)
                 .unwrap_or_else(PoisonError::into_inner);
             progress = after;
-            let silent = !progress.iter().any(|stream| stream.writing) && *progress == before;
-            if late.timed_out() && silent {
+            let waits = hurried || !progress.iter().any(|stream| stream.writing);
+            if late.timed_out() && waits && *progress == before {
                 return false;
             }
         }
@@ -308,6 +329,12 @@ mod tests {
         let waiter = std::thread::spawn(move || waiting.wait_for([300_000, 0], brief));
         let mut seen = vec![0; 200_000];
         reader.read_exact(&mut seen).unwrap();
+        assert!(!waiter.join().unwrap());
+        // After a kill it is not.
+        process.write_all(&vec![7; 100_000]).unwrap();
+        let waiting = output.clone();
+        let waiter = std::thread::spawn(move || waiting.wait_for([300_000, 0], brief));
+        output.hurry();
         assert!(!waiter.join().unwrap());
     }
 }

@@ -39,6 +39,7 @@ stories![
     a_killed_shim_leaves_nothing_after_its_delete,
     a_sandbox_is_there_before_its_containers,
     a_name_can_be_used_again_after_the_delete_action,
+    output_that_nobody_reads_holds_no_end_up,
 ];
 
 const LIMIT: Duration = Duration::from_secs(240);
@@ -150,15 +151,19 @@ impl<'a> Shim<'a> {
     /// Creates the bundle's container; its output goes to the file that is named.
     fn create(&self, bundle: &Bundle) -> PathBuf {
         let output = self.scene.path(&format!("{}.out", bundle.id));
+        self.create_to(bundle, &format!("file://{}", output.display()));
+        output
+    }
+
+    fn create_to(&self, bundle: &Bundle, stdout: &str) {
         let request = CreateTaskRequest {
             id: bundle.id.clone(),
             bundle: bundle.path.display().to_string(),
-            stdout: format!("file://{}", output.display()),
+            stdout: stdout.to_owned(),
             ..Default::default()
         };
         let created = self.task.create(with_duration(LIMIT), &request).unwrap();
         assert!(created.pid > 0);
-        output
     }
 
     fn start_process(&self, id: &str, exec_id: &str) {
@@ -171,6 +176,20 @@ impl<'a> Shim<'a> {
     }
 
     fn add_exec(&self, id: &str, exec_id: &str, script: &str) -> ttrpc::Result<Empty> {
+        let output = self.output_of(id, exec_id);
+        self.add_exec_to(
+            (id, exec_id),
+            script,
+            &format!("file://{}", output.display()),
+        )
+    }
+
+    fn add_exec_to(
+        &self,
+        (id, exec_id): (&str, &str),
+        script: &str,
+        stdout: &str,
+    ) -> ttrpc::Result<Empty> {
         let process = json!({
             "args": ["sh", "-c", script], "cwd": "/", "env": ["PATH=/bin"],
             "user": {"uid": 0, "gid": 0},
@@ -182,7 +201,7 @@ impl<'a> Shim<'a> {
         let request = ExecProcessRequest {
             id: id.to_owned(),
             exec_id: exec_id.to_owned(),
-            stdout: format!("file://{}", self.output_of(id, exec_id).display()),
+            stdout: stdout.to_owned(),
             spec: Some(spec).into(),
             ..Default::default()
         };
@@ -471,6 +490,34 @@ fn a_name_can_be_used_again_after_the_delete_action(scene: &Scene) {
     shim.kill(&bundle.id).unwrap();
     assert_eq!(shim.wait(&bundle.id, ""), 137);
     assert_eq!(shim.delete(&bundle.id), 137);
+    shim.shut_down();
+    assert_state_is_empty(scene);
+}
+
+/// Clients that have gone away leave fifos without a reader.
+fn output_that_nobody_reads_holds_no_end_up(scene: &Scene) {
+    let script = "while :; do echo 0123456789012345678901234567890123456789; done";
+    let bundle = scene.shell(script);
+    let id = bundle.id.as_str();
+    let fifo = |name: &str| {
+        let path = scene.path(name);
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        path.display().to_string()
+    };
+    let shim = Shim::start(scene, &bundle);
+    shim.create_to(&bundle, &fifo("init"));
+    shim.start_process(id, "");
+    let added = shim.add_exec_to((id, "one"), script, &fifo("one"));
+    added.unwrap();
+    shim.start_process(id, "one");
+    // By the time that a further process has done its work, the fifos are full.
+    shim.add_exec(id, "two", "sleep 1").unwrap();
+    shim.start_process(id, "two");
+    assert_eq!(shim.wait(id, "two"), 0);
+    shim.kill(id).unwrap();
+    assert_eq!(shim.wait(id, "one"), 137);
+    assert_eq!(shim.wait(id, ""), 137);
+    assert_eq!(shim.delete(id), 137);
     shim.shut_down();
     assert_state_is_empty(scene);
 }

@@ -2,6 +2,7 @@
 //! status is told, one line says why, and nothing is left.
 
 use std::fs;
+use std::time::Duration;
 
 use caisson_tests::container::STOP_LIMIT;
 use caisson_tests::leftovers::{other_pids, processes};
@@ -16,8 +17,12 @@ stories![
     the_vsock_device_is_killed.only(Machine::Tcg),
     the_guest_kernel_panics,
     the_guests_first_process_is_killed,
+    a_guest_that_hangs_is_killed_with_its_machine,
     an_exec_in_the_foreground_ends_with_its_machine,
 ];
+
+/// More than a guest is allowed to take over it.
+const KILL_LIMIT: Duration = Duration::from_secs(120);
 
 /// The only process of this program in the test's namespace.
 fn pid_of(name: &str) -> i32 {
@@ -125,6 +130,18 @@ fn the_guest_kernel_panics(scene: &Scene) {
         line.contains("sysrq triggered crash"),
         "the console's last lines are missing: {line}"
     );
+}
+
+/// A machine that is stopped answers as little as a guest that has been taken over.
+fn a_guest_that_hangs_is_killed_with_its_machine(scene: &Scene) {
+    let container = sleeping(scene);
+    let machine = Pid::from_raw(pid_of(machine_program(scene)));
+    kill(machine, Signal::SIGSTOP).unwrap();
+    container.assert_status("running");
+    container.verb("kill", &["KILL"]).ok();
+    assert!(wait::ends_within(container.pid, KILL_LIMIT));
+    let line = assert_ended(scene, &container);
+    assert!(line.contains("after SIGKILL"), "{line}");
 }
 
 /// The kernel refuses signals to its init from inside, so it is made to run

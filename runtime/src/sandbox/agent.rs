@@ -22,8 +22,11 @@ use crate::owner::{GuestContainer, ProcessEntry};
 use crate::seccomp::Filter;
 use crate::statistics::Statistics;
 
-/// A call that changes something may wait for a slow guest, but not for ever.
-const CALL_LIMIT: Duration = Duration::from_secs(120);
+/// A call that changes something may wait for a slow guest, but not for ever: fifty
+/// machines may be coming up beside it.
+const CALL_LIMIT: Duration = Duration::from_secs(300);
+/// One that only looks or signals is answered at once, unless the guest hangs.
+const PROMPT_LIMIT: Duration = Duration::from_secs(20);
 
 /// Why a call has no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,8 +35,13 @@ pub(crate) enum Error {
     #[error("{0}")]
     Refused(String),
     /// The connection is lost, or the container in the guest: it is ending, or has ended.
-    #[error("the guest's agent does not answer: {0}")]
+    #[error("the guest's agent is gone: {0}")]
     Gone(String),
+    /// It was asked, and says nothing.
+    #[error(
+        "the guest has not answered in time: it hangs, or its host is overloaded; SIGKILL ends the container with its machine"
+    )]
+    Silent,
 }
 
 /// Which process of a container; an empty `exec_id` is its init.
@@ -183,7 +191,7 @@ impl Agent {
             ..Default::default()
         };
         self.client
-            .signal(limited(), &request)
+            .signal(prompt(), &request)
             .map(drop)
             .map_err(text)
     }
@@ -197,7 +205,7 @@ impl Agent {
             ..Default::default()
         };
         self.client
-            .resize(limited(), &request)
+            .resize(prompt(), &request)
             .map(drop)
             .map_err(text)
     }
@@ -205,7 +213,7 @@ impl Agent {
     pub(crate) fn processes(&self, id: &str) -> Result<Vec<ProcessEntry>, Error> {
         let answer = self
             .client
-            .list_processes(limited(), &container(id))
+            .list_processes(prompt(), &container(id))
             .map_err(text)?;
         let entry = |process: caisson_protocol::client::agent::Process| ProcessEntry {
             pid: process.pid,
@@ -224,12 +232,12 @@ impl Agent {
     }
 
     pub(crate) fn pause(&self, id: &str) -> Result<(), Error> {
-        let paused = self.client.pause(limited(), &container(id));
+        let paused = self.client.pause(prompt(), &container(id));
         paused.map(drop).map_err(text)
     }
 
     pub(crate) fn resume(&self, id: &str) -> Result<(), Error> {
-        let resumed = self.client.resume(limited(), &container(id));
+        let resumed = self.client.resume(prompt(), &container(id));
         resumed.map(drop).map_err(text)
     }
 
@@ -244,7 +252,7 @@ impl Agent {
     }
 
     pub(crate) fn statistics(&self, id: &str) -> Result<Statistics, Error> {
-        let answer = self.client.get_statistics(limited(), &container(id));
+        let answer = self.client.get_statistics(prompt(), &container(id));
         answer.map(Into::into).map_err(text)
     }
 
@@ -312,6 +320,13 @@ fn limited() -> context::Context {
     context::with_duration(CALL_LIMIT)
 }
 
+fn prompt() -> context::Context {
+    context::with_duration(PROMPT_LIMIT)
+}
+
+/// How the client's library begins to say that a limit is over; it has no code for it.
+const NO_ANSWER: &str = "Receive packet from Receiver timeout";
+
 /// What the agent said, without the transport's wrapping: callers match it.
 fn text(err: ttrpc::Error) -> Error {
     match err {
@@ -319,6 +334,27 @@ fn text(err: ttrpc::Error) -> Error {
             Error::Gone(status.message().to_owned())
         }
         ttrpc::Error::RpcStatus(status) => Error::Refused(status.message().to_owned()),
+        ttrpc::Error::Others(text) if text.starts_with(NO_ANSWER) => Error::Silent,
         other => Error::Gone(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_says_nothing_is_not_taken_for_one_that_is_gone() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let client = AgentClient::new(ttrpc::Client::new(near.into_raw_fd()).unwrap());
+        let ask = || {
+            let limit = context::with_duration(Duration::from_millis(1));
+            client.shutdown(limit, &Empty::new()).map_err(text)
+        };
+        assert_eq!(ask(), Err(Error::Silent));
+        drop(far);
+        let limit = context::with_duration(PROMPT_LIMIT);
+        let lost = client.shutdown(limit, &Empty::new()).map_err(text);
+        assert!(matches!(lost, Err(Error::Gone(_))), "{lost:?}");
     }
 }

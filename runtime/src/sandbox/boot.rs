@@ -16,6 +16,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::agent::Agent;
 use super::error::{Error, step};
+use super::insistence::Insistence;
 use super::limits::Limits;
 use super::members::Members;
 use super::monitor::Event;
@@ -41,6 +42,7 @@ pub(crate) struct Sandbox {
     pub(crate) streams: Streams,
     pub(crate) console: Tail,
     pub(crate) killers: Killers,
+    pub(crate) insistence: Insistence,
     pub(crate) limits: Arc<Limits>,
     pub(crate) network: Arc<Network>,
     /// Mount points that the root file system lacked.
@@ -57,7 +59,7 @@ impl Killers {
         self.0.iter().for_each(Killer::kill);
     }
 
-    fn pids(&self) -> Vec<u32> {
+    pub(super) fn pids(&self) -> Vec<u32> {
         self.0.iter().map(Killer::pid).collect()
     }
 }
@@ -121,14 +123,7 @@ pub(crate) fn boot(
     let (machine, nics) = Machine::start(choice, &installation, parts)?;
     killers.0.extend(machine.killers()?);
     let words = console.clone();
-    watch(tell, move || {
-        let reason = machine.wait();
-        words.await_end();
-        if reason == Exit::Panic {
-            words.add_alarm(|| panic_note::find(&memory_of_dead));
-        }
-        Event::MachineEnded(reason)
-    })?;
+    watch(tell, move || end_of(machine, &words, &memory_of_dead))?;
 
     let limit = if choice.kind == Kind::Kvm {
         BOOT_LIMIT / 3
@@ -140,9 +135,15 @@ pub(crate) fn boot(
     let hang_up = control.try_clone().map_err(step("share a connection"))?;
     let agent = Agent::connect(control).map_err(|err| Error::Agent(err.to_string()))?;
     limits.hold_to_quota(log);
+    let insistence = Insistence::new(tell.clone(), killers.pids());
     Ok(Sandbox {
         hang_up,
-        members: Members::new(agent.clone(), streams.clone(), file_server),
+        members: Members::new(
+            (agent.clone(), streams.clone()),
+            file_server,
+            insistence.clone(),
+        ),
+        insistence,
         network: Network::new(
             nics,
             (agent.clone(), streams.clone()),
@@ -197,7 +198,7 @@ fn await_agent(events: &Receiver<Event>, patience: &Patience) -> Result<UnixStre
             }
             Ok(Event::CallerGone) => return Err(NoAgent::GivenUp),
             Ok(Event::Signal(signal)) if ends_a_process(signal) => return Err(NoAgent::GivenUp),
-            Ok(Event::Signal(_) | Event::Agent(_) | Event::Warning(_)) => {}
+            Ok(Event::Signal(_) | Event::Agent(_) | Event::Warning(_) | Event::Undying) => {}
             // Time may be left by then.
             Err(_) => {}
         }
@@ -231,6 +232,16 @@ pub(crate) fn end_of_machine(events: &Receiver<Event>, file_server: &Ending) -> 
 const fn ends_a_process(signal: i32) -> bool {
     use nix::libc::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
     matches!(signal, SIGHUP | SIGINT | SIGQUIT | SIGTERM)
+}
+
+/// Waits for the machine's end and what is to be heard of its guest's.
+fn end_of(machine: Machine, words: &Tail, memory: &File) -> Event {
+    let reason = machine.wait();
+    words.await_end();
+    if reason == Exit::Panic {
+        words.add_alarm(|| panic_note::find(memory));
+    }
+    Event::MachineEnded(reason)
 }
 
 /// The guest's last words, ready to be added to an error line.

@@ -15,6 +15,7 @@ use caisson_jail::later::{self, Piece};
 use caisson_protocol::client::agent::Exited;
 
 use super::agent::{Agent, ProcessName};
+use super::insistence::Insistence;
 use super::requests::{Desk, Ports, Refusal, ended, killed};
 use super::streams::Streams;
 use super::thread;
@@ -26,6 +27,7 @@ pub(crate) struct Members {
     agent: Agent,
     streams: Streams,
     file_server: Pidfd,
+    insistence: Insistence,
     list: Mutex<HashMap<String, Member>>,
 }
 
@@ -37,11 +39,16 @@ struct Member {
 
 impl Members {
     /// None yet.
-    pub(crate) fn new(agent: Agent, streams: Streams, file_server: Pidfd) -> Arc<Self> {
+    pub(crate) fn new(
+        (agent, streams): (Agent, Streams),
+        file_server: Pidfd,
+        insistence: Insistence,
+    ) -> Arc<Self> {
         Arc::new(Self {
             agent,
             streams,
             file_server,
+            insistence,
             list: Mutex::default(),
         })
     }
@@ -161,11 +168,9 @@ impl Members {
 
     /// Whoever stands for one of them is gone: it must not outlive that.
     pub(crate) fn abandon(&self, id: &str) {
-        if self.list().contains_key(id) {
-            let killed = self
-                .agent
-                .signal(&ProcessName::init_of(id), nix::libc::SIGKILL, true);
-            drop(killed);
+        if let Some(desk) = self.desk(id) {
+            // One that has ended meanwhile needs no signal.
+            desk.kill(nix::libc::SIGKILL, true).ok();
         }
     }
 
@@ -180,6 +185,10 @@ impl Members {
 
     pub(crate) const fn agent(&self) -> &Agent {
         &self.agent
+    }
+
+    pub(crate) const fn insistence(&self) -> &Insistence {
+        &self.insistence
     }
 
     pub(crate) const fn streams(&self) -> &Streams {

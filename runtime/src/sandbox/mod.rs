@@ -1,7 +1,7 @@
 //! The resident owner of one machine and of the container in it.
 //!
 //! `order` is what it is told, `monitor` its life from boot to exit, `boot`
-//! the way up. The rest are its parts: `program` spawns confined helpers,
+//! the way up, `insistence` the way down where a guest does not go it. The rest are its parts: `program` spawns confined helpers,
 //! `share` cuts out what the guest may see, `streams` takes the guest's
 //! connections, `agent` speaks to the guest, `requests` answers other
 //! commands, `network` keeps up with the namespace, `followers` are told what
@@ -13,6 +13,7 @@ mod agent;
 mod boot;
 mod error;
 mod followers;
+mod insistence;
 mod limits;
 mod member;
 mod members;

@@ -25,7 +25,7 @@ use super::error::{Error, step};
 use super::program::Ending;
 use super::requests::{Desk, Ports};
 use super::thread;
-use super::{Home, Order, Outcome, Word, member, namespaces, view};
+use super::{Home, Order, Outcome, Word, insistence, member, namespaces, view};
 use crate::errand::{self, Errand};
 use crate::hooks::{self, HookKind};
 use crate::log::{Format, Level, Log};
@@ -56,6 +56,8 @@ pub(crate) enum Event {
     MachineEnded(Exit),
     /// The file server has ended; how, and its last words.
     FileServerEnded(Ending),
+    /// A killed container has not ended.
+    Undying,
     /// The container goes on, but somebody should know.
     Warning(String),
 }
@@ -152,7 +154,7 @@ impl Monitor {
             Carrying::begin(descriptors, further).map_err(step("copy further descriptors"))?;
 
         let entry = Store::new(&order.root)?.entry(&order.id)?;
-        let desk = Desk::new(order, &sandbox);
+        let desk = Desk::new(order, &sandbox, output.clone());
         let listener = owner::listen(&entry.socket()).map_err(step("listen for commands"))?;
         desk.open(listener)?;
         entry.write(&order.record.owned_by_this_process())?;
@@ -206,6 +208,7 @@ impl Monitor {
                 Ok(Event::Warning(line)) => log.write_if_file(Level::Warning, &line),
                 Ok(Event::MachineEnded(reason)) => break self.lost(&reason.to_string(), log),
                 Ok(Event::FileServerEnded(how)) => break self.lost(&self.first_cause(&how), log),
+                Ok(Event::Undying) => break self.lost(&insistence::reason(), log),
                 Err(_) => break self.lost("every source of events is gone", log),
             }
         };
@@ -219,10 +222,16 @@ impl Monitor {
     /// guest still holds of shared files reaches the host.
     fn exited(&self, exited: &Exited, log: &Log) -> u8 {
         self.desk.close();
+        let status = u8::try_from(exited.status).unwrap_or(u8::MAX);
+        if status == KILLED {
+            self.output.hurry();
+        }
         let announced = [exited.stdout_bytes, exited.stderr_bytes];
         if !self.output.wait_for(announced, PATIENCE) {
             let id = &self.init.container_id;
-            let line = format!("container {id}: the guest announced more output than it sent");
+            let line = format!(
+                "container {id}: the last of its output is lost: it did not come, or nobody took it"
+            );
             log.write_if_file(Level::Warning, &line);
         }
         let asked = self.sandbox.agent.shut_down(SHUTDOWN_LIMIT);
@@ -233,7 +242,7 @@ impl Monitor {
         }
         // The machine's end is that of all its sockets.
         self.carrying.finish(SHUTDOWN_LIMIT);
-        u8::try_from(exited.status).unwrap_or(u8::MAX)
+        status
     }
 
     fn await_machine(&self) {

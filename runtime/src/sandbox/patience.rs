@@ -8,6 +8,10 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+/// Threads may be held up at the same time, so that the sum of it can be more than the
+/// time that has passed: the end comes after so many limits at the latest.
+const MOST: u32 = 10;
+
 /// Time that is left for a machine made of certain processes.
 #[derive(Debug)]
 pub(super) struct Patience {
@@ -33,24 +37,23 @@ impl Patience {
 
     /// What is left; none when it is over.
     pub(super) fn left(&self) -> Option<Duration> {
-        let held_up = self.pids.iter().map(|pid| held_up(*pid)).max();
-        let used = self
-            .begun
-            .elapsed()
-            .saturating_sub(held_up.unwrap_or_default());
+        let elapsed = self.begun.elapsed();
+        let held_up = self.pids.iter().map(|pid| held_up(*pid)).sum();
+        let used = elapsed.saturating_sub(held_up).max(elapsed / MOST);
         let left = self.limit.checked_sub(used)?;
         (!left.is_zero()).then_some(left)
     }
 }
 
-/// How long the most unlucky thread of a process has been ready to run without a
-/// processor (proc(5), schedstat); zero where the kernel doesn't tell.
+/// How long the threads of a process have been ready to run without a processor
+/// (proc(5), schedstat); zero where the kernel doesn't tell. They wait for each other,
+/// so that what one was held up held the others up too.
 fn held_up(pid: u32) -> Duration {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return Duration::ZERO;
     };
-    let longest = threads.flatten().filter_map(|task| waited(&task.path()));
-    longest.max().unwrap_or_default()
+    let waits = threads.flatten().filter_map(|task| waited(&task.path()));
+    waits.sum()
 }
 
 fn waited(task: &Path) -> Option<Duration> {

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use caisson_protocol::client::agent::{ExecRequest as AgentExec, Exited, Stdio};
@@ -17,6 +17,7 @@ use super::agent::{self, Agent, AgentStart, ProcessName};
 use super::boot::Sandbox;
 use super::error::Error;
 use super::followers::Followers;
+use super::insistence::Insistence;
 use super::limits::Limits;
 use super::members::Members;
 use super::network::Network;
@@ -27,7 +28,7 @@ use crate::owner::{
     Connection, ExecRequest, GuestTerminal, JoinRequest, KILLED, Reply, Request, Status,
 };
 use crate::seccomp::Filter;
-use crate::stdio::GuestStreams;
+use crate::stdio::{GuestStreams, Output};
 
 /// The agent connects streams before it answers, so they are there or lost.
 const STREAM_LIMIT: Duration = Duration::from_secs(10);
@@ -48,6 +49,12 @@ pub(crate) struct Desk {
     /// The process that stands for the container; this one without.
     stand_in: Option<i32>,
     doing: Mutex<Doing>,
+    /// It has stopped.
+    stopped: Condvar,
+    insistence: Insistence,
+    killed: AtomicBool,
+    /// Of the init, where this process hands it on.
+    output: Option<Output>,
     followers: Followers,
     execs: Mutex<HashMap<String, Exec>>,
     exec_count: AtomicU64,
@@ -107,6 +114,7 @@ impl From<agent::Error> for Refusal {
         match err {
             agent::Error::Refused(why) => Self::Because(why),
             agent::Error::Gone(_) => Self::NotRunning,
+            agent::Error::Silent => Self::Because(err.to_string()),
         }
     }
 }
@@ -177,7 +185,7 @@ impl Ports {
 }
 
 impl Desk {
-    pub(crate) fn new(order: &Order, sandbox: &Sandbox) -> Arc<Self> {
+    pub(crate) fn new(order: &Order, sandbox: &Sandbox, output: Output) -> Arc<Self> {
         Arc::new(Self {
             id: order.id.clone(),
             start: AgentStart::of(&order.plan.guest_spec),
@@ -189,6 +197,10 @@ impl Desk {
             members: Some(Arc::clone(&sandbox.members)),
             stand_in: None,
             doing: Mutex::default(),
+            stopped: Condvar::new(),
+            insistence: sandbox.insistence.clone(),
+            killed: AtomicBool::new(false),
+            output: Some(output),
             followers: Followers::default(),
             execs: Mutex::default(),
             exec_count: AtomicU64::new(0),
@@ -208,6 +220,10 @@ impl Desk {
             members: None,
             stand_in: Some(stand_in),
             doing: Mutex::default(),
+            stopped: Condvar::new(),
+            insistence: members.insistence().clone(),
+            killed: AtomicBool::new(false),
+            output: None,
             followers: Followers::default(),
             execs: Mutex::default(),
             exec_count: AtomicU64::new(0),
@@ -228,6 +244,7 @@ impl Desk {
     /// The container's init has ended: nothing more can be started in it.
     pub(crate) fn close(&self) {
         self.doing().status = Status::Stopped;
+        self.stopped.notify_all();
     }
 
     /// Tells whoever started the process that it has ended.
@@ -274,7 +291,7 @@ impl Desk {
         thread::spawn("request", 256, move || desk.converse(&connection)).ok();
     }
 
-    fn converse(&self, connection: &Connection) {
+    fn converse(self: &Arc<Self>, connection: &Connection) {
         let mut started: Option<ProcessName> = None;
         let mut follower = None;
         while let Ok((request, descriptors)) = connection.receive::<Request>() {
@@ -347,7 +364,7 @@ impl Desk {
         members.join(connection, wish, descriptors)
     }
 
-    fn answer(&self, request: &Request) -> Result<Reply, Refusal> {
+    fn answer(self: &Arc<Self>, request: &Request) -> Result<Reply, Refusal> {
         let done = match request {
             Request::Status => return Ok(Reply::Status(self.status())),
             Request::Processes => return Ok(Reply::Processes(self.agent.processes(&self.id)?)),
@@ -454,12 +471,35 @@ impl Desk {
         }
     }
 
-    fn kill(&self, signal: i32, all: bool) -> Result<(), Refusal> {
+    pub(super) fn kill(self: &Arc<Self>, signal: i32, all: bool) -> Result<(), Refusal> {
         if self.status() == Status::Stopped {
+            // Its owner may still wait for somebody to read its last words.
+            if let (nix::libc::SIGKILL, Some(output)) = (signal, &self.output) {
+                output.hurry();
+            }
             return Err(Refusal::NotRunning);
         }
         let init = ProcessName::init_of(&self.id);
-        Ok(self.agent.signal(&init, signal, all)?)
+        if signal == nix::libc::SIGKILL {
+            self.insist();
+        }
+        match self.agent.signal(&init, signal, all) {
+            // It ends, one way or the other.
+            Err(agent::Error::Silent) if signal == nix::libc::SIGKILL => Ok(()),
+            sent => Ok(sent?),
+        }
+    }
+
+    /// Has the machine ended if the container does not.
+    fn insist(self: &Arc<Self>) {
+        let desk = Arc::clone(self);
+        let ends = move |limit| {
+            let lives = |doing: &mut Doing| doing.status != Status::Stopped;
+            let waited = desk.stopped.wait_timeout_while(desk.doing(), limit, lives);
+            let (doing, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            doing.status == Status::Stopped
+        };
+        self.insistence.begin(&self.killed, ends);
     }
 
     fn exec(&self, connection: &Connection, exec: &ExecRequest) -> Result<ProcessName, Refusal> {
