@@ -27,12 +27,9 @@ use super::streams::Streams;
 use super::tail::Tail;
 use super::thread;
 use super::{Order, memory, mount_point, panic_note, share};
-use crate::installation::Installation;
+use crate::installation::{GuestImage, Installation};
 use crate::log::Log;
 use crate::machine::{Choice, Kind, Machine, Parts};
-
-/// Emulation is slow; on KVM a tenth of this is a fault. Of the machine's own time.
-const BOOT_LIMIT: Duration = Duration::from_secs(180);
 
 /// A machine that runs, with the means to talk to it and to end it.
 pub(crate) struct Sandbox {
@@ -85,10 +82,7 @@ pub(crate) fn boot(
     }
     let limits = Limits::of(order, choice);
     limits.set(log)?;
-    let mut image = installation.guest_image()?;
-    if let Some(kernel) = &order.plan.kernel {
-        image.kernel.clone_from(kernel);
-    }
+    let image = image_for(order, &installation)?;
     let folder = order.root.join(&order.id);
 
     let new_points = mount_point::make(&order.record.rootfs, &order.plan.mount_points)?;
@@ -125,12 +119,7 @@ pub(crate) fn boot(
     let words = console.clone();
     watch(tell, move || end_of(machine, &words, &memory_of_dead))?;
 
-    let limit = if choice.kind == Kind::Kvm {
-        BOOT_LIMIT / 3
-    } else {
-        BOOT_LIMIT
-    };
-    let patience = Patience::begin(limit, killers.pids());
+    let patience = Patience::begin(boot_limit(&choice.kind), killers.pids());
     let control = await_agent(events, &patience).map_err(|failed| failed.after(&console))?;
     let hang_up = control.try_clone().map_err(step("share a connection"))?;
     let agent = Agent::connect(control).map_err(|err| Error::Agent(err.to_string()))?;
@@ -157,6 +146,22 @@ pub(crate) fn boot(
         limits: Arc::new(limits),
         new_points,
     })
+}
+
+fn image_for(order: &Order, installation: &Installation) -> Result<GuestImage, Error> {
+    let mut image = installation.guest_image()?;
+    if let Some(kernel) = &order.plan.kernel {
+        image.kernel.clone_from(kernel);
+    }
+    Ok(image)
+}
+
+/// Emulation is slow; on KVM a tenth of this is a fault. Of the machine's own time.
+const fn boot_limit(kind: &Kind) -> Duration {
+    match kind {
+        Kind::Kvm => Duration::from_secs(60),
+        Kind::Tcg { .. } => Duration::from_secs(180),
+    }
 }
 
 /// Why there is no agent.
