@@ -35,10 +35,14 @@ pub(crate) struct Network {
     streams: Streams,
     /// Localhost of the namespace leads into the guest.
     fronted: AtomicBool,
+    forwards: Arc<()>,
 }
 
 /// The agent connects a stream before it answers, so it is there or lost.
 const STREAM_LIMIT: Duration = Duration::from_secs(10);
+
+/// Connections to the guest's localhost at once: each holds six descriptors.
+const MOST_FORWARDS: usize = 512;
 
 /// Questions of the guest that are asked at once.
 const MOST_QUESTIONS: usize = 64;
@@ -64,6 +68,7 @@ impl Network {
             agent,
             streams,
             fronted: AtomicBool::new(false),
+            forwards: Arc::default(),
         })
     }
 
@@ -110,9 +115,7 @@ impl Network {
             let work = move || {
                 let listener = front.listeners.get(number);
                 let connections = listener.into_iter().flat_map(TcpListener::incoming);
-                connections
-                    .flatten()
-                    .for_each(|outside| network.pass_on(outside));
+                thread::take_each(connections, |outside| network.pass_on(outside));
             };
             drop(thread::spawn("forward", 64, work));
         }
@@ -120,7 +123,13 @@ impl Network {
 
     fn pass_on(self: &Arc<Self>, outside: TcpStream) {
         let network = Arc::clone(self);
+        // One reference for each connection that is passed on.
+        let turn = Arc::clone(&self.forwards);
+        if Arc::strong_count(&turn) > MOST_FORWARDS {
+            return;
+        }
         let work = move || {
+            let _turn = turn;
             // Whoever dialled sees that the connection ends.
             let Ok(address) = outside.local_addr() else {
                 return;

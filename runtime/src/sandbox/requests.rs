@@ -234,9 +234,7 @@ impl Desk {
     pub(crate) fn open(self: &Arc<Self>, listener: UnixListener) -> Result<(), Error> {
         let desk = Arc::clone(self);
         let work = move || {
-            for stream in listener.incoming().flatten() {
-                desk.serve(stream.into());
-            }
+            thread::take_each(listener.incoming(), |stream| desk.serve(stream.into()));
         };
         thread::spawn("requests", 256, work)
     }

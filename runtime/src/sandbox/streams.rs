@@ -54,18 +54,24 @@ impl Streams {
 
     fn take_all(&self, channel: &OwnedFd, agent: impl FnOnce(UnixStream)) {
         let mut control = std::iter::from_fn(|| receive(channel).ok().flatten());
-        if let Some((_, stream)) = control.find(|(port, _)| *port == CONTROL_PORT) {
+        if let Some((_, Some(stream))) = control.find(|(port, _)| *port == CONTROL_PORT) {
             agent(stream);
         }
         while let Ok(Some((port, stream))) = receive(channel) {
-            if let Some(sender) = self.waiting().remove(&port) {
-                sender.send(stream).ok();
-            } else if let Some(service) = self.services().get(&port) {
-                service(stream);
-            }
+            self.hand_over(port, stream);
         }
         // Nothing more will come: whoever still waits learns it at once.
         self.waiting().clear();
+    }
+
+    /// Where the stream is lost, who waited for it learns that it does not come.
+    fn hand_over(&self, port: u32, stream: Option<UnixStream>) {
+        let waiting = self.waiting().remove(&port);
+        match (stream, waiting, self.services().get(&port)) {
+            (Some(stream), Some(sender), _) => drop(sender.send(stream)),
+            (Some(stream), None, Some(service)) => service(stream),
+            _ => {}
+        }
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<u32, SyncSender<UnixStream>>> {
@@ -111,18 +117,24 @@ impl Drop for Expected {
     }
 }
 
-/// One packet of the channel: a port and one stream.
-fn receive(channel: &OwnedFd) -> io::Result<Option<(u32, UnixStream)>> {
+/// One packet of the channel: a port and its stream, which is lost where this process
+/// has no descriptor left; none at the channel's end.
+fn receive(channel: &OwnedFd) -> io::Result<Option<(u32, Option<UnixStream>)>> {
     let mut port = [0; 4];
     let mut space = nix::cmsg_space!([RawFd; 1]);
     let mut parts = [IoSliceMut::new(&mut port)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
     let message = recvmsg::<()>(channel.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
-    let stream = crate::owner::wire::owned(message.cmsgs()?).pop();
     if message.bytes != 4 {
         return Ok(None);
     }
-    Ok(stream.map(|stream| (u32::from_le_bytes(port), UnixStream::from(stream))))
+    // Control data that was cut off is an error to the library.
+    let stream = message.cmsgs().ok().map(crate::owner::wire::owned);
+    let stream = stream.and_then(|mut descriptors| descriptors.pop());
+    Ok(Some((
+        u32::from_le_bytes(port),
+        stream.map(UnixStream::from),
+    )))
 }
 
 #[cfg(test)]
