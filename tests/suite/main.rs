@@ -12,6 +12,7 @@
 )]
 
 mod bad_input;
+mod clock;
 mod command_line;
 mod confinement;
 mod descriptors;
@@ -72,6 +73,7 @@ const SUBJECTS: &[&[Story]] = &[
     misuse::STORIES,
     random_verbs::STORIES,
     readiness::STORIES,
+    clock::STORIES,
     command_line::STORIES,
     many::STORIES,
     confinement::STORIES,

@@ -19,6 +19,7 @@ stories![
     the_guests_first_process_is_killed,
     a_guest_that_hangs_is_killed_with_its_machine,
     an_exec_in_the_foreground_ends_with_its_machine,
+    a_creation_whose_caller_is_killed_leaves_nothing,
 ];
 
 /// More than a guest is allowed to take over it.
@@ -174,4 +175,23 @@ fn an_exec_in_the_foreground_ends_with_its_machine(scene: &Scene) {
     assert!(wait::ends_within(exec.id().try_into().unwrap(), STOP_LIMIT));
     assert_eq!(exec.wait().unwrap().code(), Some(137));
     let _line = assert_ended(scene, &container);
+}
+
+/// At each stage: what nobody was told of, nobody will put away.
+fn a_creation_whose_caller_is_killed_leaves_nothing(scene: &Scene) {
+    let bundle = scene.bundle(&["sleep", "1000"]);
+    for after_ms in [50, 200, 400, 800, 1600] {
+        let path = bundle.path.to_str().unwrap();
+        let mut create = scene
+            .command(["create", "--bundle", path, &bundle.id])
+            .spawn()
+            .unwrap();
+        let _ended = wait::ends_within(create.id().cast_signed(), Duration::from_millis(after_ms));
+        create.kill().unwrap();
+        create.wait().unwrap();
+        // What got as far as being created is there, like any other.
+        let deleted = scene.command(["delete", "--force", &bundle.id]).output();
+        assert!(deleted.unwrap().status.success());
+        scene.assert_nothing_is_left();
+    }
 }

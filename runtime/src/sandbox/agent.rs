@@ -99,7 +99,12 @@ impl Agent {
         Ok(agent)
     }
 
-    /// Compares versions; the answer is the agent's minor one.
+    /// Tells it the host's time.
+    pub(crate) fn tell_time(&self) -> Result<(), Error> {
+        self.hello().map(drop)
+    }
+
+    /// Compares versions, and sets the clock; the answer is the agent's minor version.
     fn hello(&self) -> Result<u32, Error> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)

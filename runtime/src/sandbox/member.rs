@@ -9,6 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use super::error::{Error, step};
+use super::folder::Folder;
 use super::monitor::{host_stdio, open_terminal, release_caller, run_hooks};
 use super::{Order, Outcome, Word, mount_point, namespaces, share, thread, view};
 use crate::log::{Level, Log};
@@ -22,7 +23,8 @@ use crate::terminal::Pty;
 
 /// Carries the order out; the answer is the exit status of this process.
 pub(super) fn run(order: &Order, socket: &Path, log: &Log, caller: Connection) -> u8 {
-    let begun = match begin(order, socket, &caller) {
+    let folder = Folder::of(order);
+    let begun = match begin(order, socket, (&caller, &folder)) {
         Ok(session) => session,
         Err(err) => {
             let message = crate::error_line::chain(&err);
@@ -31,7 +33,7 @@ pub(super) fn run(order: &Order, socket: &Path, log: &Log, caller: Connection) -
                 .send(&Word::Outcome(Outcome::Failed { message }), &[])
                 .is_err()
             {
-                std::fs::remove_dir_all(order.root.join(&order.id)).ok();
+                folder.remove();
             }
             return 1;
         }
@@ -39,7 +41,12 @@ pub(super) fn run(order: &Order, socket: &Path, log: &Log, caller: Connection) -
     for warning in &order.plan.warnings {
         log.write_if_file(Level::Warning, warning);
     }
-    caller.send(&Word::Outcome(Outcome::Created), &[]).ok();
+    if caller.send(&Word::Outcome(Outcome::Created), &[]).is_err() {
+        // Nobody wants it any more; the machine's owner ends what hangs up.
+        drop(begun);
+        folder.remove();
+        return KILLED;
+    }
     if order.bound {
         let connection = begun.connection();
         let work = move || {
@@ -56,13 +63,18 @@ pub(super) fn run(order: &Order, socket: &Path, log: &Log, caller: Connection) -
     begun.finish().unwrap_or(KILLED)
 }
 
-fn begin(order: &Order, socket: &Path, caller: &Connection) -> Result<Session, Error> {
+fn begin(
+    order: &Order,
+    socket: &Path,
+    (caller, folder): (&Connection, &Folder),
+) -> Result<Session, Error> {
     let own_session = nix::unistd::setsid();
     own_session.map_err(|errno| step("make a session")(errno.into()))?;
     let signals = HeldBack::begin().map_err(step("hold signals back"))?;
     namespaces::enter(&order.plan, caller)?;
     run_hooks(order, caller)?;
     let new_points = mount_point::make(&order.record.rootfs, &order.plan.mount_points)?;
+    folder.assert_own()?;
     let entry = Store::new(&order.root)?.entry(&order.id)?;
     let listener = owner::listen(&entry.socket()).map_err(step("listen for commands"))?;
     let (shares, trees) = cut_out(order)?;

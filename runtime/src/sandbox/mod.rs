@@ -5,13 +5,15 @@
 //! `share` cuts out what the guest may see, `streams` takes the guest's
 //! connections, `agent` speaks to the guest, `requests` answers other
 //! commands, `network` keeps up with the namespace, `followers` are told what
-//! happens, `tail` keeps the last words of everyone, `panic_note` finds those of a
+//! happens, `clock` keeps the guest's time, `tail` keeps the last words of everyone, `panic_note` finds those of a
 //! kernel that had no console yet, `view` is what engines see of the container by its
 //! pid.
 
 mod agent;
 mod boot;
+mod clock;
 mod error;
+mod folder;
 mod followers;
 mod insistence;
 mod limits;

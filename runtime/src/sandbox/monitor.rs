@@ -18,14 +18,16 @@ use std::time::Duration;
 use caisson_protocol::client::agent::Exited;
 use caisson_protocol::client::agent::event::Kind as AgentEvent;
 use caisson_vmm::control::Exit;
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use super::agent::{Agent, ProcessName};
 use super::boot::{Sandbox, boot, end_of_machine, said};
 use super::error::{Error, step};
+use super::folder::Folder;
 use super::program::Ending;
 use super::requests::{Desk, Ports};
 use super::thread;
-use super::{Home, Order, Outcome, Word, insistence, member, namespaces, view};
+use super::{Home, Order, Outcome, Word, clock, insistence, member, namespaces, view};
 use crate::errand::{self, Errand};
 use crate::hooks::{self, HookKind};
 use crate::log::{Format, Level, Log};
@@ -76,12 +78,20 @@ pub fn run(order: &Order, descriptors: Vec<OwnedFd>, caller: Connection) -> u8 {
         Home::Own(choice) => choice,
         Home::Joined(socket) => return member::run(order, socket, &log, caller),
     };
-    match Monitor::start((order, choice), descriptors, &log, &caller) {
+    let folder = Folder::of(order);
+    // Each process of the container takes some; the rest of the host has its own limit.
+    raise_limit_of_descriptors();
+    match Monitor::start((order, choice), descriptors, &log, (&caller, &folder)) {
         Ok(monitor) => {
             for warning in &order.plan.warnings {
                 log.write_if_file(Level::Warning, warning);
             }
-            caller.send(&Word::Outcome(Outcome::Created), &[]).ok();
+            if caller.send(&Word::Outcome(Outcome::Created), &[]).is_err() {
+                // Nobody wants it any more.
+                drop(monitor);
+                put_away(order, &folder);
+                return KILLED;
+            }
             drop(caller);
             monitor.live(order.bound, &log)
         }
@@ -89,15 +99,26 @@ pub fn run(order: &Order, descriptors: Vec<OwnedFd>, caller: Connection) -> u8 {
             let message = crate::error_line::chain(&err);
             let failed = Word::Outcome(Outcome::Failed { message });
             if caller.send(&failed, &[]).is_err() {
-                // Who is told removes what was begun; no one was.
-                if let Some(group) = &order.record.cgroup {
-                    group.abandon();
-                }
-                std::fs::remove_dir_all(order.root.join(&order.id)).ok();
+                put_away(order, &folder);
             }
             1
         }
     }
+}
+
+/// Who is told removes what was begun; no one was.
+fn put_away(order: &Order, folder: &Folder) {
+    if let Some(group) = &order.record.cgroup {
+        group.abandon();
+    }
+    folder.remove();
+}
+
+fn raise_limit_of_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where it may not be raised, it is as good as it was.
+    setrlimit(Resource::Nofile, limit).ok();
 }
 
 struct Monitor {
@@ -116,7 +137,7 @@ impl Monitor {
         (order, choice): (&Order, &Choice),
         mut descriptors: Vec<OwnedFd>,
         log: &Log,
-        caller: &Connection,
+        (caller, folder): (&Connection, &Folder),
     ) -> Result<Self, Error> {
         let notify = order.notifies.then(|| descriptors.pop()).flatten();
         let own_session = nix::unistd::setsid();
@@ -135,6 +156,7 @@ impl Monitor {
         watch_caller(caller, sender.clone())?;
         let sandbox = boot((order, choice), log, (&sender, &events))?;
         follow_agent(&sandbox.agent, sender)?;
+        clock::follow(sandbox.agent.clone())?;
 
         let terminal = open_terminal(order)?;
         let host = host_stdio(terminal.as_ref())?;
@@ -153,6 +175,7 @@ impl Monitor {
         let carrying =
             Carrying::begin(descriptors, further).map_err(step("copy further descriptors"))?;
 
+        folder.assert_own()?;
         let entry = Store::new(&order.root)?.entry(&order.id)?;
         let desk = Desk::new(order, &sandbox, output.clone());
         let listener = owner::listen(&entry.socket()).map_err(step("listen for commands"))?;
