@@ -12,12 +12,14 @@ use caisson::cgroup::Driver;
 use caisson::container::Container as Library;
 use caisson::creation::{self, Creation};
 use caisson::installation::Installation;
+use caisson::log as library_log;
 use caisson::owner::Surroundings;
 use caisson::preserved::Preserved;
 use caisson::store::{self, Store};
 use containerd_shim_protos::api::CreateTaskRequest;
 use containerd_shim_protos::events::task as event;
 use containerd_shim_protos::topics;
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::console::ConsoleSocket;
@@ -49,6 +51,8 @@ pub(crate) struct Containers {
     log: Arc<Log>,
     settings: Settings,
     table: Mutex<Table>,
+    /// Held while the first is made.
+    beginning: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +77,7 @@ impl Containers {
             log,
             settings,
             table: Mutex::default(),
+            beginning: Mutex::default(),
         })
     }
 
@@ -129,6 +134,11 @@ impl Containers {
             return Err(Error::Unimplemented(text.to_owned()));
         }
         self.forget_deleted();
+        // One of two that come at once makes the machine, and the other joins it.
+        let mut alone = Some(self.beginning());
+        if self.table().first.is_some() {
+            alone = None;
+        }
         self.table().creating += 1;
         let created = self.create_one(request, publisher);
         let mut table = self.table();
@@ -137,6 +147,8 @@ impl Containers {
         let pid = container.init.pid();
         table.first.get_or_insert_with(|| container.id.clone());
         table.containers.insert(container.id.clone(), container);
+        drop(table);
+        drop(alone);
         Ok(pid)
     }
 
@@ -211,18 +223,21 @@ impl Containers {
         };
         let (library, owner) = creation::create(&self.store, &creation)?;
         drop(creation);
-        let (held, terminal) = streams
-            .connect(console.as_ref())
-            .map_err(step("take the terminal"))?;
-        let pid = owner.pid();
-        let stand_in = StandIn {
-            pid,
-            held,
-            terminal,
+        let (made, pid) = (library.clone(), owner.pid());
+        let taken_over = || {
+            let (held, terminal) = streams
+                .connect(console.as_ref())
+                .map_err(step("take the terminal"))?;
+            let stand_in = StandIn {
+                pid,
+                held,
+                terminal,
+            };
+            tell_created(publisher, request, pid.unsigned_abs());
+            let init = Process::init(names, stand_in);
+            Container::created(library, (owner, init), rootfs, Arc::new(around))
         };
-        tell_created(publisher, request, pid.unsigned_abs());
-        let init = Process::init(names, stand_in);
-        Container::created(library, (owner, init), rootfs, Arc::new(around))
+        taken_over().inspect_err(|_| put_away(&made, pid))
     }
 
     /// Those whose machine a further container joins, the first one first.
@@ -250,9 +265,22 @@ impl Containers {
         })
     }
 
+    fn beginning(&self) -> MutexGuard<'_, ()> {
+        self.beginning
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A container that this process could not take over.
+fn put_away(library: &Library, owner: i32) {
+    library.delete(true, &library_log::Log::default()).ok();
+    // It is a child of this process that nobody waits for.
+    nix::sys::wait::waitpid(Pid::from_raw(owner), None).ok();
 }
 
 fn tell_created(publisher: &Publisher, request: &CreateTaskRequest, pid: u32) {
