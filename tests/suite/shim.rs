@@ -12,7 +12,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
 use caisson_tests::wait::ends_within;
-use caisson_tests::{Bundle, Scene, stories};
+use caisson_tests::{Bundle, Namespace, Scene, stories};
 use containerd_shim_protos::api::{
     ConnectRequest, ConnectResponse, CreateTaskRequest, DeleteRequest, Empty, ExecProcessRequest,
     KillRequest, PidsRequest, ShutdownRequest, StartRequest, StateRequest, StateResponse, Status,
@@ -40,6 +40,7 @@ stories![
     a_sandbox_is_there_before_its_containers,
     a_name_can_be_used_again_after_the_delete_action,
     output_that_nobody_reads_holds_no_end_up,
+    a_network_that_the_machine_does_not_have_is_refused,
 ];
 
 const LIMIT: Duration = Duration::from_secs(240);
@@ -490,6 +491,34 @@ fn a_name_can_be_used_again_after_the_delete_action(scene: &Scene) {
     shim.kill(&bundle.id).unwrap();
     assert_eq!(shim.wait(&bundle.id, ""), 137);
     assert_eq!(shim.delete(&bundle.id), 137);
+    shim.shut_down();
+    assert_state_is_empty(scene);
+}
+
+fn a_network_that_the_machine_does_not_have_is_refused(scene: &Scene) {
+    let bundles = [scene.shell("sleep 1000"), scene.shell("sleep 1000")];
+    let [first, second] = &bundles;
+    for bundle in &bundles {
+        bundle.edit(|config| config["annotations"] = json!({"dev.caisson.group": scene.tag()}));
+    }
+    let (namespace, far) = (Namespace::make(), Namespace::make());
+    namespace.connect("eth0", &far, "far0");
+    second.in_network(&namespace.path());
+    let shim = Shim::start(scene, first);
+    shim.create(first);
+    shim.start_process(&first.id, "");
+    shim.create(second);
+    let request = StartRequest {
+        id: second.id.clone(),
+        ..Default::default()
+    };
+    let refused = shim.task.start(with_duration(LIMIT), &request).unwrap_err();
+    assert!(refused.to_string().contains("interface eth0"), "{refused}");
+    for bundle in [second, first] {
+        shim.kill(&bundle.id).unwrap();
+        assert_eq!(shim.wait(&bundle.id, ""), 137);
+        assert_eq!(shim.delete(&bundle.id), 137);
+    }
     shim.shut_down();
     assert_state_is_empty(scene);
 }

@@ -18,6 +18,7 @@ mod followers;
 mod insistence;
 mod limits;
 mod member;
+mod member_network;
 mod members;
 mod memory;
 mod monitor;

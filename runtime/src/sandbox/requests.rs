@@ -22,7 +22,7 @@ use super::limits::Limits;
 use super::members::Members;
 use super::network::Network;
 use super::streams::{Expected, Streams};
-use super::thread;
+use super::{member_network, thread};
 use crate::fields::{process_for_guest, resources_for_guest};
 use crate::owner::{
     Connection, ExecRequest, GuestTerminal, JoinRequest, KILLED, Reply, Request, Status,
@@ -430,8 +430,10 @@ impl Desk {
 
     /// Its interfaces are there before its program.
     fn begin(&self) -> Result<(), Refusal> {
-        if let Some(network) = &self.network {
-            network.begin().map_err(Refusal::Because)?;
+        match (&self.network, self.stand_in) {
+            (Some(network), _) => network.begin().map_err(Refusal::Because)?,
+            (None, Some(stand_in)) => member_network::check(stand_in)?,
+            (None, None) => {}
         }
         Ok(self.agent.start(&self.id, self.start)?)
     }
