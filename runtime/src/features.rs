@@ -48,7 +48,7 @@ pub fn features() -> Value {
         "annotations": {
             "dev.caisson.version": env!("CARGO_PKG_VERSION"),
         },
-        "potentiallyUnsafeConfigAnnotations": [MACHINE_ANNOTATION, ANNOTATION_PREFIX],
+        "potentiallyUnsafeConfigAnnotations": [MACHINE_ANNOTATION, "dev.caisson.group", ANNOTATION_PREFIX],
     })
 }
 

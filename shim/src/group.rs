@@ -7,11 +7,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// In the order in which they count.
+/// In the order in which they count: what a user says must not take a container out of
+/// its pod, and into another's machine.
 const KEYS: [&str; 4] = [
-    "dev.caisson.group",
     "io.kubernetes.cri.sandbox-id",
     "io.kubernetes.cri-o.SandboxID",
+    "dev.caisson.group",
     "io.containerd.runc.v2.group",
 ];
 
@@ -39,6 +40,8 @@ mod tests {
     fn pods_are_groups_and_anything_else_stands_alone() {
         let pod = json!({"io.kubernetes.cri.sandbox-id": "pod1"});
         assert_eq!(of(|key| pod[key].as_str()), Some("pod1"));
+        let stray = json!({"io.kubernetes.cri.sandbox-id": "pod1", "dev.caisson.group": "pod2"});
+        assert_eq!(of(|key| stray[key].as_str()), Some("pod1"));
         assert_eq!(of(|_| None), None);
         assert_eq!(of_bundle(Path::new("/nowhere"), "alone"), "alone");
     }
