@@ -97,9 +97,15 @@ fn bring_up(order: &mut Order, creation: &Creation, log: &Log) -> Result<OwnerCh
     let rootless = creation
         .rootless
         .unwrap_or_else(|| !nix::unistd::geteuid().is_root());
-    let created = Group::establish(&order.plan.cgroup, owner.pid(), rootless)
+    let mut announced = false;
+    // The owner has to know of it in case that this process is killed meanwhile.
+    let announce = |group: &Group| announced = connection.send(&Some(group), &[]).is_ok();
+    let created = Group::establish(&order.plan.cgroup, (owner.pid(), rootless), announce)
         .map_err(Error::Cgroup)
         .and_then(|established| {
+            if !announced {
+                connection.send(&None::<Group>, &[])?;
+            }
             order.record.cgroup = group_of(established, log);
             converse(&connection, order, owner.pid(), creation)?;
             // Here and not in the owner, whose namespaces may lack the way to systemd.

@@ -119,9 +119,15 @@ impl Group {
     /// that gives none is no failure where none was asked for by name, and,
     /// unless it has none to give, the user is not root.
     ///
+    /// `announce` is told of it before anything is made that only we would remove.
+    ///
     /// # Errors
     /// When it can't be made, or is another's. Nothing is left then.
-    pub fn establish(place: &Place, pid: i32, rootless: bool) -> Result<Established, Error> {
+    pub fn establish(
+        place: &Place,
+        (pid, rootless): (i32, bool),
+        announce: impl FnOnce(&Self),
+    ) -> Result<Established, Error> {
         let (path, wanted) = match place {
             Place::Inherited => {
                 return Ok(Established::Without("as it was asked for".into()));
@@ -148,6 +154,7 @@ impl Group {
         let mut group = Self::located(&host, path);
         group.require_empty()?;
         group.require_thawed()?;
+        announce(&group);
         // What is frozen above shows in a new one too.
         let made = group
             .make(&host)
@@ -285,7 +292,10 @@ impl Group {
         for folder in &self.folders {
             write(&folder.origin, PROCESSES, "0").ok();
         }
-        self.remove_what_is_there();
+        let own = i32::try_from(std::process::id()).unwrap_or_default();
+        if !self.processes().contains(&own) {
+            self.remove().ok();
+        }
     }
 
     /// Which files it has.

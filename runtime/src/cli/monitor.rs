@@ -1,15 +1,25 @@
 //! The hidden verb that a container's owner is started with.
 
 use super::Outcome;
+use crate::cgroup::Group;
 use crate::owner;
 use crate::sandbox::{self, Order};
 
 pub(super) fn monitor() -> Outcome {
     let caller = owner::caller();
-    match caller.receive::<Order>() {
+    // What the command begins to make before it gives its order.
+    let mut cgroup: Option<Group> = None;
+    let ordered = caller.receive().and_then(|(announced, _)| {
+        cgroup = announced;
+        caller.receive::<Order>()
+    });
+    match ordered {
         Ok((order, descriptors)) => Ok(sandbox::run(&order, descriptors, caller)),
-        // The command has failed by itself, and says so.
-        Err(owner::Error::Closed) => Ok(1),
+        // The command has failed by itself, and says so, or was killed.
+        Err(owner::Error::Closed) => {
+            cgroup.iter().for_each(Group::abandon);
+            Ok(1)
+        }
         Err(err) => Err(err.into()),
     }
 }
