@@ -9,6 +9,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use crate::sys;
+
 /// One process, which may have ended.
 #[derive(Debug)]
 pub struct Pidfd(OwnedFd);
@@ -52,13 +54,12 @@ impl Pidfd {
         ready.is_ok_and(|count| count > 0)
     }
 
-    /// Sends a signal by its number.
+    /// Sends a signal by its number; real-time ones have no name.
     ///
     /// # Errors
-    /// `ESRCH` when the process has ended, `EINVAL` for a number that has no name.
+    /// `ESRCH` when the process has ended, `EINVAL` for a number that isn't a signal.
     pub fn signal(&self, number: i32) -> io::Result<()> {
-        let signal = Signal::from_named_raw(number).ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(pidfd_send_signal(&self.0, signal)?)
+        sys::send_signal(self.as_fd(), number)
     }
 
     /// Sends SIGKILL; a process that has ended is left alone.

@@ -15,15 +15,15 @@ const OWN: [Signal; 4] = [
     Signal::SIGCHLD,
     Signal::SIGPIPE,
 ];
-/// Faults of this process must end it, not be reported to the guest.
-const FAULTS: [Signal; 7] = [
+/// Those by which the kernel also tells a process of a fault of its own. One that is
+/// held back still ends it then, so only what others send is ever read.
+const FAULTS: [Signal; 6] = [
     Signal::SIGSEGV,
     Signal::SIGBUS,
     Signal::SIGFPE,
     Signal::SIGILL,
     Signal::SIGSYS,
     Signal::SIGTRAP,
-    Signal::SIGABRT,
 ];
 
 /// Signals that are held back, to be passed on.
@@ -31,15 +31,15 @@ const FAULTS: [Signal; 7] = [
 pub struct HeldBack(SigSet);
 
 impl HeldBack {
-    /// Holds back every signal that is passed on. Call before any thread starts.
+    /// Holds back every signal that is passed on, real-time ones too. Call before any
+    /// thread starts.
     ///
     /// # Errors
     /// When the kernel refuses the mask.
     pub fn begin() -> io::Result<Self> {
-        let mut mask = SigSet::empty();
-        Signal::iterator()
-            .filter(|signal| !OWN.contains(signal) && !FAULTS.contains(signal))
-            .for_each(|signal| mask.add(signal));
+        // Without the two that the C library keeps for its threads.
+        let mut mask = SigSet::all();
+        OWN.into_iter().for_each(|signal| mask.remove(signal));
         mask.thread_block()?;
         Ok(Self(mask))
     }
@@ -53,12 +53,33 @@ impl HeldBack {
         let signals = SignalFd::new(&self.0)?;
         let mut next = move || {
             let signal = signals.read_signal().ok().flatten()?;
-            pass_on(i32::try_from(signal.ssi_signo).ok()?).then_some(())
+            let number = i32::try_from(signal.ssi_signo).ok()?;
+            let goes_on = is_of_this_process(number, signal.ssi_code) || pass_on(number);
+            goes_on.then_some(())
         };
         let work = move || while next().is_some() {};
         let thread = std::thread::Builder::new()
             .name("signals".into())
             .stack_size(64 * 1024);
         thread.spawn(work).map(drop)
+    }
+}
+
+/// Whether it tells this process of something in itself, such as memory that has gone
+/// bad: processes send with codes of 0 and below (sigaction(2), `si_code`).
+fn is_of_this_process(number: i32, code: i32) -> bool {
+    code > 0 && FAULTS.iter().any(|fault| *fault as i32 == number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_of_this_process_is_not_the_guests() {
+        let (of_the_kernel, by_kill) = (nix::libc::BUS_MCEERR_AO, nix::libc::SI_USER);
+        assert!(is_of_this_process(nix::libc::SIGBUS, of_the_kernel));
+        assert!(!is_of_this_process(nix::libc::SIGBUS, by_kill));
+        assert!(!is_of_this_process(nix::libc::SIGHUP, nix::libc::SI_KERNEL));
     }
 }

@@ -2,7 +2,7 @@
 //! process that stands for it.
 
 use std::fs::File;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use caisson_tests::{Bundle, Container, Scene, stories, wait};
 use nix::sys::signal::Signal;
@@ -15,6 +15,7 @@ stories![
     sigkill_of_a_container_by_its_verb_is_137,
     kill_and_pid_signals_reach_execd_processes,
     the_foreground_run_passes_signals_on,
+    real_time_signals_and_those_of_faults_are_passed_on,
 ];
 
 /// A program that says when it is ready, and names the signal it got.
@@ -168,4 +169,39 @@ fn the_foreground_run_passes_signals_on(scene: &Scene) {
         .unwrap();
         assert_eq!(run.wait().unwrap().code(), Some(3));
     }
+}
+
+/// systemd's way to end a container is SIGRTMIN+3; a watchdog's is SIGABRT.
+fn real_time_signals_and_those_of_faults_are_passed_on(scene: &Scene) {
+    let script = "for s in ABRT SEGV 37 64; do trap \"echo got $s\" $s; done; \
+                  trap 'exit 3' TERM; echo ready; while :; do sleep 1000 & wait; done";
+    let answers = |pid: i32, output: &mut std::io::PipeReader| {
+        for name in ["ABRT", "37", "SEGV", "64"] {
+            // No library names them all.
+            let command = format!("kill -{name} {pid}");
+            let sent = Command::new("sh").args(["-c", &command]).status().unwrap();
+            assert!(sent.success(), "{command}");
+            assert_eq!(wait::for_text(output, "\n"), format!("got {name}\n"));
+        }
+    };
+    let (container, mut output) = ready(scene, &scene.shell(script));
+    answers(container.pid, &mut output);
+
+    let bundle = scene.shell(script);
+    let id = bundle.id.as_str();
+    for arguments in [
+        &["exec", &container.id, "sh", "-c", script][..],
+        &["run", "--bundle", bundle.path.to_str().unwrap(), id],
+    ] {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let mut command = scene.command(arguments);
+        let mut foreground = command.stdout(writer).spawn().unwrap();
+        drop(command);
+        let _ready = wait::for_text(&mut reader, "ready\n");
+        let pid = foreground.id().try_into().unwrap();
+        answers(pid, &mut reader);
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+        assert_eq!(foreground.wait().unwrap().code(), Some(3));
+    }
+    container.remove();
 }

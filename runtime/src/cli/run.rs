@@ -1,13 +1,11 @@
 //! `run`: creates and starts a container, and in the foreground waits for it.
 
-use nix::sys::signal::Signal;
-use nix::unistd::Pid;
-
 use super::create::Common;
 use super::{Caller, Outcome};
 use crate::container::Container;
 use crate::creation;
 use crate::owner::OwnerChild;
+use crate::pidfd::Pidfd;
 use crate::signals::HeldBack;
 use crate::terminal::RawMode;
 
@@ -75,11 +73,10 @@ impl Run {
 /// for it, which passes them on.
 fn stay(owner: OwnerChild, signals: HeldBack, terminal: bool) -> Outcome {
     let raw_mode = if terminal { RawMode::enter() } else { None };
-    let pid = Pid::from_raw(owner.pid());
+    let process = Pidfd::of(owner.pid())?;
     signals.forward(move |signal| {
-        Signal::try_from(signal)
-            .map(|signal| nix::sys::signal::kill(pid, signal))
-            .ok();
+        // One for which there is no room now says nothing of the next.
+        process.signal(signal).ok();
         true
     })?;
     let ended = owner.wait()?;

@@ -65,6 +65,28 @@ pub(crate) fn die_with_parent(command: &mut Command) {
     unsafe { command.pre_exec(prepare) };
 }
 
+/// Sends a signal by its number, which may be a real-time one (pidfd_send_signal(2)).
+///
+/// # Errors
+/// `ESRCH` once the process has ended, `EINVAL` for a number that isn't a signal.
+pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
+    // SAFETY: the descriptor is open; no siginfo is passed.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            number,
+            std::ptr::null::<libc::siginfo_t>(),
+            0_u32,
+        )
+    };
+    if answer == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Keeps descriptors that a caller left open by accident from every program
 /// started from now on (close_range(2), CLOSE_RANGE_CLOEXEC).
 pub(crate) fn close_the_rest_on_exec() -> io::Result<()> {
