@@ -96,7 +96,7 @@ fn bring_up(order: &mut Order, creation: &Creation, log: &Log) -> Result<OwnerCh
         OwnerChild::spawn("monitor", title(order), &creation.around).map_err(Error::Spawn)?;
     let rootless = creation
         .rootless
-        .unwrap_or_else(|| !nix::unistd::geteuid().is_root());
+        .unwrap_or_else(crate::identity::is_rootless);
     let mut announced = false;
     // The owner has to know of it in case that this process is killed meanwhile.
     let announce = |group: &Group| announced = connection.send(&Some(group), &[]).is_ok();

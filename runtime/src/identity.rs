@@ -1,10 +1,12 @@
-//! Users and groups of a container that is created without root's rights.
+//! Who runs this program, and users and groups of a container that is created
+//! without root's rights.
 //!
 //! An ordinary user's container has a user namespace on the host, in which the
 //! user is root: that of the owner and the file server, so files get owners as
 //! mapped. In the guest, ids are what they are inside of it; the guest makes no
 //! user namespace for it then.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -94,8 +96,53 @@ pub enum Error {
     },
 }
 
+/// The user outside of the user namespace, if this process is in one: the other end
+/// of a socket sees that one, and compares.
+pub(crate) fn own_uid() -> u32 {
+    outside(&own_map(), nix::unistd::geteuid().as_raw())
+}
+
+/// Whether this process has an ordinary user's folders and cgroups, as runc tells it:
+/// the user may also be root of a user namespace, as below Podman. A whole system
+/// within one has a root of its own, who is called that.
+#[must_use]
+pub fn is_rootless() -> bool {
+    let uid = nix::unistd::geteuid().as_raw();
+    is_ordinary(uid, &own_map(), std::env::var_os("USER").as_deref())
+}
+
+fn is_ordinary(uid: u32, uid_map: &str, user: Option<&OsStr>) -> bool {
+    uid != 0 || (is_of_user_namespace(uid_map) && user != Some(OsStr::new("root")))
+}
+
+fn own_map() -> String {
+    fs::read_to_string("/proc/self/uid_map").unwrap_or_default()
+}
+
+/// The first namespace maps every id to itself (user_namespaces(7)).
+fn is_of_user_namespace(uid_map: &str) -> bool {
+    let mut fields = uid_map.split_whitespace();
+    let first = [fields.next(), fields.next(), fields.next()];
+    !uid_map.is_empty() && first != [Some("0"), Some("0"), Some("4294967295")]
+}
+
+fn outside(uid_map: &str, uid: u32) -> u32 {
+    let ranges = uid_map.lines().filter_map(|line| {
+        let mut fields = line
+            .split_whitespace()
+            .map(|field| field.parse::<u32>().ok());
+        Some((fields.next()??, fields.next()??, fields.next()??))
+    });
+    let mut outside = ranges.filter_map(|(inside, outside, count)| {
+        let offset = uid.checked_sub(inside).filter(|offset| *offset < count)?;
+        outside.checked_add(offset)
+    });
+    outside.next().unwrap_or(uid)
+}
+
 impl User {
-    /// The user of this process, unless it is root.
+    /// The user of this process, unless it is root. Root of a user namespace is: its
+    /// container's ids are those of that namespace, and need no further one.
     #[must_use]
     pub fn unprivileged() -> Option<Self> {
         let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
@@ -308,6 +355,21 @@ mod tests {
             sub_uids: vec![(100_000, 65_536), (400_000, 10)],
             sub_gids: Vec::new(),
         }
+    }
+
+    #[test]
+    fn root_of_a_user_namespace_is_an_ordinary_user_unless_called_root() {
+        let (first, podmans) = (
+            "         0          0 4294967295\n",
+            "         0       1000          1\n         1     100000      65536\n",
+        );
+        let ordinary = |uid, map, user: Option<&str>| is_ordinary(uid, map, user.map(OsStr::new));
+        assert!(ordinary(1000, first, None));
+        assert!(ordinary(0, podmans, None) && ordinary(0, podmans, Some("web")));
+        assert!(!ordinary(0, podmans, Some("root")));
+        assert!(!ordinary(0, first, Some("web")) && !ordinary(0, "", None));
+        assert_eq!([outside(podmans, 0), outside(podmans, 7)], [1000, 100_006]);
+        assert_eq!(outside(first, 7), 7);
     }
 
     #[test]

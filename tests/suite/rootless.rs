@@ -21,6 +21,7 @@ stories![
     a_cgroup_that_is_not_the_users_is_refused,
     a_delegated_cgroup_is_used,
     without_a_state_folder_one_line_says_so,
+    root_of_a_user_namespace_uses_the_users_state_folder,
 ];
 
 const UID: u32 = 54_321;
@@ -331,4 +332,30 @@ fn without_a_state_folder_one_line_says_so(scene: &Scene) {
     let line = output.error_line(1);
     let denied = line.contains("/run/caisson") && line.ends_with(": permission denied");
     assert!(denied, "{line}");
+}
+
+/// As Podman and Buildah call it for an ordinary user: root of their user namespace,
+/// with hardly any environment.
+fn root_of_a_user_namespace_uses_the_users_state_folder(scene: &Scene) {
+    let user = User::new(scene);
+    let bundle = user.shell("echo hello; exit 4");
+    bundle.edit(|config| {
+        let linux = config["linux"].as_object_mut().unwrap();
+        linux.retain(|name, _| !name.ends_with("Mappings"));
+        let namespaces = linux["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "user");
+    });
+    let inner = user.command(&["run", "--bundle", bundle.path.to_str().unwrap(), &bundle.id]);
+    let mut unshare = Command::new("unshare");
+    unshare
+        .args(["--user", "--map-root-user", "--mount"])
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        unshare.env(name, value.unwrap());
+    }
+    unshare.env_remove("USER").uid(UID).gid(user.gid);
+    let output = scene.output_of(unshare);
+    assert_eq!(output.exits(4).stdout, "hello\n");
+    assert!(user.runtime_folder().join("caisson").is_dir());
 }

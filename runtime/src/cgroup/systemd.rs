@@ -12,6 +12,7 @@ use zvariant::{DynamicType, OwnedObjectPath, Value};
 
 use super::dbus::{self, Client, Message, Target};
 use super::property::{Property, Typed};
+use crate::identity::own_uid;
 
 const SERVICE: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "/org/freedesktop/systemd1";
@@ -106,24 +107,6 @@ impl Bus {
 fn runtime_folder() -> PathBuf {
     let named = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     named.unwrap_or_else(|| format!("/run/user/{}", own_uid()).into())
-}
-
-/// The user outside of the user namespace, if this process is in one: the other end
-/// of a socket sees that one, and compares.
-fn own_uid() -> u32 {
-    let uid = nix::unistd::geteuid().as_raw();
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let ranges = map.lines().filter_map(|line| {
-        let mut fields = line
-            .split_whitespace()
-            .map(|field| field.parse::<u32>().ok());
-        Some((fields.next()??, fields.next()??, fields.next()??))
-    });
-    let mut outside = ranges.filter_map(|(inside, outside, count)| {
-        let offset = uid.checked_sub(inside).filter(|offset| *offset < count)?;
-        outside.checked_add(offset)
-    });
-    outside.next().unwrap_or(uid)
 }
 
 /// A manager that answers.

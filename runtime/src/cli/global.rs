@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Outcome, failed};
 use crate::cgroup::Driver;
+use crate::identity;
 use crate::log::{Format, Log};
 use crate::store::Store;
 
@@ -84,11 +85,11 @@ impl Caller {
     }
 }
 
-/// As runc: below the user's runtime folder where the user is not root.
+/// As runc: below the user's runtime folder where the user has no root's rights.
 fn default_root() -> PathBuf {
     let user_folder = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     match user_folder {
-        Some(folder) if !nix::unistd::geteuid().is_root() => folder.join("caisson"),
+        Some(folder) if identity::is_rootless() => folder.join("caisson"),
         _ => PathBuf::from("/run/caisson"),
     }
 }
