@@ -111,8 +111,8 @@ pub struct Plan {
     pub resolv_conf: Option<PathBuf>,
     /// Host folders and files that the guest may see.
     pub shares: Vec<Share>,
-    /// Mount destinations that a read-only root file system must have already:
-    /// neither the guest nor the file server may make them.
+    /// Mount destinations, and the working folder, that a read-only root file system
+    /// must have already: neither the guest nor the file server may make them.
     pub mount_points: Vec<MountPoint>,
     /// config.json as the agent gets it.
     pub guest_spec: serde_json::Value,
@@ -282,26 +282,32 @@ fn root_is_read_only(bundle: &Bundle) -> bool {
     root.and_then(|root| root.readonly()).unwrap_or(false)
 }
 
-/// Places below another mount are made in that mount, by the guest.
+/// Places below another mount are made in that mount, by the guest; the process's
+/// working folder is one more place.
 fn mount_points(bundle: &Bundle) -> Vec<MountPoint> {
     if !root_is_read_only(bundle) {
         return Vec::new();
     }
     let mounts = bundle.spec.mounts().as_deref().unwrap_or(&[]);
-    let mut places: Vec<MountPoint> = Vec::new();
-    for mount in mounts.iter().filter(|mount| !binds::is_remount(mount)) {
-        let destination = binds::destination(&bundle.rootfs, mount.destination());
-        if places
-            .iter()
-            .any(|earlier| destination.starts_with(&earlier.destination))
-        {
-            continue;
-        }
+    let mounts = mounts.iter().filter(|mount| !binds::is_remount(mount));
+    let of_mounts = mounts.map(|mount| {
         let source = mount.source().as_ref().filter(|_| binds::is_bind(mount));
-        places.push(MountPoint {
-            destination,
+        MountPoint {
+            destination: binds::destination(&bundle.rootfs, mount.destination()),
             source: source.map(|source| bundle.path.join(source)),
-        });
+        }
+    });
+    let process = bundle.spec.process().as_ref();
+    let working_folder = process.map(|process| MountPoint {
+        destination: Path::new("/").join(process.cwd()),
+        source: None,
+    });
+    let mut places: Vec<MountPoint> = Vec::new();
+    for place in of_mounts.chain(working_folder) {
+        let is_covered = |earlier: &MountPoint| place.destination.starts_with(&earlier.destination);
+        if !places.iter().any(is_covered) {
+            places.push(place);
+        }
     }
     places
 }

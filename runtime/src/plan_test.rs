@@ -192,16 +192,28 @@ fn a_read_only_root_is_given_its_outermost_mount_points() {
     let writable = planned(|raw| raw["mounts"] = mounts.clone());
     assert_eq!(writable.mount_points, []);
     let read_only = planned(|raw| {
-        raw["mounts"] = mounts;
+        raw["mounts"] = mounts.clone();
         raw["root"]["readonly"] = json!(true);
     });
     let place = |destination: &str, source: Option<&str>| MountPoint {
         destination: destination.into(),
         source: source.map(Into::into),
     };
-    let wanted = [
+    let outermost = [
         place("/dev", None),
         place("/etc/hosts", Some("/bundle/hosts")),
     ];
-    assert_eq!(read_only.mount_points, wanted);
+    let with_cwd = |cwd: &str| [&outermost[..], &[place(cwd, None)]].concat();
+    assert_eq!(read_only.mount_points, with_cwd("/"));
+    for (cwd, wanted) in [
+        ("/job/here", with_cwd("/job/here")),
+        ("/dev/deep", outermost.to_vec()),
+    ] {
+        let plan = planned(|raw| {
+            raw["mounts"] = mounts.clone();
+            raw["root"]["readonly"] = json!(true);
+            raw["process"]["cwd"] = json!(cwd);
+        });
+        assert_eq!(plan.mount_points, wanted);
+    }
 }

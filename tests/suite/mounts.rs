@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use caisson_tests::{Bundle, Scene, stories};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use serde_json::{Value, json};
 
 stories![
@@ -12,6 +15,7 @@ stories![
     a_tmpfs_begins_with_what_it_covers,
     what_lies_in_the_root_is_bound_in_its_turn,
     targets_are_made_also_behind_dangling_links,
+    a_read_only_root_gets_what_the_process_and_mounts_lack,
     a_mount_is_changed_by_a_later_one,
     read_only_is_for_one_mount_or_for_all,
     ids_are_those_of_the_mount,
@@ -115,6 +119,22 @@ fn targets_are_made_also_behind_dangling_links(scene: &Scene) {
         bundle.edit(|config| config["root"]["readonly"] = json!(read_only));
         assert_eq!(scene.run(&bundle).ok(), "of the host\n".repeat(3));
     }
+}
+
+fn a_read_only_root_gets_what_the_process_and_mounts_lack(scene: &Scene) {
+    let bundle =
+        scene.shell("pwd; test -p /places/pipe && echo pipe; test -S /places/s && echo socket");
+    let folder = folder(scene);
+    let (pipe, socket) = (folder.join("pipe"), folder.join("s"));
+    mkfifo(&pipe, Mode::from_bits_truncate(0o600)).unwrap();
+    let _listener = UnixListener::bind(&socket).unwrap();
+    bundle.with_mount(bind("/places/pipe", &pipe, &["bind"]));
+    bundle.with_mount(bind("/places/s", &socket, &["bind"]));
+    bundle.edit(|config| {
+        config["root"]["readonly"] = json!(true);
+        config["process"]["cwd"] = json!("/job/not/there");
+    });
+    assert_eq!(scene.run(&bundle).ok(), "/job/not/there\npipe\nsocket\n");
 }
 
 fn a_mount_is_changed_by_a_later_one(scene: &Scene) {

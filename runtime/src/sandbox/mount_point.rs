@@ -42,7 +42,8 @@ pub(crate) fn make(rootfs: &Path, places: &[MountPoint]) -> Result<Vec<PathBuf>,
         if matches!(inside(&root, &place.destination), Err(Errno::NOENT)) {
             made.push(place.destination.clone());
         }
-        let is_file = place.source.as_ref().is_some_and(|source| source.is_file());
+        // Devices, pipes and sockets are bound over a file too.
+        let is_file = place.source.as_ref().is_some_and(|source| !source.is_dir());
         make_place(&root, &place.destination, is_file, MAX_LINKS)
             .map_err(failed(&place.destination))?;
     }
@@ -135,13 +136,18 @@ mod tests {
             destination: destination.into(),
             source: source.map(Path::to_owned),
         };
+        let socket = folder.join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let places = [
+            place("/run/s", Some(&socket)),
+            place("/srv/folder", Some(&folder)),
             place("/a/b", None),
             place("/up/c", None),
             place("/etc/f", Some(&file)),
         ];
         let made = make(&rootfs, &places).unwrap();
-        assert_eq!(made.len(), 3);
+        assert_eq!(made.len(), 5);
+        assert!(rootfs.join("run/s").is_file() && rootfs.join("srv/folder").is_dir());
         assert_eq!(make(&rootfs, &places).unwrap(), [""; 0].map(PathBuf::from));
         assert!(rootfs.join("a/b").is_dir() && rootfs.join("c").is_dir());
         assert!(rootfs.join("etc/f").is_file());
