@@ -5,7 +5,8 @@
 
 use std::error::Error;
 
-/// An error with all its causes on one line, as callers of runc expect it.
+/// An error with all its causes on one line, as callers of runc expect it. Texts of the
+/// guest are in it, which must not reach the controls of a terminal.
 #[must_use]
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut line = error.to_string();
@@ -15,7 +16,7 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
         line.push_str(&plain(&cause.to_string()));
         source = cause.source();
     }
-    line.replace('\n', " ")
+    line.replace('\n', " ").replace(char::is_control, "?")
 }
 
 /// `No such file or directory (os error 2)` in the words that callers match.
@@ -41,5 +42,11 @@ mod tests {
             source,
         };
         assert_eq!(chain(&err), "start /x: no such file or directory");
+    }
+
+    #[test]
+    fn a_text_of_the_guest_does_not_reach_the_terminals_controls() {
+        let err = std::io::Error::other("x\x1b[2J\ty\nz\u{9b}");
+        assert_eq!(chain(&err), "x?[2J?y z?");
     }
 }

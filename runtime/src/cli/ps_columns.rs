@@ -171,7 +171,7 @@ pub(super) fn table(processes: &[ProcessEntry], columns: &[Column]) -> String {
     let values = |process| {
         columns
             .iter()
-            .map(|column| (column.value)(process))
+            .map(|column| printable(&(column.value)(process)))
             .collect()
     };
     rows.extend(processes.iter().map(values));
@@ -194,6 +194,11 @@ pub(super) fn table(processes: &[ProcessEntry], columns: &[Column]) -> String {
         format!("{}\n", cells.join(" ").trim_end())
     };
     rows.iter().map(line).collect()
+}
+
+/// As procps has it: what a program calls itself must not reach the terminal's controls.
+fn printable(value: &str) -> String {
+    value.replace(char::is_control, "?")
 }
 
 /// Since its start; a clock that was set back makes it 0.
@@ -254,6 +259,16 @@ mod tests {
         ] {
             assert_eq!(shown(options).as_deref(), Ok(expected), "{options:?}");
         }
+    }
+
+    #[test]
+    fn a_program_does_not_reach_the_terminals_controls() {
+        let process = ProcessEntry {
+            command: "a\x1b]0;b\x07 \u{9b}2J\nc".into(),
+            ..ProcessEntry::default()
+        };
+        let table = table(&[process], &wanted(&["-o".into(), "cmd".into()]).unwrap());
+        assert_eq!(table, "CMD\na?]0;b? ?2J?c\n");
     }
 
     #[test]
