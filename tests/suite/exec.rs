@@ -11,6 +11,7 @@ stories![
     exec_runs_with_the_containers_environment_and_what_flags_add,
     exec_takes_a_process_from_a_file,
     exec_leaves_a_detached_process_with_a_pid_that_ends_as_it_does,
+    an_exec_that_can_not_be_told_of_is_ended,
     exec_without_stdin_sees_its_end_at_once,
     exec_reads_its_standard_input,
     exec_works_in_a_created_container,
@@ -107,6 +108,23 @@ fn exec_leaves_a_detached_process_with_a_pid_that_ends_as_it_does(scene: &Scene)
         failed.error_line(255).contains("no such file or directory"),
         "{failed:?}"
     );
+    container.remove();
+}
+
+fn an_exec_that_can_not_be_told_of_is_ended(scene: &Scene) {
+    let container = scene.started(&scene.bundle(&["sleep", "1000"]));
+    let socket = scene.path("nobody.sock");
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    let (pid_file, socket) = (scene.path("no/such/pid"), socket.display().to_string());
+    for (flag, value) in [
+        ("--pid-file", pid_file.to_str().unwrap()),
+        ("--pidfd-socket", &socket),
+    ] {
+        let failed = scene.caisson(["exec", "-d", flag, value, &container.id, "sleep", "7777"]);
+        assert!(failed.error_line(255).contains(value), "{failed:?}");
+        let gone = "while grep -q '[7]777' /proc/[0-9]*/cmdline 2>/dev/null; do sleep 0.1; done";
+        container.exec(&["timeout", "10", "sh", "-c", gone]).ok();
+    }
     container.remove();
 }
 

@@ -150,7 +150,12 @@ impl Exec {
                 cgroup: container.record().cgroup.clone(),
             };
             let stand_in = order.leave_behind(&Surroundings::default())?;
-            return self.introduce(stand_in.pid()).map(|()| 0);
+            let introduced = self.introduce(stand_in.pid());
+            if introduced.is_err() {
+                // Nobody knows of it: what it stands for goes with it.
+                stand_in.kill();
+            }
+            return introduced.map(|()| 0);
         }
         let host = match (&console_socket, terminal) {
             (Some(socket), _) => Terminal::ConsoleSocket(socket),

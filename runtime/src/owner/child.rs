@@ -99,6 +99,12 @@ impl OwnerChild {
         ended.map(exit_code)
     }
 
+    /// Ends it, and with it what it stands for.
+    pub fn kill(mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+
     /// Waits for the end of one that has been hung up on, and kills it if that
     /// does not come.
     pub(crate) fn end(mut self) {
