@@ -21,6 +21,7 @@ stories![
 fn exec_runs_with_the_containers_environment_and_what_flags_add(scene: &Scene) {
     let bundle = scene.bundle(&["sleep", "1000"]);
     bundle.edit(|config| {
+        config["process"]["user"]["additionalGids"] = json!([78]);
         config["process"]["env"]
             .as_array_mut()
             .unwrap()
@@ -28,7 +29,10 @@ fn exec_runs_with_the_containers_environment_and_what_flags_add(scene: &Scene) {
     });
     let container = scene.started(&bundle);
     let script = "echo $COLOUR $SHAPE $(pwd) $(id -u):$(id -g) $(id -G)";
-    assert_eq!(container.exec(&["sh", "-c", script]).ok(), "red / 0:0 0\n");
+    assert_eq!(
+        container.exec(&["sh", "-c", script]).ok(),
+        "red / 0:0 0 78\n"
+    );
     let flags = [
         "exec",
         "-e",
@@ -44,7 +48,7 @@ fn exec_runs_with_the_containers_environment_and_what_flags_add(scene: &Scene) {
     let arguments = [&flags[..], &[&container.id, "sh", "-c", script]].concat();
     assert_eq!(
         scene.caisson(arguments).ok(),
-        "blue round /tmp 12:34 34 56\n"
+        "blue round /tmp 12:34 34 56 78\n"
     );
     // After the container's name no flag is read.
     assert_eq!(container.exec(&["echo", "-e", "--cwd"]).ok(), "--cwd\n");
@@ -52,16 +56,18 @@ fn exec_runs_with_the_containers_environment_and_what_flags_add(scene: &Scene) {
 }
 
 fn exec_takes_a_process_from_a_file(scene: &Scene) {
-    let container = scene.started(&scene.bundle(&["sleep", "1000"]));
+    let bundle = scene.bundle(&["sleep", "1000"]);
+    bundle.edit(|config| config["process"]["oomScoreAdj"] = json!(321));
+    let container = scene.started(&bundle);
     let path = scene.path("process.json");
     let process = json!({
-        "args": ["sh", "-c", "echo $A; id -u; ulimit -n; exit 8"], "env": ["A=b", "PATH=/bin"], "cwd": "/",
+        "args": ["sh", "-c", "echo $A; id -u; ulimit -n; cat /proc/self/oom_score_adj; exit 8"], "env": ["A=b", "PATH=/bin"], "cwd": "/",
         "user": {"uid": 7, "gid": 7}, "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 99}],
     });
     fs::write(&path, process.to_string()).unwrap();
     let output = scene.caisson(["exec", "--process", path.to_str().unwrap(), &container.id]);
     output.exits(8);
-    assert_eq!(output.stdout, "b\n7\n77\n");
+    assert_eq!(output.stdout, "b\n7\n77\n321\n");
     fs::write(&path, "{").unwrap();
     let output = scene.caisson(["exec", "-p", path.to_str().unwrap(), &container.id]);
     assert!(
@@ -161,8 +167,21 @@ fn the_error_of_an_exec_is_the_guests_and_its_code_255(scene: &Scene) {
             255,
             "chdir to cwd (\"/no/where\") set in config.json failed: no such file or directory",
         );
-    let wrong = scene.caisson(["exec", "--cwd", "relative", id, "true"]);
-    assert!(wrong.error_line(255).contains("cwd"), "{wrong:?}");
+    scene
+        .caisson(["exec", "--cwd", "relative", id, "true"])
+        .fails(255, "Cwd must be an absolute path");
+    let path = scene.path("process.json");
+    for (cwd, text) in [
+        (json!(null), "Cwd property must not be empty"),
+        (json!(""), "Cwd property must not be empty"),
+        (json!("relative"), "Cwd must be an absolute path"),
+    ] {
+        let process = json!({"args": ["true"], "env": ["PATH=/bin"], "cwd": cwd});
+        fs::write(&path, process.to_string()).unwrap();
+        scene
+            .caisson(["exec", "-p", path.to_str().unwrap(), id])
+            .fails(255, text);
+    }
     scene
         .caisson(["exec", "--user", "nobody", id, "true"])
         .fails(255, "--user \"nobody\": give numbers, uid or uid:gid");

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::create::{send_pidfd, write_pid_file};
@@ -194,6 +195,7 @@ impl Exec {
             let mut process =
                 serde_json::from_slice(&text).map_err(failed(format!("parse {name}")))?;
             inherit(&mut process, own);
+            validate(&process)?;
             return Ok(process);
         }
         if self.command.is_empty() {
@@ -219,6 +221,7 @@ impl Exec {
         if !self.cap.is_empty() {
             add_capabilities(&mut process["capabilities"], &self.cap);
         }
+        validate(&process)?;
         Ok(process)
     }
 
@@ -235,9 +238,21 @@ impl Exec {
             }
         }
         if !self.additional_gids.is_empty() {
-            process["user"]["additionalGids"] = json!(self.additional_gids);
+            extend(
+                &mut process["user"]["additionalGids"],
+                &self.additional_gids,
+            );
         }
         Ok(())
+    }
+}
+
+/// What runc asks of a process, in its words.
+fn validate(process: &Value) -> Result<(), String> {
+    match process["cwd"].as_str() {
+        None | Some("") => Err("Cwd property must not be empty".to_owned()),
+        Some(cwd) if !cwd.starts_with('/') => Err("Cwd must be an absolute path".to_owned()),
+        Some(_) => Ok(()),
     }
 }
 
@@ -247,6 +262,7 @@ fn inherit(process: &mut Value, own: &Value) {
         "capabilities",
         "rlimits",
         "noNewPrivileges",
+        "oomScoreAdj",
         "scheduler",
         "ioPriority",
         "execCPUAffinity",
@@ -292,7 +308,7 @@ fn cgroup(given: &[String]) -> Result<String, String> {
     Ok(path.to_owned())
 }
 
-fn extend(list: &mut Value, with: &[String]) {
+fn extend<T: Serialize>(list: &mut Value, with: &[T]) {
     if !list.is_array() {
         *list = json!([]);
     }
