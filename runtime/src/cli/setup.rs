@@ -47,13 +47,17 @@ impl Setup {
         };
         let change = self.engine.plan(file, aim)?;
         if change.is_none() {
-            return print(&format!("{}: nothing to change\n", file.display()));
+            print(&format!("{}: nothing to change\n", file.display()))?;
+        } else {
+            print(&change.diff())?;
+            if !self.dry_run {
+                change.make()?;
+                print(&format!("{}\n", change.next_step))?;
+            }
         }
-        print(&change.diff())?;
-        if self.dry_run {
-            return Ok(0);
+        match &change.hint {
+            Some(hint) => print(&format!("{hint}\n")),
+            None => Ok(0),
         }
-        change.make()?;
-        print(&format!("{}\n", change.next_step))
     }
 }

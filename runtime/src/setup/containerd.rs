@@ -11,6 +11,10 @@ const RUNTIME_TYPE: &str = "io.containerd.caisson.v2";
 /// Where containerd looks for shims by itself, under systemd's PATH.
 const STANDARD_FOLDERS: [&str; 4] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
 
+const RUNTIMES: &str = "runtimes";
+/// Beside it: which one pods have that name none.
+const DEFAULT: &str = "default_runtime_name";
+
 /// The new text of the file, or none where nothing would be left in it.
 pub(super) fn edit(before: &str, aim: Aim, programs: &Programs) -> Result<Option<String>, String> {
     let mut document: DocumentMut = before
@@ -24,7 +28,7 @@ pub(super) fn edit(before: &str, aim: Aim, programs: &Programs) -> Result<Option
         document["version"] = value(2);
     }
     let plugin = plugin_of(&document)?;
-    let path = ["plugins", plugin, "containerd", "runtimes"];
+    let path = ["plugins", plugin, "containerd", RUNTIMES];
     match aim {
         Aim::Entered => {
             let runtimes = descend(document.as_table_mut(), &path)?;
@@ -90,12 +94,16 @@ fn descend<'a>(root: &'a mut Table, path: &[&str]) -> Result<&'a mut Table, Stri
     Ok(at)
 }
 
-/// Takes the entry away, and tables that only led to it.
+/// Takes the entry away, tables that only led to it, and what makes it the default:
+/// the plugin doesn't start with one that it doesn't know.
 fn remove(at: &mut Table, path: &[&str]) {
     let Some((name, rest)) = path.split_first() else {
         at.remove(RUNTIME);
         return;
     };
+    if *name == RUNTIMES && at.get(DEFAULT).and_then(Item::as_str) == Some(RUNTIME) {
+        at.remove(DEFAULT);
+    }
     if let Some(next) = at.get_mut(name).and_then(Item::as_table_mut) {
         remove(next, rest);
         if next.is_empty() && next.is_implicit() {

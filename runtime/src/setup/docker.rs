@@ -9,12 +9,17 @@ use serde_json::Value;
 
 use super::{Aim, Programs, RUNTIME};
 
+/// Which runtime containers have that name none.
+const DEFAULT: &str = "default-runtime";
+
 /// The new text of the file, or none where nothing would be left in it.
 pub(super) fn edit(before: &str, aim: Aim, programs: &Programs) -> Result<Option<String>, String> {
     let has_text = !before.trim().is_empty();
-    if has_text {
-        check(before)?;
-    }
+    let value = if has_text {
+        check(before)?
+    } else {
+        Value::Null
+    };
     let root =
         CstRootNode::parse(before, &ParseOptions::default()).map_err(|err| err.to_string())?;
     let object = root.object_value_or_set();
@@ -29,6 +34,12 @@ pub(super) fn edit(before: &str, aim: Aim, programs: &Programs) -> Result<Option
             }
         }
         Aim::Removed => {
+            // Docker doesn't start with a default that it doesn't know.
+            if value[DEFAULT] == RUNTIME
+                && let Some(default) = object.get(DEFAULT)
+            {
+                default.remove();
+            }
             if let Some(runtimes) = object.object_value("runtimes") {
                 if let Some(entry) = runtimes.get(RUNTIME) {
                     entry.remove();
@@ -52,13 +63,13 @@ pub(super) fn edit(before: &str, aim: Aim, programs: &Programs) -> Result<Option
 }
 
 /// Docker reads strict JSON, and what it could not read is not for us to mend.
-fn check(text: &str) -> Result<(), String> {
+fn check(text: &str) -> Result<Value, String> {
     let value: Value = serde_json::from_str(text).map_err(|err| err.to_string())?;
     let Some(members) = value.as_object() else {
         return Err("it holds no JSON object".to_owned());
     };
     match members.get("runtimes") {
-        None | Some(Value::Object(_)) => Ok(()),
+        None | Some(Value::Object(_)) => Ok(value),
         Some(_) => Err("\"runtimes\" is no object".to_owned()),
     }
 }

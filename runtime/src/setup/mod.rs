@@ -92,6 +92,8 @@ pub struct Change {
     pub after: Option<String>,
     /// What the administrator does next.
     pub next_step: &'static str,
+    /// What only the administrator can change, beside it.
+    pub hint: Option<String>,
 }
 
 impl Engine {
@@ -134,6 +136,10 @@ impl Engine {
                 Self::Containerd => "have containerd read it: systemctl restart containerd",
                 Self::Podman => "Podman reads it at its next start",
             },
+            hint: match (self, aim) {
+                (Self::Podman, Aim::Removed) => still_default(file),
+                _ => None,
+            },
         })
     }
 }
@@ -173,6 +179,16 @@ impl Change {
             source,
         })
     }
+}
+
+/// A file of Podman's beside `file` that is the administrator's, and names caisson.
+fn still_default(file: &Path) -> Option<String> {
+    let names_ours = |path: &PathBuf| read(path).is_ok_and(|text| podman::is_default(&text));
+    let path = podman::beside(file).into_iter().find(names_ours)?;
+    Some(format!(
+        "{} says runtime = \"{RUNTIME}\": take that out too, or Podman starts no container",
+        path.display()
+    ))
 }
 
 fn read(file: &Path) -> Result<String, Error> {

@@ -1,6 +1,10 @@
 //! Podman's containers.conf: a file of our own beside it, so nothing of the
 //! administrator's is touched.
 
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 
 use super::{Aim, Programs, RUNTIME};
@@ -27,6 +31,33 @@ pub(super) fn text(aim: Aim, programs: &Programs) -> Option<String> {
     engine["runtimes"] = Item::Table(runtimes);
     document["engine"] = Item::Table(engine);
     Some(document.to_string())
+}
+
+/// Whether a file of containers.conf's form makes caisson the default: Podman doesn't
+/// start containers with one that it doesn't know.
+pub(super) fn is_default(text: &str) -> bool {
+    let document: Result<DocumentMut, _> = text.parse();
+    document.is_ok_and(|document| {
+        let engine = document.get("engine").and_then(Item::as_table_like);
+        let runtime = engine.and_then(|engine| engine.get("runtime"));
+        runtime.and_then(Item::as_str) == Some(RUNTIME)
+    })
+}
+
+/// The files that Podman reads beside `file`: the others of its folder, and
+/// containers.conf above.
+pub(super) fn beside(file: &Path) -> Vec<PathBuf> {
+    let Some(folder) = file.parent() else {
+        return Vec::new();
+    };
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path != file && path.extension() == Some(OsStr::new("conf")))
+        .collect();
+    files.sort();
+    files.extend(folder.parent().map(|above| above.join("containers.conf")));
+    files
 }
 
 fn with_ours(theirs: &[&'static str]) -> Array {

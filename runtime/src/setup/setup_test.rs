@@ -59,6 +59,24 @@ fn other_runtimes_of_docker_stay() {
 }
 
 #[test]
+fn dockers_default_goes_with_its_runtime_alone() {
+    let before = "{\n    \"default-runtime\": \"caisson\",\n    \"log-level\": \"warn\"\n}\n";
+    let entered = docker(before, Aim::Entered).unwrap();
+    assert!(entered.contains("default-runtime"), "{entered}");
+    assert_eq!(
+        docker(&entered, Aim::Removed).unwrap(),
+        "{\n    \"log-level\": \"warn\"\n}\n"
+    );
+    let other = "{\"default-runtime\": \"runc\"}\n";
+    let entered = docker(other, Aim::Entered).unwrap();
+    let value = serde_json::from_str::<serde_json::Value>(&docker(&entered, Aim::Removed).unwrap());
+    assert_eq!(
+        value.unwrap(),
+        serde_json::json!({"default-runtime": "runc"})
+    );
+}
+
+#[test]
 fn a_file_that_docker_could_not_read_is_left_alone() {
     for bad in ["{\"a\": 1,}", "[]", "{\"runtimes\": 3}", "{ // remark\n}"] {
         assert!(
@@ -84,6 +102,30 @@ fn containerds_remarks_and_other_runtimes_stay() {
     let entered = containerd(before, Aim::Entered).unwrap();
     assert!(entered.starts_with(before), "{entered}");
     assert_eq!(containerd(&entered, Aim::Removed).unwrap(), before);
+}
+
+#[test]
+fn containerds_default_goes_with_its_runtime_alone() {
+    let with_default = |name: &str| {
+        format!(
+            "version = 2\n\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\n\
+             snapshotter = \"overlayfs\"\n{name}"
+        )
+    };
+    for (before, after) in [
+        (
+            with_default("default_runtime_name = \"caisson\"\n"),
+            with_default(""),
+        ),
+        (
+            with_default("default_runtime_name = \"runc\"\n"),
+            with_default("default_runtime_name = \"runc\"\n"),
+        ),
+    ] {
+        let entered = containerd(&before, Aim::Entered).unwrap();
+        assert!(entered.starts_with(&before), "{entered}");
+        assert_eq!(containerd(&entered, Aim::Removed).unwrap(), after);
+    }
 }
 
 #[test]
@@ -118,6 +160,25 @@ fn podman_gets_a_file_of_its_own() {
     assert_eq!(
         podman::text(Aim::Removed, &programs("/usr/local/bin")),
         None
+    );
+}
+
+#[test]
+fn a_default_of_podmans_that_stays_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let parts = folder.path().join("containers.conf.d");
+    fs::create_dir(&parts).unwrap();
+    let file = parts.join("50-caisson.conf");
+    let hint = |aim| Engine::Podman.plan(&file, aim).unwrap().hint;
+    fs::write(parts.join("10.conf"), "[engine]\nruntime = \"crun\"\n").unwrap();
+    assert_eq!(hint(Aim::Removed), None);
+    let named = folder.path().join("containers.conf");
+    fs::write(&named, "[engine]\nruntime = \"caisson\"\n").unwrap();
+    assert_eq!(hint(Aim::Entered), None);
+    let told = hint(Aim::Removed).unwrap();
+    assert!(
+        told.starts_with(&format!("{} says runtime = \"caisson\": ", named.display())),
+        "{told}"
     );
 }
 
