@@ -56,10 +56,10 @@ pub(crate) fn start(arguments: &Arguments) -> Result<(), Error> {
         .as_ref()
         .and_then(|all| all.socket_dir.as_deref());
     let socket = place::socket(folder, &arguments.address, (&arguments.namespace, &group));
-    if UnixStream::connect(&socket).is_err() {
-        let listener = listen(&socket).map_err(step("make the socket"))?;
-        spawn(arguments, listener, parameters.as_ref()).map_err(step("start the server"))?;
-    }
+    let begin = |listener| {
+        spawn(arguments, listener, parameters.as_ref()).map_err(step("start the server"))
+    };
+    reach(&socket, begin)?;
     let address = format!("unix://{}", socket.display());
     // containerd before 2.0 finds the server again by this file.
     fs::write("address", &address).map_err(step("write the file address"))?;
@@ -111,12 +111,44 @@ fn answer(address: String, in_protobuf: bool) -> io::Result<Vec<u8>> {
     result.write_to_bytes().map_err(io::Error::other)
 }
 
+/// Finds who answers at `socket`, or has `begin` take over a new one. Who starts another
+/// container of the group at the same moment finds that.
+fn reach(
+    socket: &Path,
+    begin: impl FnOnce(UnixListener) -> Result<(), Error>,
+) -> Result<(), Error> {
+    if UnixStream::connect(socket).is_ok() {
+        return Ok(());
+    }
+    make_folder_of(socket).map_err(step("make the folder of sockets"))?;
+    let lock = lock_folder_of(socket).map_err(step("lock the folder of sockets"))?;
+    if UnixStream::connect(socket).is_err() {
+        let listener = listen(socket).map_err(step("make the socket"))?;
+        begin(listener)?;
+    }
+    drop(lock);
+    Ok(())
+}
+
+fn make_folder_of(socket: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    let builder = builder.recursive(true).mode(0o711);
+    socket
+        .parent()
+        .map_or(Ok(()), |folder| builder.create(folder))
+}
+
+/// Held by who tells from a socket's silence that its server has died. The folder
+/// itself, which all groups share, is what is locked: a file of the group's could be
+/// removed while another waits for it.
+pub(crate) fn lock_folder_of(socket: &Path) -> io::Result<File> {
+    let folder = File::open(socket.parent().unwrap_or_else(|| Path::new("/")))?;
+    folder.lock()?;
+    Ok(folder)
+}
+
 /// A socket of that name that nobody answers is one of a server that died.
 fn listen(socket: &Path) -> io::Result<UnixListener> {
-    if let Some(folder) = socket.parent() {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o711).create(folder)?;
-    }
     match fs::remove_file(socket) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
         _ => {}
@@ -165,6 +197,9 @@ fn score(server: u32) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Barrier, Mutex};
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -181,8 +216,40 @@ mod tests {
     fn a_dead_servers_socket_is_taken_over() {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("deep/s");
-        drop(listen(&socket).unwrap());
-        let _listener = listen(&socket).unwrap();
-        UnixStream::connect(&socket).unwrap();
+        let died = |listener| {
+            drop(listener);
+            Ok(())
+        };
+        reach(&socket, died).unwrap();
+        let mut taken = None;
+        reach(&socket, |listener| {
+            taken = Some(listener);
+            Ok(())
+        })
+        .unwrap();
+        assert!(taken.is_some());
+        reach(&socket, |_| panic!("somebody answers")).unwrap();
+    }
+
+    #[test]
+    fn of_two_starts_at_once_one_finds_the_others_server() {
+        let folder = tempfile::tempdir().unwrap();
+        for round in 0..100 {
+            let socket = folder.path().join(round.to_string());
+            let (servers, at_once) = (Mutex::new(Vec::new()), Barrier::new(2));
+            let serve = |listener| {
+                servers.lock().unwrap().push(listener);
+                Ok(())
+            };
+            let start = || {
+                at_once.wait();
+                reach(&socket, serve).unwrap();
+            };
+            thread::scope(|scope| {
+                scope.spawn(start);
+                scope.spawn(start);
+            });
+            assert_eq!(servers.lock().unwrap().len(), 1, "round {round}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use protobuf::Message;
 
 use crate::arguments::Arguments;
 use crate::process::Exit;
-use crate::{group, place, rootfs, task};
+use crate::{bootstrap, group, place, rootfs, task};
 
 /// Why something may be left.
 #[derive(Debug, thiserror::Error)]
@@ -85,9 +85,12 @@ fn server_lives(bundle: &Path) -> bool {
     let Some(path) = address.strip_prefix("unix://") else {
         return false;
     };
+    // A start of the same group may be putting its own there.
+    let lock = bootstrap::lock_folder_of(Path::new(path)).ok();
     let lives = std::os::unix::net::UnixStream::connect(path).is_ok();
     if !lives {
         std::fs::remove_file(path).ok();
     }
+    drop(lock);
     lives
 }

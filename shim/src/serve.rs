@@ -3,10 +3,12 @@
 //! Owns the order of these steps, and the ways to the end: containerd asks for it
 //! once nothing is left, or a signal does, which ends what still runs.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, IntoRawFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
@@ -65,7 +67,7 @@ pub(crate) fn serve(arguments: &Arguments) -> Result<(), Error> {
     };
     let containers = Arc::new(Containers::new(settings, publisher.clone(), log)?);
 
-    let address = listener.local_addr().ok();
+    let socket = OwnSocket::of(&listener);
     let mut server = ttrpc::Server::new()
         .add_listener(listener.into_raw_fd())
         .map_err(Error::Serve)?
@@ -75,8 +77,8 @@ pub(crate) fn serve(arguments: &Arguments) -> Result<(), Error> {
     let stop = stopped.recv();
     // Before anything that takes time: whoever starts one more container from now on
     // needs a server that stays.
-    if let Some(path) = address.as_ref().and_then(|address| address.as_pathname()) {
-        std::fs::remove_file(path).ok();
+    if let Some(socket) = socket {
+        socket.remove();
     }
     if stop != Ok(Stop::Asked) {
         containers.end_all();
@@ -84,6 +86,34 @@ pub(crate) fn serve(arguments: &Arguments) -> Result<(), Error> {
     publisher.flush(FLUSH_LIMIT);
     close(server, FLUSH_LIMIT);
     Ok(())
+}
+
+/// Where this server is found, as long as no other is found there.
+struct OwnSocket {
+    path: PathBuf,
+    file: (u64, u64),
+}
+
+impl OwnSocket {
+    /// While the listener is open nobody takes its path over.
+    fn of(listener: &UnixListener) -> Option<Self> {
+        let address = listener.local_addr().ok()?;
+        let path = address.as_pathname()?.to_owned();
+        let file = file_at(&path)?;
+        Some(Self { path, file })
+    }
+
+    fn remove(self) {
+        if file_at(&self.path) == Some(self.file) {
+            fs::remove_file(&self.path).ok();
+        }
+    }
+}
+
+/// Device and inode.
+fn file_at(path: &Path) -> Option<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// Lets the last answers out. A call that still waits for something keeps nobody.
@@ -118,4 +148,22 @@ fn watch_signals(stop: Sender<Stop>) -> io::Result<()> {
     };
     let thread = std::thread::Builder::new().name("signals".into());
     thread.stack_size(64 * 1024).spawn(work).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_that_another_has_made_there_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let [first, second] = [(); 2].map(|()| OwnSocket::of(&listener).unwrap());
+        first.remove();
+        assert!(!path.exists());
+        let _other = UnixListener::bind(&path).unwrap();
+        second.remove();
+        assert!(path.exists());
+    }
 }

@@ -4,7 +4,7 @@
 //! Owns both ends of the conversation. What containerd itself makes of it is
 //! tried in tests/engines.
 
-use std::io::{Read, Write};
+use std::io::{PipeReader, Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -36,6 +36,7 @@ use serde_json::json;
 stories![
     a_task_lives_under_both_names_of_its_service,
     two_containers_of_a_group_share_a_machine_and_end_apart,
+    starts_at_once_find_one_server,
     a_killed_shim_leaves_nothing_after_its_delete,
     a_sandbox_is_there_before_its_containers,
     a_name_can_be_used_again_after_the_delete_action,
@@ -125,6 +126,11 @@ impl<'a> Shim<'a> {
     fn start(scene: &'a Scene, bundle: &Bundle) -> Self {
         let (sender, events) = mpsc::channel();
         listen(&scene.path("events.sock"), sender);
+        Self::found(scene, bundle, events)
+    }
+
+    /// The server that `start` names.
+    fn found(scene: &'a Scene, bundle: &Bundle, events: Receiver<String>) -> Self {
         let address = String::from_utf8(Self::answer(scene, bundle, b"")).unwrap();
         let raw = Client::connect(&address).unwrap();
         let mut shim = Self {
@@ -336,6 +342,47 @@ fn a_task_lives_under_both_names_of_its_service(scene: &Scene) {
     assert_eq!(std::fs::read_to_string(output).unwrap(), "here\n");
     shim.shut_down();
     assert_state_is_empty(scene);
+}
+
+/// Processes that serve for this container.
+fn servers_of(id: &str) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = processes.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    lines
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(&format!("-id {id} ")) && line.contains(" serve"))
+        .collect()
+}
+
+fn starts_at_once_find_one_server(scene: &Scene) {
+    let bundle = scene.shell("true");
+    let begin = |input: &PipeReader| {
+        Shim::command(scene, &bundle, "start")
+            .stdin(input.try_clone().unwrap())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    for round in 0..10 {
+        // They go on when their input ends, which is one.
+        let (input, held) = std::io::pipe().unwrap();
+        let starts = [(); 4].map(|()| begin(&input));
+        drop(held);
+        let answers = starts.map(|start| start.wait_with_output().unwrap().stdout);
+        assert_eq!(
+            answers,
+            [(); 4].map(|()| answers[0].clone()),
+            "round {round}"
+        );
+        let servers = servers_of(&bundle.id);
+        assert_eq!(servers.len(), 1, "round {round}: {servers:?}");
+        // It is the one that is found, and leaves nothing behind.
+        let (_, events) = mpsc::channel();
+        let shim = Shim::found(scene, &bundle, events);
+        assert_eq!(shim.address.as_bytes(), answers[0]);
+        shim.shut_down();
+        assert_eq!(servers_of(&bundle.id), [""; 0]);
+    }
 }
 
 fn code(err: &ttrpc::Error) -> Code {
