@@ -10,6 +10,7 @@ use crate::traffic;
 
 stories![
     interfaces_come_and_go_while_the_container_runs,
+    interfaces_with_one_hardware_address_are_told_apart,
     addresses_and_routes_are_followed,
     the_namespace_may_vanish_under_a_container,
     a_killed_owner_leaves_a_namespace_that_can_be_used_again,
@@ -27,6 +28,42 @@ fn interfaces_come_and_go_while_the_container_runs(scene: &Scene) {
     }
     // The other was left alone.
     assert_eq!(container.exec(&["ls", "/sys/class/net"]).ok(), "eth0\nlo\n");
+    container.remove();
+    namespace.assert_restored();
+}
+
+/// As those of an ipvlan have it, and one that is made anew before the first is missed.
+fn interfaces_with_one_hardware_address_are_told_apart(scene: &Scene) {
+    const MAC: &str = "02:00:00:00:09:02";
+    let (namespace, far) = pair();
+    namespace.ip(&format!("link set eth0 address {MAC}"));
+    let container = echoing(scene, &namespace);
+    await_server(&container);
+    let other = Namespace::make();
+    let make = format!("link add eth1 address {MAC} type veth peer name far1");
+    for round in 0..3 {
+        scene.note(&format!("round {round}"));
+        if round > 0 {
+            namespace.ip("link delete eth1");
+        }
+        namespace.ip(&format!("{make} netns {}", other.path().display()));
+        namespace.ip(&format!("address add 10.8.{round}.2/24 dev eth1"));
+        other.ip(&format!("address add 10.8.{round}.1/24 dev far1"));
+        other.ip("link set far1 up");
+        namespace.ip("link set eth1 up");
+        until(
+            &container,
+            &format!("ip address show eth1 | grep 10.8.{round}.2"),
+        );
+        let said = other.inside(|| traffic::talk(&format!("10.8.{round}.2:7000"), 100_000));
+        assert_eq!(said, "100000 bytes");
+        let said = far.inside(|| traffic::talk("10.9.0.2:7000", 100_000));
+        assert_eq!(said, "100000 bytes");
+    }
+    for interface in ["eth0", "eth1"] {
+        let path = format!("/sys/class/net/{interface}/address");
+        assert_eq!(container.exec(&["cat", &path]).ok().trim(), MAC);
+    }
     container.remove();
     namespace.assert_restored();
 }

@@ -24,6 +24,8 @@ pub(super) struct Plugged {
     control: OwnedFd,
     answers: Receiver<Report>,
     count: usize,
+    /// How many there have been.
+    made: u16,
     offer: Offer,
 }
 
@@ -45,6 +47,7 @@ impl Plugged {
             control,
             answers,
             count: 0,
+            made: 0,
             offer,
         }
     }
@@ -64,10 +67,28 @@ impl Plugged {
             Ok(_) | Err(_) => Err("the machine does not answer".to_owned()),
         }
     }
+
+    /// `descriptors` are the queues of the tap of this number, and what serves them.
+    fn plug_tap(&mut self, name: String, tap: u32, descriptors: &[OwnedFd]) -> Result<Nic, Error> {
+        let (mac, vhost) = (device_mac(self.made), self.offer.vhost);
+        self.made = self.made.wrapping_add(1);
+        let request = Request::PlugNet { mac, vhost };
+        let slot = match self.ask(&request, descriptors) {
+            Ok(Some(slot)) => slot,
+            Ok(None) => 0,
+            Err(message) => return Err(Error::Plug { name, message }),
+        };
+        self.count += 1;
+        Ok(Nic {
+            device_mac: mac,
+            tap,
+            slot,
+        })
+    }
 }
 
 impl Nics for Plugged {
-    fn plug(&mut self, name: &str, mac: Mac) -> Result<Nic, Error> {
+    fn plug(&mut self, name: &str) -> Result<Nic, Error> {
         let name = name.to_owned();
         let Offer {
             most,
@@ -88,18 +109,7 @@ impl Nics for Plugged {
                 queues.push(open_vhost()?);
             }
         }
-        let request = Request::PlugNet { mac, vhost };
-        let slot = match self.ask(&request, &queues) {
-            Ok(Some(slot)) => slot,
-            Ok(None) => 0,
-            Err(message) => return Err(Error::Plug { name, message }),
-        };
-        self.count += 1;
-        Ok(Nic {
-            device_mac: mac,
-            tap: index,
-            slot,
-        })
+        self.plug_tap(name, index, &queues)
     }
 
     fn unplug(&mut self, nic: &Nic) -> Result<(), Error> {
@@ -110,6 +120,14 @@ impl Nics for Plugged {
         self.count -= 1;
         Ok(())
     }
+}
+
+/// Address of the device of this number, locally administered. The guest tells devices
+/// apart by it, which interfaces of the host may share theirs (ipvlan), or have that of
+/// one that has just gone; its interface gets theirs.
+fn device_mac(number: u16) -> Mac {
+    let [high, low] = number.to_be_bytes();
+    [0x02, 0xca, 0x15, 0x50, high, low]
 }
 
 fn open_vhost() -> Result<OwnedFd, Error> {
@@ -142,8 +160,7 @@ impl Waiting {
         for slot in 0..most {
             match Tap::make(queue_pairs) {
                 Ok(tap) => {
-                    // Locally administered; the guest's interface gets another.
-                    let device_mac = [0x02, 0xca, 0x15, 0x50, 0, slot];
+                    let device_mac = device_mac(slot.into());
                     all.free.push(Nic {
                         device_mac,
                         tap: tap.index,
@@ -160,7 +177,7 @@ impl Waiting {
 }
 
 impl Nics for Waiting {
-    fn plug(&mut self, name: &str, _mac: Mac) -> Result<Nic, Error> {
+    fn plug(&mut self, name: &str) -> Result<Nic, Error> {
         if let Some(error) = self.why_none.take() {
             return Err(error);
         }
@@ -176,3 +193,7 @@ impl Nics for Waiting {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "nics_test.rs"]
+mod tests;

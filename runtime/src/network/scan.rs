@@ -59,12 +59,11 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Its hardware address, if it can be had in a machine: an interface that is up,
-    /// speaks Ethernet, and is neither part of another nor one of our taps.
-    pub(super) fn usable(&self) -> Option<Mac> {
-        let usable =
-            self.up && self.ethernet && !self.enslaved && !tap::is_one(&self.name, &self.kind);
-        self.mac.as_slice().try_into().ok().filter(|_| usable)
+    /// Whether it can be had in a machine: an interface that is up, speaks Ethernet, and
+    /// is neither part of another nor one of our taps.
+    pub(super) fn is_usable(&self) -> bool {
+        let alone = !self.enslaved && !tap::is_one(&self.name, &self.kind);
+        self.up && self.ethernet && alone && self.mac.len() == size_of::<Mac>()
     }
 
     /// Its name and kind, for people.
@@ -122,7 +121,7 @@ impl Picture {
         };
         let links = ask(libc::RTM_GETLINK, 0, LINK_LEN)?;
         let links: Vec<Link> = links.iter().filter_map(link).collect();
-        if !links.iter().any(|link| link.usable().is_some()) {
+        if !links.iter().any(|link| link.is_usable()) {
             return Ok(Self {
                 links,
                 ..Default::default()

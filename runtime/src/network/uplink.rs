@@ -28,9 +28,9 @@ pub(crate) struct Nic {
 
 /// Where network devices come from: a machine.
 pub(crate) trait Nics: Send {
-    /// Plugs one with the address `mac`, or finds one that is there already, for the
-    /// interface `name`.
-    fn plug(&mut self, name: &str, mac: Mac) -> Result<Nic, Error>;
+    /// Plugs one, or finds one that is there already, for the interface `name`. No other
+    /// that the guest still has has its address.
+    fn plug(&mut self, name: &str) -> Result<Nic, Error>;
     /// Takes it back; the guest has let go of it.
     fn unplug(&mut self, nic: &Nic) -> Result<(), Error>;
 }
@@ -82,19 +82,16 @@ impl Uplink {
     pub(crate) fn update(&mut self) -> Result<Vec<String>, Error> {
         let socket = Socket::open().map_err(Error::Scan)?;
         let picture = Picture::take(&socket).map_err(Error::Scan)?;
-        let usable: Vec<(&Link, Mac)> = picture
-            .links
-            .iter()
-            .filter_map(|link| Some((link, link.usable()?)))
-            .collect();
-        let stays = |one: &Plugged| usable.iter().any(|(link, _)| link.index == one.link);
+        let links = picture.links.iter();
+        let usable: Vec<&Link> = links.filter(|link| link.is_usable()).collect();
+        let stays = |one: &Plugged| usable.iter().any(|link| link.index == one.link);
         let (stay, gone) = std::mem::take(&mut self.plugged)
             .into_iter()
             .partition(stays);
         self.plugged = stay;
         let mut failed = None;
-        for (link, mac) in &usable {
-            if let Err(error) = self.connect(&socket, &picture, link, *mac) {
+        for link in usable {
+            if let Err(error) = self.connect(&socket, &picture, link) {
                 failed.get_or_insert(error);
             }
         }
@@ -143,13 +140,7 @@ impl Uplink {
         Ok(())
     }
 
-    fn connect(
-        &mut self,
-        socket: &Socket,
-        picture: &Picture,
-        link: &Link,
-        mac: Mac,
-    ) -> Result<(), Error> {
+    fn connect(&mut self, socket: &Socket, picture: &Picture, link: &Link) -> Result<(), Error> {
         let known = self.plugged.iter_mut().find(|one| one.link == link.index);
         if let Some(known) = known {
             if known.mtu != link.mtu {
@@ -160,7 +151,7 @@ impl Uplink {
         }
         link.check()?;
         clear_the_way(socket, picture, link)?;
-        let nic = self.nics.plug(&link.name, mac)?;
+        let nic = self.nics.plug(&link.name)?;
         let wired = wire(socket, link, nic.tap);
         let one = Plugged {
             link: link.index,
