@@ -27,6 +27,9 @@ pub(super) struct Plugged {
     /// How many there have been.
     made: u16,
     offer: Offer,
+    limit: Duration,
+    /// Once an answer has not come it can't be told from later ones.
+    lost: bool,
 }
 
 /// What interfaces of a machine can be.
@@ -49,22 +52,32 @@ impl Plugged {
             count: 0,
             made: 0,
             offer,
+            limit: ANSWER_LIMIT,
+            lost: false,
         }
     }
 
-    fn ask(&self, request: &Request, descriptors: &[OwnedFd]) -> Result<Option<u8>, String> {
+    fn ask(&mut self, request: &Request, descriptors: &[OwnedFd]) -> Result<Option<u8>, String> {
+        if self.lost {
+            return Err("the machine has not answered before: interfaces that come and go are followed no more until the container is started anew".to_owned());
+        }
         let packet = serde_json::to_vec(request).map_err(|err| err.to_string())?;
         let parts = [IoSlice::new(&packet)];
         let numbers: Vec<i32> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+        // What nobody has asked for is no answer to this.
+        self.answers.try_iter().for_each(drop);
         let rights = [ControlMessage::ScmRights(&numbers)];
         let rights = if numbers.is_empty() { &[] } else { &rights[..] };
         let socket = self.control.as_raw_fd();
         sendmsg::<()>(socket, &parts, rights, MsgFlags::MSG_NOSIGNAL, None)
             .map_err(|errno| errno.to_string())?;
-        match self.answers.recv_timeout(ANSWER_LIMIT) {
+        match self.answers.recv_timeout(self.limit) {
             Ok(Report::Done { slot }) => Ok(slot),
             Ok(Report::Failed { message }) => Err(message),
-            Ok(_) | Err(_) => Err("the machine does not answer".to_owned()),
+            Ok(_) | Err(_) => {
+                self.lost = true;
+                Err("the machine does not answer".to_owned())
+            }
         }
     }
 

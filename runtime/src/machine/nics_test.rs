@@ -44,3 +44,21 @@ fn every_device_has_an_address_of_its_own() {
         assert!(addresses.insert(mac), "{nics:?}");
     }
 }
+
+/// It would be taken for that to another request.
+#[test]
+fn an_answer_that_comes_too_late_is_nobodys() {
+    let (mut network, far, answers) = network();
+    answers.send(Report::Done { slot: Some(9) }).unwrap();
+    network.limit = Duration::from_millis(1);
+    let mut plug = || network.plug_tap("eth0".to_owned(), 7, &[]);
+    let refused = plug().unwrap_err().to_string();
+    assert!(refused.ends_with("does not answer"), "{refused}");
+    assert!(matches!(next_request(&far), Request::PlugNet { .. }));
+    answers.send(Report::Done { slot: Some(0) }).unwrap();
+    let refused = plug().unwrap_err().to_string();
+    assert!(refused.contains("has not answered before"), "{refused}");
+    // Nothing more is asked.
+    far.set_nonblocking(true).unwrap();
+    assert!(far.recv(&mut [0; 16]).is_err());
+}
