@@ -11,6 +11,7 @@ use crate::traffic;
 stories![
     both_sides_reach_each_other_over_ipv4_and_ipv6.smoke(),
     addresses_routes_rules_and_neighbours_are_those_of_the_namespace,
+    interfaces_may_share_a_network,
     large_transfers_go_in_long_packets,
     two_containers_talk_over_a_bridge,
     a_namespace_that_is_filled_after_create_is_seen_at_start,
@@ -136,6 +137,41 @@ fn addresses_routes_rules_and_neighbours_are_those_of_the_namespace(scene: &Scen
     assert!(rules.contains("500:\tfrom 192.0.2.7 lookup 100"), "{rules}");
     let neighbours = shows("cat /proc/net/arp");
     assert!(neighbours.contains("02:00:00:00:00:aa"), "{neighbours}");
+    container.remove();
+    namespace.assert_restored();
+}
+
+fn interfaces_may_share_a_network(scene: &Scene) {
+    let (namespace, _far) = pair();
+    let other = Namespace::make();
+    namespace.connect("eth1", &other, "far1");
+    namespace.ip("address add 10.9.0.5/24 dev eth1");
+    namespace.ip("route append default via 10.9.0.3 dev eth1");
+    let container = echoing(scene, &namespace);
+    let shows = |command: &str| container.exec(&["sh", "-c", command]).ok();
+    let expected = |family: &str| {
+        let listed = namespace.ip(&format!("{family} route"));
+        let names = ["10.9.0.0/24 ", "default ", "fe80::/64 "];
+        let lines = listed
+            .lines()
+            .filter(|line| names.iter().any(|name| line.starts_with(name)));
+        // Up to where ip of busybox has other words.
+        let parts = lines.filter_map(|line| line.split(" proto").next()?.split(" metric").next());
+        parts.map(|part| part.trim().to_owned()).collect::<Vec<_>>()
+    };
+    for family in ["-4", "-6"] {
+        let routes = shows(&format!("ip {family} route"));
+        let expected = expected(family);
+        assert!(expected.len() > 2, "{expected:?}");
+        for wanted in expected {
+            assert!(routes.contains(&wanted), "{wanted} is missing: {routes}");
+        }
+    }
+    // What one has and another follows is taken away alone.
+    namespace.ip("route delete default via 10.9.0.3 dev eth1");
+    until(&container, "! ip route | grep 10.9.0.3");
+    let routes = shows("ip route");
+    assert!(routes.contains("default via 10.9.0.1"), "{routes}");
     container.remove();
     namespace.assert_restored();
 }

@@ -11,7 +11,8 @@ const ON_LINK: u32 = 4;
 /// Length of `struct fib_rule_hdr`.
 const RULE_HEADER_LEN: usize = 12;
 
-/// Adds a route, or sets it to this.
+/// Adds a route, if it isn't there. Another with the same destination stays: interfaces
+/// may share a network, as all do that of link-local addresses.
 ///
 /// # Errors
 /// The kernel's refusal, with the route.
@@ -20,11 +21,24 @@ pub(super) fn add(
     route: &Route,
     index_of: impl Fn(&str) -> Option<u32>,
 ) -> Result<(), Failure> {
-    let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
+    let flags = libc::NLM_F_CREATE | addition(route);
     let message = message(libc::RTM_NEWROUTE, flags, route, index_of)?;
-    socket
-        .change(&message)
-        .map_err(|error| refused(&format!("add the route {}", shown(route)), error))
+    match socket.change(&message) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        result => {
+            result.map_err(|error| refused(&format!("add the route {}", shown(route)), error))
+        }
+    }
+}
+
+/// Of a route over several interfaces the kernel keeps what is left when one of them
+/// goes; that makes way for the whole.
+fn addition(route: &Route) -> i32 {
+    if route.next_hops.len() > 1 {
+        libc::NLM_F_REPLACE
+    } else {
+        libc::NLM_F_APPEND
+    }
 }
 
 /// Removes a route; it may have gone already, with its interface or address.
