@@ -64,6 +64,29 @@ impl Failure {
     }
 }
 
+/// The first failure among steps of which each is taken, whatever became of the others.
+#[derive(Debug, Default)]
+pub struct First(Option<Failure>);
+
+impl First {
+    /// Whether the step was done.
+    pub fn done(&mut self, step: Result<(), Failure>) -> bool {
+        match step {
+            Ok(()) => true,
+            Err(failure) => {
+                self.0.get_or_insert(failure);
+                false
+            }
+        }
+    }
+
+    /// # Errors
+    /// The first failure there was.
+    pub fn outcome(self) -> Result<(), Failure> {
+        self.0.map_or(Ok(()), Err)
+    }
+}
+
 /// An errno that prints as Go prints it, because callers match Go's texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Errno(pub nix::errno::Errno);
@@ -147,5 +170,15 @@ mod tests {
             failed.doing("execute").unwrap_err().line(),
             "execute: permission denied"
         );
+    }
+
+    #[test]
+    fn of_several_failures_the_first_is_told() {
+        let refused = |text: &str| Err(Failure::Refused(text.to_owned()));
+        let mut steps = First::default();
+        let done = [Ok(()), refused("one"), Ok(()), refused("two")].map(|step| steps.done(step));
+        assert_eq!(done, [true, false, true, false]);
+        assert_eq!(steps.outcome().unwrap_err().line(), "one");
+        First::default().outcome().unwrap();
     }
 }

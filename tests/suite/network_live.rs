@@ -12,6 +12,7 @@ stories![
     interfaces_come_and_go_while_the_container_runs,
     interfaces_with_one_hardware_address_are_told_apart,
     addresses_and_routes_are_followed,
+    what_the_guest_refuses_keeps_nothing_else_away,
     the_namespace_may_vanish_under_a_container,
     a_killed_owner_leaves_a_namespace_that_can_be_used_again,
     a_killed_machine_leaves_nothing_in_the_namespace,
@@ -86,6 +87,37 @@ fn addresses_and_routes_are_followed(scene: &Scene) {
     let said = far.inside(|| traffic::talk("10.9.0.9:7000", 100_000));
     assert_eq!(said, "100000 bytes");
     container.remove();
+}
+
+fn what_the_guest_refuses_keeps_nothing_else_away(scene: &Scene) {
+    let (namespace, _far) = pair();
+    namespace.ip("address add 10.9.0.7/24 dev eth0");
+    let bundle = scene.bundle(&["probe", "serve-echo", "[::]:7000"]);
+    bundle.in_network(&namespace.path());
+    bundle.privileged();
+    let container = scene.started(&bundle);
+    await_server(&container);
+    // A route from it can't be had in the guest any more.
+    let lost = container.exec(&["ip", "address", "delete", "10.9.0.7/24", "dev", "eth0"]);
+    lost.ok();
+    namespace.ip("route add 10.65.0.0/16 via 10.9.0.1 src 10.9.0.7");
+    namespace.ip("route add 10.66.0.0/16 via 10.9.0.1");
+    namespace.ip("rule add from 192.0.2.7 lookup 100 priority 500");
+    until(
+        &container,
+        "ip route | grep 10.66.0.0/16 && ip rule | grep 192.0.2.7",
+    );
+    let routes = container.exec(&["ip", "route"]).ok();
+    assert!(!routes.contains("10.65.0.0"), "{routes}");
+    // What came beside it is known, and goes when it goes.
+    namespace.ip("route delete 10.66.0.0/16");
+    namespace.ip("rule delete from 192.0.2.7 lookup 100 priority 500");
+    until(
+        &container,
+        "! ip route | grep 10.66.0.0/16 && ! ip rule | grep 192.0.2.7",
+    );
+    container.remove();
+    namespace.assert_restored();
 }
 
 fn the_namespace_may_vanish_under_a_container(scene: &Scene) {

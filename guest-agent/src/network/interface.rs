@@ -5,7 +5,7 @@ use std::{fs, io};
 use caisson_netlink::{INET, INET6, Message, Socket};
 use caisson_protocol::server::agent::{Address, Interface, Neighbour};
 
-use crate::failure::{Attempt, Errno, Failure};
+use crate::failure::{Attempt, Errno, Failure, First};
 
 const UP: u32 = libc::IFF_UP.unsigned_abs();
 /// `IN6_ADDR_GEN_MODE_NONE` of linux/if_link.h.
@@ -30,90 +30,151 @@ pub(super) fn ipv6_is_off(name: &str) -> bool {
     setting.is_ok_and(|value| value.trim() == "1")
 }
 
-/// Changes what differs.
+/// Brings a new interface up as `wanted` says, but for addresses and neighbours. The
+/// answer has its number and what was done.
 ///
 /// # Errors
 /// The first thing that the kernel refuses, with the interface's name.
-pub(super) fn change(
+pub(super) fn begin(
     socket: &Socket,
-    index: u32,
-    before: &Interface,
+    name: String,
     wanted: &Interface,
-) -> Result<(), Failure> {
-    let name = &wanted.name;
-    let step = |what: &str, result: io::Result<()>| {
-        result.map_err(|error| {
-            let reason = Errno::from(error);
-            Failure::Refused(format!("interface {name}: {what}: {reason}"))
-        })
+) -> Result<(u32, Interface), Failure> {
+    let index =
+        index_of(&name).ok_or_else(|| Failure::Refused(format!("interface {name} has gone")))?;
+    let mut asked = Interface {
+        name,
+        ..Default::default()
     };
-    set_link(socket, index, before, wanted, step)?;
-    let mut kept = before.addresses.as_slice();
-    for address in missing(&before.addresses, &wanted.addresses) {
-        // It may have gone by itself, with another; others may go with it.
-        kept = &[];
-        drop(socket.change(&address_message(libc::RTM_DELADDR, 0, index, address)));
-    }
-    let off = ipv6_is_off(name);
-    for address in missing(&wanted.addresses, kept) {
-        if off && family_of(&address.local) == INET6 {
-            continue;
-        }
-        let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
-        let added = socket.change(&address_message(libc::RTM_NEWADDR, flags, index, address));
-        step("add an address", added)?;
-    }
-    for neighbour in missing(&before.neighbours, &wanted.neighbours) {
-        drop(socket.change(&neighbour_message(libc::RTM_DELNEIGH, 0, index, neighbour)));
-    }
-    for neighbour in missing(&wanted.neighbours, &before.neighbours) {
-        let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
-        let message = neighbour_message(libc::RTM_NEWNEIGH, flags, index, neighbour);
-        step("add a neighbour", socket.change(&message))?;
-    }
-    Ok(())
-}
-
-fn set_link(
-    socket: &Socket,
-    index: u32,
-    before: &Interface,
-    wanted: &Interface,
-    step: impl Fn(&str, io::Result<()>) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let is_new = before.mac.is_empty();
-    if before.name != wanted.name {
-        let message = link_message(index, 0).with_text(libc::IFLA_IFNAME, &wanted.name);
-        step("set its name", socket.change(&message))?;
-    }
-    if before.mac != wanted.mac {
-        let message = link_message(index, 0).with(libc::IFLA_ADDRESS, &wanted.mac);
-        step("set its hardware address", socket.change(&message))?;
-    }
-    if before.mtu != wanted.mtu {
-        let message = link_message(index, 0).with_number(libc::IFLA_MTU, wanted.mtu);
-        step("set its MTU", socket.change(&message))?;
-    }
-    for (file, value) in &wanted.ipv6_settings {
-        if before.ipv6_settings.get(file) != Some(value) {
-            let path = format!("/proc/sys/net/ipv6/conf/{}/{file}", wanted.name);
-            fs::write(&path, value).at("write", path)?;
-        }
-    }
-    if !is_new {
-        return Ok(());
-    }
+    let mut steps = First::default();
+    set_link(socket, index, (&mut asked, wanted), &mut steps);
+    steps.outcome()?;
     // Its addresses are those of the host's side, the link-local one among them.
     // Without IPv6 there is nothing to say.
     drop(
         socket.change(&link_message(index, 0).with(libc::IFLA_AF_SPEC, &no_generated_addresses())),
     );
-    step("bring it up", socket.change(&link_message(index, UP)))
+    step(
+        wanted,
+        "bring it up",
+        socket.change(&link_message(index, UP)),
+    )?;
+    Ok((index, asked))
+}
+
+/// Changes what differs of an interface that is up; `asked` is what was done before,
+/// and what is done now.
+///
+/// # Errors
+/// The first thing that the kernel refuses, with the interface's name; the rest is done.
+pub(super) fn change(
+    socket: &Socket,
+    index: u32,
+    asked: &mut Interface,
+    wanted: &Interface,
+) -> Result<(), Failure> {
+    let mut steps = First::default();
+    set_link(socket, index, (asked, wanted), &mut steps);
+    set_addresses(socket, index, (asked, wanted), &mut steps);
+    set_neighbours(socket, index, (asked, wanted), &mut steps);
+    steps.outcome()
+}
+
+/// A refusal with the interface's name.
+fn step(wanted: &Interface, what: &str, result: io::Result<()>) -> Result<(), Failure> {
+    result.map_err(|error| {
+        let (name, reason) = (&wanted.name, Errno::from(error));
+        Failure::Refused(format!("interface {name}: {what}: {reason}"))
+    })
+}
+
+fn set_link(
+    socket: &Socket,
+    index: u32,
+    (asked, wanted): (&mut Interface, &Interface),
+    steps: &mut First,
+) {
+    let mut change =
+        |what: &str, message: Message| steps.done(step(wanted, what, socket.change(&message)));
+    if asked.name != wanted.name {
+        let message = link_message(index, 0).with_text(libc::IFLA_IFNAME, &wanted.name);
+        if change("set its name", message) {
+            asked.name.clone_from(&wanted.name);
+        }
+    }
+    if asked.mac != wanted.mac {
+        let message = link_message(index, 0).with(libc::IFLA_ADDRESS, &wanted.mac);
+        if change("set its hardware address", message) {
+            asked.mac.clone_from(&wanted.mac);
+        }
+    }
+    if asked.mtu != wanted.mtu {
+        let message = link_message(index, 0).with_number(libc::IFLA_MTU, wanted.mtu);
+        if change("set its MTU", message) {
+            asked.mtu = wanted.mtu;
+        }
+    }
+    for (file, value) in &wanted.ipv6_settings {
+        if asked.ipv6_settings.get(file) != Some(value) {
+            let path = format!("/proc/sys/net/ipv6/conf/{}/{file}", asked.name);
+            if steps.done(fs::write(&path, value).at("write", path)) {
+                asked.ipv6_settings.insert(file.clone(), value.clone());
+            }
+        }
+    }
+}
+
+fn set_addresses(
+    socket: &Socket,
+    index: u32,
+    (asked, wanted): (&mut Interface, &Interface),
+    steps: &mut First,
+) {
+    let old: Vec<Address> = missing(&asked.addresses, &wanted.addresses);
+    for address in &old {
+        // It may have gone by itself, with another.
+        drop(socket.change(&address_message(libc::RTM_DELADDR, 0, index, address)));
+    }
+    if !old.is_empty() {
+        // Others may have gone with it.
+        asked.addresses.clear();
+    }
+    let off = ipv6_is_off(&asked.name);
+    for address in missing(&wanted.addresses, &asked.addresses) {
+        let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
+        let message = address_message(libc::RTM_NEWADDR, flags, index, &address);
+        let skipped = off && family_of(&address.local) == INET6;
+        if skipped || steps.done(step(wanted, "add an address", socket.change(&message))) {
+            asked.addresses.push(address);
+        }
+    }
+}
+
+fn set_neighbours(
+    socket: &Socket,
+    index: u32,
+    (asked, wanted): (&mut Interface, &Interface),
+    steps: &mut First,
+) {
+    for neighbour in missing(&asked.neighbours, &wanted.neighbours) {
+        drop(socket.change(&neighbour_message(libc::RTM_DELNEIGH, 0, index, &neighbour)));
+    }
+    asked
+        .neighbours
+        .retain(|one| wanted.neighbours.contains(one));
+    for neighbour in missing(&wanted.neighbours, &asked.neighbours) {
+        let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
+        let message = neighbour_message(libc::RTM_NEWNEIGH, flags, index, &neighbour);
+        if steps.done(step(wanted, "add a neighbour", socket.change(&message))) {
+            asked.neighbours.push(neighbour);
+        }
+    }
 }
 
 /// Elements of `these` that `others` lacks.
-fn missing<'a, T: PartialEq>(these: &'a [T], others: &'a [T]) -> impl Iterator<Item = &'a T> {
-    these.iter().filter(|one| !others.contains(one))
+fn missing<T: PartialEq + Clone>(these: &[T], others: &[T]) -> Vec<T> {
+    let lacking = these.iter().filter(|one| !others.contains(one));
+    lacking.cloned().collect()
 }
 
 /// struct ifinfomsg, which changes the flags in `flags` only.

@@ -11,13 +11,13 @@ mod local;
 mod names;
 mod routes;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use caisson_netlink::Socket;
 use caisson_protocol::server::agent::{Interface, NetworkConfiguration, Route};
 
 use crate::{
-    failure::{Attempt, Failure},
+    failure::{Attempt, Failure, First},
     transport::Transport,
 };
 
@@ -40,12 +40,13 @@ pub(crate) struct Network {
 struct Plugged {
     device: Device,
     index: u32,
+    /// What of it has been done.
     asked: Interface,
 }
 
 impl Network {
-    /// Makes the network what `wanted` says. After an error it is in between, and the
-    /// next call goes on from there.
+    /// Makes the network what `wanted` says. What the kernel refuses keeps nothing else
+    /// away, and is tried again by the next call.
     ///
     /// # Errors
     /// The first thing that the kernel refuses.
@@ -55,30 +56,39 @@ impl Network {
         transport: &Transport,
     ) -> Result<(), Failure> {
         let socket = Socket::open().doing("open a netlink socket")?;
-        let named = |mac: &Vec<u8>| wanted.interfaces.iter().any(|one| one.device_mac == *mac);
-        let gone: Vec<Vec<u8>> = self
-            .plugged
-            .keys()
-            .filter(|mac| !named(mac))
-            .cloned()
-            .collect();
-        for mac in gone {
-            if let Some(plugged) = self.plugged.remove(&mac) {
-                plugged.device.let_go()?;
+        let mut steps = First::default();
+        self.let_go(&wanted, &mut steps);
+        for interface in &wanted.interfaces {
+            steps.done(self.set_interface(&socket, interface));
+        }
+        self.set_routes(&socket, &wanted, &mut steps);
+        for server in &wanted.name_servers {
+            if !self.answered.contains(server) && steps.done(names::answer_for(server, transport)) {
+                self.answered.insert(server.clone());
             }
         }
-        for interface in &wanted.interfaces {
-            self.set_interface(&socket, interface)?;
-        }
+        self.asked = wanted;
+        steps.outcome()
+    }
+
+    /// Lets go of the interfaces that are wanted no more.
+    fn let_go(&mut self, wanted: &NetworkConfiguration, steps: &mut First) {
+        let named = |mac: &Vec<u8>| wanted.interfaces.iter().any(|one| one.device_mac == *mac);
+        self.plugged
+            .retain(|mac, plugged| named(mac) || !steps.done(plugged.device.let_go()));
+    }
+
+    /// Sets routes and rules, once interfaces and addresses are there.
+    fn set_routes(&self, socket: &Socket, wanted: &NetworkConfiguration, steps: &mut First) {
         let index_of = |name: &str| {
             let mut all = self.plugged.values();
             let found = all.find(|one| one.asked.name == name);
             found.map_or_else(|| interface::index_of(name), |one| Some(one.index))
         };
-        let before = std::mem::take(&mut self.asked);
+        let before = &self.asked;
         let old = before.routes.iter();
         for route in old.filter(|route| !wanted.routes.contains(route)) {
-            routes::remove(&socket, route, index_of);
+            routes::remove(socket, route, index_of);
         }
         let is_off = |route: &Route| {
             let mut hops = route.next_hops.iter();
@@ -86,51 +96,42 @@ impl Network {
         };
         for route in wanted.routes.iter().filter(|route| !is_off(route)) {
             // All of them: the kernel forgets some when an address goes.
-            routes::add(&socket, route, index_of)?;
+            steps.done(routes::add(socket, route, index_of));
         }
         let old = before.rules.iter();
         for rule in old.filter(|rule| !wanted.rules.contains(rule)) {
-            routes::remove_rule(&socket, rule);
+            routes::remove_rule(socket, rule);
         }
         for rule in &wanted.rules {
-            routes::add_rule(&socket, rule)?;
+            steps.done(routes::add_rule(socket, rule));
         }
-        for server in &wanted.name_servers {
-            if self.answered.insert(server.clone()) {
-                names::answer_for(server, transport)?;
-            }
-        }
-        self.asked = wanted;
-        Ok(())
     }
 
     fn set_interface(&mut self, socket: &Socket, wanted: &Interface) -> Result<(), Failure> {
-        if let Some(plugged) = self.plugged.get_mut(&wanted.device_mac) {
-            if plugged.asked != *wanted {
-                interface::change(socket, plugged.index, &plugged.asked, wanted)?;
-                plugged.asked = wanted.clone();
-            }
-            return Ok(());
-        }
+        let plugged = match self.plugged.entry(wanted.device_mac.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(Plugged::find(socket, wanted)?),
+        };
+        interface::change(socket, plugged.index, &mut plugged.asked, wanted)
+    }
+}
+
+impl Plugged {
+    /// Finds the interface's device and brings it up. It has no addresses yet.
+    fn find(socket: &Socket, wanted: &Interface) -> Result<Self, Failure> {
         let (device, name) = Device::find(&wanted.device_mac)?;
-        let index = interface::index_of(&name)
-            .ok_or_else(|| Failure::Refused(format!("interface {name} has gone")))?;
-        let nothing = Interface {
-            name,
-            ..Default::default()
-        };
-        let changed = interface::change(socket, index, &nothing, wanted);
-        if changed.is_err() {
-            // The first error is the one that tells.
-            drop(device.let_go());
-            return changed;
+        let begun = interface::begin(socket, name, wanted);
+        match begun {
+            Ok((index, asked)) => Ok(Self {
+                device,
+                index,
+                asked,
+            }),
+            Err(failure) => {
+                // The first error is the one that tells.
+                drop(device.let_go());
+                Err(failure)
+            }
         }
-        let plugged = Plugged {
-            device,
-            index,
-            asked: wanted.clone(),
-        };
-        self.plugged.insert(wanted.device_mac.clone(), plugged);
-        Ok(())
     }
 }
