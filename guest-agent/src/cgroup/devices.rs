@@ -25,7 +25,8 @@ struct Rule {
 pub(crate) fn program(configured: &[LinuxDeviceCgroup]) -> Result<Vec<u64>, Failure> {
     let mut rules = configured
         .iter()
-        .map(parse)
+        .enumerate()
+        .map(|(number, rule)| parse(number, rule))
         .collect::<Result<Vec<_>, _>>()?;
     rules.extend(DEFAULTS);
     let mut program = LOAD_ARGUMENTS.to_vec();
@@ -36,15 +37,21 @@ pub(crate) fn program(configured: &[LinuxDeviceCgroup]) -> Result<Vec<u64>, Fail
     Ok(program)
 }
 
-fn parse(rule: &LinuxDeviceCgroup) -> Result<Rule, Failure> {
+fn parse(number: usize, rule: &LinuxDeviceCgroup) -> Result<Rule, Failure> {
     let kind = match rule.typ() {
         None | Some(LinuxDeviceType::A) => None,
         Some(LinuxDeviceType::B) => Some(BLOCK),
         Some(LinuxDeviceType::C | LinuxDeviceType::U) => Some(CHARACTER),
         Some(LinuxDeviceType::P) => return Err(refused("a pipe is no device")),
     };
+    let letters = rule.access().as_deref().unwrap_or_default();
+    if letters.is_empty() {
+        // The rule would concern nothing; the words are runc's.
+        let line = format!("device access at {number} field cannot be empty");
+        return Err(refused(&line));
+    }
     let mut access = 0;
-    for letter in rule.access().as_deref().unwrap_or_default().chars() {
+    for letter in letters.chars() {
         access |= match letter {
             'm' => MAKE_NODE,
             'r' => READ,
@@ -55,13 +62,13 @@ fn parse(rule: &LinuxDeviceCgroup) -> Result<Rule, Failure> {
     Ok(Rule {
         allow: rule.allow(),
         kind,
-        major: number(rule.major())?,
-        minor: number(rule.minor())?,
+        major: device_number(rule.major())?,
+        minor: device_number(rule.minor())?,
         access,
     })
 }
 
-fn number(number: Option<i64>) -> Result<Option<i32>, Failure> {
+fn device_number(number: Option<i64>) -> Result<Option<i32>, Failure> {
     match number {
         None | Some(-1) => Ok(None),
         Some(number) => match i32::try_from(number) {

@@ -106,3 +106,14 @@ fn a_rule_that_makes_no_sense_is_refused() {
         assert!(line.starts_with("linux.resources.devices"), "{line}");
     }
 }
+
+#[test]
+fn a_rule_that_concerns_no_access_is_refused() {
+    for empty in [r#"{"allow":false}"#, r#"{"allow":false,"access":""}"#] {
+        let json = format!(r#"[{{"allow":true,"access":"r"}},{empty}]"#);
+        let rules: Vec<LinuxDeviceCgroup> = serde_json::from_str(&json).unwrap();
+        let line = program(&rules).unwrap_err().line();
+        let words = "linux.resources.devices: device access at 1 field cannot be empty";
+        assert_eq!(line, words);
+    }
+}
