@@ -22,6 +22,7 @@ stories![
     without_its_device_the_kernel_is_not_asked.only(Machine::Kvm),
     routes_that_can_not_come_along_are_named,
     settings_of_interfaces_are_made_when_they_are_there,
+    settings_of_the_network_are_made_beside_a_user_namespace,
     ipv6_that_the_container_has_switched_off_stays_off,
 ];
 
@@ -204,6 +205,36 @@ fn settings_of_interfaces_are_made_when_they_are_there(scene: &Scene) {
     set(json!({"net.ipv4.conf.eth7.proxy_arp": "1"})).fails(1, line);
     let line = "linux.sysctl: set \"net.ipv4.conf.eth0.proxy_arp\" to \"maybe\": invalid argument";
     set(json!({"net.ipv4.conf.eth0.proxy_arp": "maybe"})).fails(1, line);
+    namespace.assert_restored();
+}
+
+/// As Docker asks for whatever it runs, also with userns-remap.
+fn settings_of_the_network_are_made_beside_a_user_namespace(scene: &Scene) {
+    let (namespace, far) = pair();
+    let bundle = scene.bundle(&["probe", "serve-echo", "[::]:80"]);
+    bundle.in_network(&namespace.path());
+    bundle.edit(|config| {
+        let linux = &mut config["linux"];
+        let namespaces = linux["namespaces"].as_array_mut().unwrap();
+        namespaces.push(json!({"type": "user"}));
+        for map in ["uidMappings", "gidMappings"] {
+            linux[map] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+        }
+        linux["sysctl"] = json!({
+            "net.ipv4.ip_unprivileged_port_start": "0",
+            "net.ipv4.conf.all.rp_filter": "2",
+            "kernel.msgmax": "9000",
+        });
+    });
+    let container = scene.started(&bundle);
+    until(&container, "nc 127.0.0.1 80 </dev/null");
+    let said = far.inside(|| traffic::talk("10.9.0.2:80", 1000));
+    assert_eq!(said, "1000 bytes");
+    let files = "cat /proc/sys/net/ipv4/conf/all/rp_filter /proc/sys/kernel/msgmax";
+    assert_eq!(container.exec(&["sh", "-c", files]).ok(), "2\n9000\n");
+    let ids = container.exec(&["cat", "/proc/self/uid_map"]).ok();
+    assert!(ids.contains("100000"), "{ids}");
+    container.remove();
     namespace.assert_restored();
 }
 

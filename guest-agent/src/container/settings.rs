@@ -1,8 +1,9 @@
 //! Kernel settings of a container (`linux.sysctl`): what its namespaces keep apart.
 //!
 //! They are set while the container is made, before its /proc/sys may become
-//! read-only. Those of network interfaces are set when it starts, once more or for the
-//! first time: its interfaces come in between, and with settings of their own.
+//! read-only; those of the network before it has a user namespace, which the network
+//! doesn't belong to. Those of network interfaces are set when it starts, once more or
+//! for the first time: its interfaces come in between, and with settings of their own.
 
 use std::{
     collections::HashMap,
@@ -16,7 +17,26 @@ use rustix::{fs::OFlags, io::Errno};
 use super::rootfs::Rootfs;
 use crate::failure::Failure;
 
-/// Sets all but those of interfaces that are not there yet.
+/// Sets those of the network namespace of the caller, but for those of interfaces that
+/// are not there yet.
+///
+/// # Errors
+/// As [`set`].
+pub(crate) fn set_of_network(settings: &HashMap<String, String>) -> Result<(), Failure> {
+    for (name, value) in in_order(settings) {
+        let path = setting_file(name);
+        if !is_of_network(&path) || !is_namespaced(name) {
+            continue;
+        }
+        match write(&path, value) {
+            Err(Errno::NOENT) if interface_in(&path).is_some() => {}
+            written => written.map_err(|errno| refused(name, value, errno))?,
+        }
+    }
+    Ok(())
+}
+
+/// Sets all but those of the network.
 ///
 /// # Errors
 /// [`Failure::Refused`] for a setting of the whole kernel, else the kernel's,
@@ -29,11 +49,12 @@ pub(crate) fn set(rootfs: &Rootfs, settings: &HashMap<String, String>) -> Result
             )));
         }
         let path = setting_file(name);
-        let file = match rootfs.open(&path, OFlags::WRONLY | OFlags::TRUNC) {
-            Err(Errno::NOENT) if interface_in(&path).is_some() => continue,
-            opened => opened.map_err(|errno| refused(name, value, errno))?,
-        };
-        rustix::io::write(&file, value.as_bytes()).map_err(|errno| refused(name, value, errno))?;
+        if is_of_network(&path) {
+            continue;
+        }
+        let file = rootfs.open(&path, OFlags::WRONLY | OFlags::TRUNC);
+        file.and_then(|file| rustix::io::write(&file, value.as_bytes()))
+            .map_err(|errno| refused(name, value, errno))?;
     }
     Ok(())
 }
@@ -49,16 +70,22 @@ pub(crate) fn set_of_interfaces(settings: &HashMap<String, String>) -> Result<()
         if interface_in(&path).is_none() {
             continue;
         }
-        let written = OpenOptions::new()
-            .write(true)
-            .open(&path)
-            .and_then(|mut file| file.write_all(value.as_bytes()));
-        written.map_err(|error| {
-            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-            refused(name, value, errno)
-        })?;
+        write(&path, value).map_err(|errno| refused(name, value, errno))?;
     }
     Ok(())
+}
+
+/// By the guest's own /proc.
+fn write(path: &Path, value: &str) -> Result<(), Errno> {
+    let written = OpenOptions::new()
+        .write(true)
+        .open(path)
+        .and_then(|mut file| file.write_all(value.as_bytes()));
+    written.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+}
+
+fn is_of_network(path: &Path) -> bool {
+    path.starts_with("/proc/sys/net")
 }
 
 /// What holds for all interfaces comes before what holds for one.
@@ -114,6 +141,9 @@ fn setting_file(name: &str) -> PathBuf {
 
 /// As runc decides: what IPC, network and UTS namespaces keep apart.
 fn is_namespaced(name: &str) -> bool {
+    if setting_file(name).iter().any(|part| part == "..") {
+        return false;
+    }
     let name = name.replace('/', ".");
     IPC_SETTINGS.contains(&name.as_str())
         || ["fs.mqueue.", "net."]
@@ -185,12 +215,15 @@ mod tests {
             "kernel.sem",
         ] {
             assert!(is_namespaced(own), "{own}");
+            let of_network = own.starts_with("net");
+            assert_eq!(is_of_network(&setting_file(own)), of_network, "{own}");
         }
         for shared in [
             "vm.swappiness",
             "kernel.panic",
             "kernel.shmmaximum",
             "network.x",
+            "net/../kernel/panic",
         ] {
             assert!(!is_namespaced(shared), "{shared}");
         }

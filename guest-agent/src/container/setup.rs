@@ -6,6 +6,7 @@
 //! Everything here runs in a copy of the agent that never returns to its loop.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     fs,
     os::fd::{AsFd, AsRawFd, OwnedFd},
@@ -126,6 +127,9 @@ fn first_process(birth: &Birth<'_>, gate: &ChildEnd) -> Result<Infallible, Failu
             mounts::visit(submounts);
             descriptors::place(&birth.stdio.further, &[gate.as_raw_fd()])?;
             let prepared = Prepared::open(spec, birth.habitat, cgroup)?;
+            if let Some(wanted) = sysctl(spec) {
+                settings::set_of_network(wanted)?;
+            }
             let own = birth.habitat.namespaces - shared;
             make_namespaces((spec, own), birth.habitat, gate)?;
             continue_as_sibling(own, gate, || become_init(birth, spec, prepared, gate))
@@ -287,10 +291,10 @@ fn become_init(
         }
     }
     mounts::seal(&sealed_later)?;
+    if let Some(wanted) = sysctl(spec) {
+        settings::set(&rootfs, wanted)?;
+    }
     if let Some(linux) = linux {
-        if let Some(wanted) = linux.sysctl() {
-            settings::set(&rootfs, wanted)?;
-        }
         paths::make_read_only(
             &rootfs,
             linux.readonly_paths().as_deref().unwrap_or_default(),
@@ -299,6 +303,10 @@ fn become_init(
     }
     rootfs.mount_point(birth.process.cwd(), PointKind::Directory)?;
     become_program(birth, Some((spec, rootfs)), gate)
+}
+
+fn sysctl(spec: &Spec) -> Option<&HashMap<String, String>> {
+    spec.linux().as_ref()?.sysctl().as_ref()
 }
 
 fn name_the_machine(spec: &Spec) -> Result<(), Failure> {

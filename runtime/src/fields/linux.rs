@@ -8,7 +8,7 @@ const LISTENER: &str = "a listener on the host can't be notified by the guest's 
 pub(super) const FIELDS: &[Field] = &[
     applied("linux.namespaces[].type", HOST_AND_GUEST, "network: on the host; the machine is the container's own"),
     applied("linux.namespaces[].path", HOST, "network only; others can't reach into a machine and are refused"),
-    applied("linux.uidMappings", HOST_AND_GUEST, "user namespace inside the guest; for an ordinary user, on the host"),
+    applied("linux.uidMappings", HOST_AND_GUEST, "user namespace inside the guest; for an ordinary user, on the host; it does not own the network: CAP_NET_* mean nothing in it"),
     applied("linux.gidMappings", HOST_AND_GUEST, "user namespace inside the guest; for an ordinary user, on the host"),
     applied("linux.timeOffsets.boottime", GUEST, ""),
     applied("linux.timeOffsets.monotonic", GUEST, ""),
