@@ -12,6 +12,7 @@ stories![
     interfaces_come_and_go_while_the_container_runs,
     interfaces_with_one_hardware_address_are_told_apart,
     addresses_and_routes_are_followed,
+    addresses_that_are_not_settled_are_settled_in_the_guest,
     what_the_guest_refuses_keeps_nothing_else_away,
     the_namespace_may_vanish_under_a_container,
     a_killed_owner_leaves_a_namespace_that_can_be_used_again,
@@ -87,6 +88,30 @@ fn addresses_and_routes_are_followed(scene: &Scene) {
     let said = far.inside(|| traffic::talk("10.9.0.9:7000", 100_000));
     assert_eq!(said, "100000 bytes");
     container.remove();
+}
+
+/// The answers of neighbours don't reach the host any more.
+fn addresses_that_are_not_settled_are_settled_in_the_guest(scene: &Scene) {
+    let (namespace, _far) = pair();
+    let container = echoing(scene, &namespace);
+    await_server(&container);
+    // The host asks for longer than the test takes.
+    namespace.inside(|| {
+        std::fs::write("/proc/sys/net/ipv6/conf/eth0/dad_transmits", "10000").unwrap();
+    });
+    // The first is the far end's, and stays unsettled.
+    namespace.ip("-6 address add fd00:9::1/64 dev eth0");
+    namespace.ip("-6 address add fd00:9::8/64 dev eth0");
+    until(
+        &container,
+        "ip -6 address | grep fd00:9::1 | grep tentative",
+    );
+    until(
+        &container,
+        "ip -6 address | grep fd00:9::8 | grep -v tentative",
+    );
+    container.remove();
+    namespace.assert_restored();
 }
 
 fn what_the_guest_refuses_keeps_nothing_else_away(scene: &Scene) {

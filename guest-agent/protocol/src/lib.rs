@@ -43,7 +43,7 @@ pub mod server {
 /// Raised by a change that an older peer would misunderstand.
 pub const PROTOCOL_MAJOR: u32 = 1;
 /// Raised by an addition that an older peer may ignore.
-pub const PROTOCOL_MINOR: u32 = 5;
+pub const PROTOCOL_MINOR: u32 = 6;
 /// Agents before this minor version ignore a filter of system calls.
 pub const SECCOMP_MINOR: u32 = 1;
 

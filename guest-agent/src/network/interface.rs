@@ -130,7 +130,8 @@ fn set_addresses(
     (asked, wanted): (&mut Interface, &Interface),
     steps: &mut First,
 ) {
-    let old: Vec<Address> = missing(&asked.addresses, &wanted.addresses);
+    let addresses: Vec<Address> = wanted.addresses.iter().map(settled).collect();
+    let old = missing(&asked.addresses, &addresses);
     for address in &old {
         // It may have gone by itself, with another.
         drop(socket.change(&address_message(libc::RTM_DELADDR, 0, index, address)));
@@ -140,13 +141,24 @@ fn set_addresses(
         asked.addresses.clear();
     }
     let off = ipv6_is_off(&asked.name);
-    for address in missing(&wanted.addresses, &asked.addresses) {
+    for address in &wanted.addresses {
+        if asked.addresses.contains(&settled(address)) {
+            continue;
+        }
         let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
-        let message = address_message(libc::RTM_NEWADDR, flags, index, &address);
+        let message = address_message(libc::RTM_NEWADDR, flags, index, address);
         let skipped = off && family_of(&address.local) == INET6;
         if skipped || steps.done(step(wanted, "add an address", socket.change(&message))) {
-            asked.addresses.push(address);
+            asked.addresses.push(settled(address));
         }
+    }
+}
+
+/// The address whatever the host has found out about it, by which it is known.
+fn settled(address: &Address) -> Address {
+    Address {
+        tentative: false,
+        ..address.clone()
     }
 }
 
@@ -215,16 +227,21 @@ fn address_message(kind: u16, flags: i32, index: u32, address: &Address) -> Mess
     let message = Message::new(kind, flags, &header)
         .with(libc::IFA_LOCAL, &address.local)
         .with(libc::IFA_ADDRESS, far)
-        // The host's side has made sure that nobody else has it, and has the route
-        // that comes with it.
-        .with_number(
-            libc::IFA_FLAGS,
-            libc::IFA_F_NODAD | libc::IFA_F_NOPREFIXROUTE,
-        );
+        .with_number(libc::IFA_FLAGS, flags_of(address));
     if address.broadcast.is_empty() {
         message
     } else {
         message.with(libc::IFA_BROADCAST, &address.broadcast)
+    }
+}
+
+/// The host's side has the route that comes with it, and as a rule has made sure that
+/// nobody else has the address.
+fn flags_of(address: &Address) -> u32 {
+    if address.tentative {
+        libc::IFA_F_NOPREFIXROUTE
+    } else {
+        libc::IFA_F_NODAD | libc::IFA_F_NOPREFIXROUTE
     }
 }
 
@@ -240,4 +257,23 @@ fn neighbour_message(kind: u16, flags: i32, index: u32, neighbour: &Neighbour) -
     Message::new(kind, flags, &header)
         .with(NEIGHBOUR_ADDRESS, &neighbour.address)
         .with(NEIGHBOUR_MAC, &neighbour.mac)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_host_has_not_found_out_is_found_out_here_once() {
+        let tentative = Address {
+            local: vec![0xfd; 16],
+            tentative: true,
+            ..Default::default()
+        };
+        assert_eq!(flags_of(&tentative) & libc::IFA_F_NODAD, 0);
+        let later = settled(&tentative);
+        assert_ne!(flags_of(&later) & libc::IFA_F_NODAD, 0);
+        // It is not set anew then, which would end the detection.
+        assert_eq!(missing(&[settled(&tentative)], &[settled(&later)]), []);
+    }
 }

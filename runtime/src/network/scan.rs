@@ -294,6 +294,7 @@ fn address(answer: &Answer) -> Option<(u32, Address)> {
             .unwrap_or_default()
             .to_vec(),
         scope: scope.into(),
+        tentative: flags & libc::IFA_F_TENTATIVE != 0,
         ..Default::default()
     };
     Some((number(header.get(4..)?)?, address))

@@ -74,6 +74,22 @@ fn addresses_keep_peer_prefix_and_scope_and_dynamic_ones_are_left_out() {
 }
 
 #[test]
+fn what_the_host_has_not_found_out_is_told() {
+    let tentative = |flags: u32| {
+        let [few, ..] = flags.to_ne_bytes();
+        let header = [&[INET6, 64, few, 0][..], &3_u32.to_ne_bytes()].concat();
+        let attributes: &[(u16, &[u8])] = &[
+            (libc::IFA_ADDRESS, &[1; 16]),
+            (libc::IFA_FLAGS, &flags.to_ne_bytes()),
+        ];
+        let (_, found) = address(&answer(libc::RTM_NEWADDR, &header, attributes)).unwrap();
+        found.tentative
+    };
+    assert!(tentative(libc::IFA_F_PERMANENT | libc::IFA_F_TENTATIVE));
+    assert!(!tentative(libc::IFA_F_PERMANENT));
+}
+
+#[test]
 fn gateways_come_after_what_they_need() {
     let picture = Picture {
         links: vec![link_of(2, "eth0", libc::IFF_UP, &[])],
