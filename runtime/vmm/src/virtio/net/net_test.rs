@@ -11,6 +11,7 @@ use virtio_queue::mock::MockSplitQueue;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
+use super::pair::HEADER_LEN;
 use super::*;
 use crate::virtio::device::Interrupt;
 
@@ -100,29 +101,57 @@ fn used(net: &Net) -> Vec<u32> {
         .collect()
 }
 
+/// Buffers of `BUFFER_LEN` bytes, enough for one packet of any length and a few more.
+fn buffers() -> Vec<Vec<Descriptor>> {
+    let place = |n: u64| DATA_AT + n * u64::from(BUFFER_LEN);
+    let buffer = |n| vec![Descriptor::new(place(n), BUFFER_LEN, WRITE, 0)];
+    (0..16).map(buffer).collect()
+}
+
+const BUFFER_LEN: u32 = 0x1400;
+
 #[test]
 fn a_packet_goes_over_as_many_buffers_as_it_needs_and_the_rest_stays() {
     let mem = memory();
-    let buffer = |n: u16| Descriptor::new(DATA_AT + u64::from(n) * 0x1000, 0x400, WRITE, 0);
-    let chains: Vec<_> = (0..5).map(|n| vec![buffer(n)]).collect();
-    let (mut net, far) = device(&mem, RX, &chains, 1 << VIRTIO_NET_F_MRG_RXBUF);
-    let packet: Vec<u8> = (0..0x500_u32).map(|n| n.to_le_bytes()[0]).collect();
+    let (mut net, far) = device(&mem, RX, &buffers(), 1 << VIRTIO_NET_F_MRG_RXBUF);
+    let packet: Vec<u8> = (0..0x1500_u32).map(|n| n.to_le_bytes()[0]).collect();
     far.send(&packet).unwrap();
-    far.send(&packet[..0x100]).unwrap();
     net.queue_ready(RX, &mut Nobody).unwrap();
-    assert_eq!(used(&net), [0x400, 0x100, 0x100]);
-    let mut first = [0; 0x400];
+    assert_eq!(used(&net), [0x1400, 0x100]);
+    let mut first = [0; 0x1400];
     mem.read_slice(&mut first, GuestAddress(DATA_AT)).unwrap();
     assert_eq!(first[10..12], [2, 0]);
-    assert_eq!(first[12..], packet[12..0x400]);
+    assert_eq!(first[12..], packet[12..0x1400]);
     let mut second = [0; 0x100];
-    let at = GuestAddress(DATA_AT + 0x1000);
+    let at = GuestAddress(DATA_AT + u64::from(BUFFER_LEN));
     mem.read_slice(&mut second, at).unwrap();
-    assert_eq!(second, packet[0x400..]);
+    assert_eq!(second, packet[0x1400..]);
     // Buffers that stayed empty are for the next packet.
     far.send(&packet[..0x80]).unwrap();
     net.queue_ready(RX, &mut Nobody).unwrap();
-    assert_eq!(used(&net), [0x400, 0x100, 0x100, 0x80]);
+    assert_eq!(used(&net), [0x1400, 0x100, 0x80]);
+}
+
+/// The guest takes no long packets, but the MTU may be any.
+#[test]
+fn a_long_frame_is_not_cut_off() {
+    let mem = memory();
+    let (mut net, far) = device(&mem, RX, &buffers(), 1 << VIRTIO_NET_F_MRG_RXBUF);
+    far.send(&[9; HEADER_LEN + 18 + 9000]).unwrap();
+    net.queue_ready(RX, &mut Nobody).unwrap();
+    let rest = u32::try_from(HEADER_LEN + 18 + 9000).unwrap() - BUFFER_LEN;
+    assert_eq!(used(&net), [BUFFER_LEN, rest]);
+}
+
+#[test]
+fn too_few_buffers_hold_no_part_of_a_packet() {
+    let mem = memory();
+    let few = &buffers()[..2];
+    let (mut net, far) = device(&mem, RX, few, 1 << VIRTIO_NET_F_MRG_RXBUF);
+    far.send(&[9; 100]).unwrap();
+    net.queue_ready(RX, &mut Nobody).unwrap();
+    assert!(used(&net).is_empty());
+    assert_eq!(net.pairs[0].interest(), Some(EventSet::empty()));
 }
 
 #[test]

@@ -74,11 +74,6 @@ impl Offloads {
     }
 }
 
-/// Whether packets may be longer than a frame.
-pub(super) fn has_long_packets(features: u64) -> bool {
-    tun_flags(features) & !TUN_CSUM != 0
-}
-
 fn tun_flags(features: u64) -> u32 {
     let agreed = |bit: u32| features >> bit & 1 == 1;
     if !agreed(VIRTIO_NET_F_GUEST_CSUM) {
@@ -111,6 +106,5 @@ mod tests {
         assert_eq!(tun_flags(1 << VIRTIO_NET_F_GUEST_TSO4), 0);
         let some = 1 << VIRTIO_NET_F_GUEST_CSUM | 1 << VIRTIO_NET_F_GUEST_TSO6;
         assert_eq!(tun_flags(some), 0b101);
-        assert!(has_long_packets(some) && !has_long_packets(1 << VIRTIO_NET_F_GUEST_CSUM));
     }
 }

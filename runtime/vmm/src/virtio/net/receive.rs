@@ -10,7 +10,6 @@ use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryMmap, Permissions};
 use vmm_sys_util::epoll::EventSet;
 
-use super::offloads::has_long_packets;
 use super::pair::{BATCH, HEADER_LEN, MAX_PACKET_LEN};
 use crate::sys::{MAX_PIECES, Pieces};
 use crate::virtio::chains::Chain;
@@ -18,9 +17,6 @@ use crate::virtio::device::{ActiveQueues, Error};
 
 /// Where the header says over how many buffers a packet goes (u16, little endian).
 const BUFFER_COUNT_AT: usize = 10;
-/// Room for a frame without segmentation: a guest that takes no long packets has
-/// buffers for its MTU and not more.
-const FRAME_LEN: usize = HEADER_LEN + 1500;
 
 /// Why no more packets are handed over now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +35,6 @@ pub(super) enum Stopped {
 pub(super) struct Receiver {
     /// A packet may go over several buffers.
     mergeable: bool,
-    /// Room that a packet may need.
-    room: usize,
     buffers: VecDeque<Buffer>,
     /// The memory of `buffers`, in the same order.
     pieces: Pieces,
@@ -66,14 +60,8 @@ struct Buffer {
 impl Receiver {
     /// For a guest with this memory that has acknowledged these features.
     pub(super) fn new(features: u64, mem: GuestMemoryMmap) -> Self {
-        let room = if has_long_packets(features) {
-            MAX_PACKET_LEN
-        } else {
-            FRAME_LEN
-        };
         Self {
             mergeable: features >> VIRTIO_NET_F_MRG_RXBUF & 1 == 1,
-            room,
             buffers: VecDeque::new(),
             pieces: Pieces::new(mem),
             byte_len: 0,
@@ -148,7 +136,9 @@ impl Receiver {
         if !self.mergeable {
             return !self.buffers.is_empty();
         }
-        self.byte_len >= self.room || self.pieces.count() >= MAX_PIECES
+        // Also a guest that takes no long packets: the MTU of a tap can be as long, and
+        // a packet that is cut off can't be told from a whole one.
+        self.byte_len >= MAX_PACKET_LEN || self.pieces.count() >= MAX_PIECES
     }
 
     fn add(&mut self, chain: Chain<'_>) -> Result<(), Error> {
