@@ -82,6 +82,14 @@ fn addresses_and_routes_are_followed(scene: &Scene) {
         &container,
         "ip route | grep 10.66.0.0/16 && [ $(cat /sys/class/net/eth0/mtu) = 1400 ] && ! ip address | grep 10.9.0.2",
     );
+    // A rule alone is heard of, too.
+    for (family, from) in [("-4", "192.0.2.7"), ("-6", "fd00:7::7")] {
+        let rule = format!("from {from} lookup 100 priority 500");
+        namespace.ip(&format!("{family} rule add {rule}"));
+        until(&container, &format!("ip {family} rule | grep {from}"));
+        namespace.ip(&format!("{family} rule delete {rule}"));
+        until(&container, &format!("! ip {family} rule | grep {from}"));
+    }
     serve_in(&far);
     let said = container.exec(&["probe", "talk", "10.9.0.1:7000", "100000"]);
     assert_eq!(said.ok(), "100000 bytes\n");

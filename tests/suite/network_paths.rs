@@ -154,6 +154,7 @@ fn routes_that_can_not_come_along_are_named(scene: &Scene) {
     namespace.ip("route add local 198.18.0.0/15 dev lo table 100");
     namespace.ip("route add 10.79.0.0/16 dev lo");
     namespace.ip("route add 10.80.0.0/16 via 10.9.0.1");
+    namespace.ip("address add 192.0.2.9/32 dev lo");
     let bundle = scene.bundle(&["probe", "serve-echo", "[::]:7000"]);
     bundle.in_network(&namespace.path());
     let log = scene.path("log");
@@ -179,6 +180,7 @@ fn routes_that_can_not_come_along_are_named(scene: &Scene) {
         "route fd00:77::/64 of the network namespace has a router's preference (pref)",
         "route 198.18.0.0/15 of the network namespace has type 2",
         "route 10.79.0.0/16 of the network namespace leads to interface lo",
+        "address 192.0.2.9 on lo of the network namespace",
     ] {
         assert!(logged.contains(line), "{line}: {logged}");
     }

@@ -1,7 +1,7 @@
 //! Routes of a namespace as plain data.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use caisson_netlink::{Answer, Attributes, INET6, number};
 use caisson_protocol::client::agent::{NextHop, Route};
@@ -129,13 +129,17 @@ pub(super) fn parse(answer: &Answer, names: &BTreeMap<u32, String>) -> Option<Fo
 
 /// As ip-route(8) shows it.
 pub(super) fn shown(route: &Route) -> String {
-    let bytes = route.destination.as_slice();
-    let four = <[u8; 4]>::try_from(bytes).map(|octets| Ipv4Addr::from(octets).to_string());
-    let sixteen = || <[u8; 16]>::try_from(bytes).map(|octets| Ipv6Addr::from(octets).to_string());
-    match four.or_else(|_| sixteen()) {
-        Ok(address) => format!("{address}/{}", route.prefix_length),
-        Err(_) => "default".to_owned(),
+    match address(&route.destination) {
+        Some(address) => format!("{address}/{}", route.prefix_length),
+        None => "default".to_owned(),
     }
+}
+
+/// The address of four or sixteen bytes.
+pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    let sixteen = || <[u8; 16]>::try_from(bytes).map(IpAddr::from);
+    four.or_else(|_| sixteen()).ok()
 }
 
 /// What of a route or of its next hop would be lost.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 
 use caisson_netlink::{Answer, Attributes, INET, INET6, Message, Socket, number, text};
 use caisson_protocol::client::agent::{Address, Interface, Neighbour, NetworkConfiguration, Route};
@@ -50,6 +51,7 @@ pub(super) struct Link {
     pub(super) mtu: u32,
     up: bool,
     ethernet: bool,
+    loopback: bool,
     /// Part of a bridge or the like, which has the traffic.
     enslaved: bool,
     /// What drives it: `veth`, `tun`, `bridge`... Empty for hardware.
@@ -89,7 +91,7 @@ impl Link {
 
     /// Why it can't be had, where somebody might expect that.
     fn complaint(&self) -> Option<String> {
-        let foreign = self.up && !self.ethernet && self.name != "lo";
+        let foreign = self.up && !self.ethernet && !self.loopback;
         foreign.then(|| {
             format!(
                 "interface {} of the network namespace is not an Ethernet one: the container doesn't have it",
@@ -161,6 +163,9 @@ impl Picture {
     /// might expect it.
     pub(super) fn complaints(&self, plugged: &[&str]) -> Vec<String> {
         let links = self.links.iter().filter_map(Link::complaint);
+        let loopback = self.on_loopback().map(|address| {
+            format!("address {address} on lo of the network namespace can't be had in a machine: the container doesn't have it")
+        });
         let elsewhere = |route: &Route| {
             let mut hops = route.next_hops.iter();
             let hop = hops.find(|hop| !plugged.contains(&hop.interface.as_str()))?;
@@ -172,9 +177,21 @@ impl Picture {
         };
         let routes = self.routes.iter().filter_map(elsewhere);
         links
+            .chain(loopback)
             .chain(self.beyond.iter().cloned())
             .chain(routes)
             .collect()
+    }
+
+    /// Addresses of `lo` that not every namespace has.
+    fn on_loopback(&self) -> impl Iterator<Item = IpAddr> {
+        let own = |index: u32| {
+            let mut links = self.links.iter();
+            links.any(|link| link.index == index && link.loopback)
+        };
+        let on_it = self.addresses.iter().filter(move |(index, _)| own(*index));
+        let all = on_it.filter_map(|(_, address)| routes::address(&address.local));
+        all.filter(|address| !address.is_loopback())
     }
 
     /// What the guest is told when it has these links, each behind the device with
@@ -253,6 +270,7 @@ fn link(answer: &Answer) -> Option<Link> {
         mtu: attributes.find(libc::IFLA_MTU).and_then(number)?,
         up: flags & libc::IFF_UP.unsigned_abs() != 0,
         ethernet: hardware == libc::ARPHRD_ETHER,
+        loopback: hardware == libc::ARPHRD_LOOPBACK,
         enslaved: attributes.find(libc::IFLA_MASTER).is_some(),
     })
 }

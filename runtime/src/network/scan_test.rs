@@ -235,3 +235,38 @@ fn what_the_container_lacks_is_complained_of() {
         "{complaints:?}"
     );
 }
+
+#[test]
+fn addresses_of_loopback_are_complained_of_unless_all_have_them() {
+    let mut lo = link_of(1, "lo", libc::IFF_UP, &[]);
+    (lo.ethernet, lo.loopback) = (false, true);
+    let on = |index: u32, local: &[u8]| {
+        let local = local.to_vec();
+        (
+            index,
+            Address {
+                local,
+                ..Default::default()
+            },
+        )
+    };
+    let mut last = [0; 16];
+    last[15] = 1;
+    let picture = Picture {
+        links: vec![lo, link_of(2, "eth0", libc::IFF_UP, &[])],
+        addresses: vec![
+            on(1, &[127, 0, 0, 1]),
+            on(1, &[127, 1, 2, 3]),
+            on(1, &last),
+            on(1, &[192, 0, 2, 7]),
+            on(2, &[10, 9, 0, 2]),
+        ],
+        ..Default::default()
+    };
+    let complaints = picture.complaints(&["eth0"]);
+    assert_eq!(complaints.len(), 1, "{complaints:?}");
+    assert!(
+        complaints[0].starts_with("address 192.0.2.7 on lo "),
+        "{complaints:?}"
+    );
+}

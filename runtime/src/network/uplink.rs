@@ -226,4 +226,7 @@ pub(crate) const CHANGES: i32 = libc::RTMGRP_LINK
     | libc::RTMGRP_IPV4_ROUTE
     | libc::RTMGRP_IPV4_RULE
     | libc::RTMGRP_IPV6_IFADDR
-    | libc::RTMGRP_IPV6_ROUTE;
+    | libc::RTMGRP_IPV6_ROUTE
+    | RTMGRP_IPV6_RULE;
+/// The group `RTNLGRP_IPV6_RULE` (19), which has no such name in linux/rtnetlink.h.
+const RTMGRP_IPV6_RULE: i32 = 1 << 18;
