@@ -31,7 +31,6 @@ use crate::error::Error;
 use crate::options::{self, Options};
 use crate::pod;
 use crate::process::{Exit, Phase};
-use crate::serve::Stop;
 use crate::task::{self, Methods};
 
 /// What a caller gets that names no limit.
@@ -41,7 +40,7 @@ const READY: &str = "SANDBOX_READY";
 const NOT_READY: &str = "SANDBOX_NOTREADY";
 
 /// The service's methods.
-pub(crate) fn service(containers: &Arc<Containers>, stop: &Sender<Stop>) -> Methods {
+pub(crate) fn service(containers: &Arc<Containers>, stop: &Sender<()>) -> Methods {
     create_sandbox(Arc::new(Service {
         containers: Arc::clone(containers),
         stop: stop.clone(),
@@ -51,7 +50,7 @@ pub(crate) fn service(containers: &Arc<Containers>, stop: &Sender<Stop>) -> Meth
 
 struct Service {
     containers: Arc<Containers>,
-    stop: Sender<Stop>,
+    stop: Sender<()>,
     /// Its name, and since when it is there.
     created: Mutex<Option<(String, SystemTime)>>,
 }
@@ -215,7 +214,7 @@ impl Sandbox for Service {
         // A sandbox that could not be made is shut down too.
         self.containers.end_all();
         *self.created() = None;
-        self.stop.send(Stop::Asked).ok();
+        self.stop.send(()).ok();
         Ok(ShutdownSandboxResponse::default())
     }
 

@@ -1,7 +1,7 @@
 //! The server: from the inherited socket to its orderly end.
 //!
 //! Owns the order of these steps, and the ways to the end: containerd asks for it
-//! once nothing is left, or a signal does, which ends what still runs.
+//! once nothing is left, or a signal does. What still runs ends with it.
 
 use std::fs::{self, File};
 use std::io;
@@ -38,15 +38,6 @@ pub(crate) enum Error {
     Serve(ttrpc::Error),
 }
 
-/// Why a server ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stop {
-    /// Nothing is left to do.
-    Asked,
-    /// What still runs has to end.
-    Signal,
-}
-
 /// Serves until the end.
 pub(crate) fn serve(arguments: &Arguments) -> Result<(), Error> {
     let (stop, stopped) = mpsc::channel();
@@ -74,15 +65,14 @@ pub(crate) fn serve(arguments: &Arguments) -> Result<(), Error> {
         .register_service(task::services(&containers, &stop))
         .register_service(sandbox::service(&containers, &stop));
     server.start().map_err(Error::Serve)?;
-    let stop = stopped.recv();
+    stopped.recv().ok();
     // Before anything that takes time: whoever starts one more container from now on
     // needs a server that stays.
     if let Some(socket) = socket {
         socket.remove();
     }
-    if stop != Ok(Stop::Asked) {
-        containers.end_all();
-    }
+    // Who asks may be early: a creation that was under way leaves a container.
+    containers.end_all();
     publisher.flush(FLUSH_LIMIT);
     close(server, FLUSH_LIMIT);
     Ok(())
@@ -138,13 +128,13 @@ fn take_listener() -> io::Result<UnixListener> {
 }
 
 /// Called before any other thread is started, so that the mask is everywhere.
-fn watch_signals(stop: Sender<Stop>) -> io::Result<()> {
+fn watch_signals(stop: Sender<()>) -> io::Result<()> {
     let mut ends = SigSet::empty();
     ends.add(Signal::SIGTERM);
     ends.add(Signal::SIGINT);
     ends.thread_block()?;
     let work = move || {
-        while ends.wait().is_ok() && stop.send(Stop::Signal).is_ok() {}
+        while ends.wait().is_ok() && stop.send(()).is_ok() {}
     };
     let thread = std::thread::Builder::new().name("signals".into());
     thread.stack_size(64 * 1024).spawn(work).map(drop)

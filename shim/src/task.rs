@@ -25,14 +25,13 @@ use crate::containers::Containers;
 use crate::error::Error;
 use crate::metrics::metrics;
 use crate::process::{Exit, Phase, Process};
-use crate::serve::Stop;
 use crate::stdio::Names;
 
 /// Methods by their paths, as ttrpc's server takes them.
 pub(crate) type Methods = HashMap<String, Box<dyn MethodHandler + Send + Sync>>;
 
 /// Both versions of the service, over `containers`.
-pub(crate) fn services(containers: &Arc<Containers>, stop: &Sender<Stop>) -> Methods {
+pub(crate) fn services(containers: &Arc<Containers>, stop: &Sender<()>) -> Methods {
     let service = || {
         create_task(Arc::new(Service {
             containers: Arc::clone(containers),
@@ -46,7 +45,7 @@ pub(crate) fn services(containers: &Arc<Containers>, stop: &Sender<Stop>) -> Met
 
 struct Service {
     containers: Arc<Containers>,
-    stop: Sender<Stop>,
+    stop: Sender<()>,
 }
 
 impl Service {
@@ -210,7 +209,7 @@ impl Task for Service {
 
     fn shutdown(&self, _: &TtrpcContext, request: ShutdownRequest) -> Result<Empty> {
         if request.now || self.containers.is_empty() {
-            self.stop.send(Stop::Asked).ok();
+            self.stop.send(()).ok();
         }
         Ok(Empty::default())
     }
