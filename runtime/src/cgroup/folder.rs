@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::group::{Error, io};
 use super::hierarchy::{Hierarchy, Version};
@@ -73,14 +74,14 @@ fn hand_down_controllers(folder: &Path) {
     }
 }
 
+/// A process that has ended may hold its cgroup until the processor has left it, and
+/// nothing tells when that is.
+const RELEASE_LIMIT: Duration = Duration::from_secs(2);
+const RETRY: Duration = Duration::from_millis(5);
+
 /// Whatever was made below it, by hooks maybe, goes first.
 pub(super) fn remove_tree(folder: &Path) -> io::Result<()> {
-    let gone = |result: io::Result<()>| match result {
-        Err(err) if err.kind() == ErrorKind::NotFound => Ok(()),
-        other => other,
-    };
-    let first = gone(fs::remove_dir(folder));
-    if first.is_ok() {
+    if remove_within(folder, Duration::ZERO).is_ok() {
         return Ok(());
     }
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -89,7 +90,21 @@ pub(super) fn remove_tree(folder: &Path) -> io::Result<()> {
             remove_tree(&entry.path())?;
         }
     }
-    gone(fs::remove_dir(folder))
+    remove_within(folder, RELEASE_LIMIT)
+}
+
+/// Removes an empty cgroup; one that is gone already is a success.
+fn remove_within(folder: &Path, limit: Duration) -> io::Result<()> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match fs::remove_dir(folder) {
+            Err(err) if err.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(err) if err.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                std::thread::park_timeout(RETRY);
+            }
+            removed => return removed,
+        }
+    }
 }
 
 /// The kernel takes each value as one write, and files are never made here.
