@@ -3,6 +3,7 @@
 //! Owns the order of these steps and the way back: when one fails, nothing is
 //! left. What a created container can do is `container`'s.
 
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
@@ -63,8 +64,8 @@ pub struct Creation {
 /// # Errors
 /// On any, nothing is left behind.
 pub fn create(store: &Store, creation: &Creation) -> Result<(Container, OwnerChild), Error> {
-    let (entry, _held) = store.reserve(&creation.id)?;
-    let created = create_in(&entry, creation);
+    let (entry, held) = store.reserve(&creation.id)?;
+    let created = create_in(&entry, (creation, &held));
     if created.is_err() {
         entry.remove()?;
     }
@@ -72,14 +73,17 @@ pub fn create(store: &Store, creation: &Creation) -> Result<(Container, OwnerChi
     Ok((Container::new(entry, record), owner))
 }
 
-fn create_in(entry: &Entry, creation: &Creation) -> Result<(Record, OwnerChild), Error> {
+fn create_in(
+    entry: &Entry,
+    (creation, held): (&Creation, &File),
+) -> Result<(Record, OwnerChild), Error> {
     let bundle = Bundle::load(&creation.bundle)?;
     let mut order = order(entry, &bundle, creation)?;
     let log = log_of(creation);
     for remark in &bundle.remarks {
         log.write(Level::Warning, remark);
     }
-    let created = bring_up(&mut order, creation, &log);
+    let created = bring_up(&mut order, (creation, held), &log);
     match created {
         Ok(owner) => Ok((entry.read()?, owner)),
         Err(err) => {
@@ -91,7 +95,11 @@ fn create_in(entry: &Entry, creation: &Creation) -> Result<(Record, OwnerChild),
 
 /// Starts the owner, in its cgroup before it does anything, and runs its
 /// errands until the container is created.
-fn bring_up(order: &mut Order, creation: &Creation, log: &Log) -> Result<OwnerChild, Error> {
+fn bring_up(
+    order: &mut Order,
+    (creation, held): (&Creation, &File),
+    log: &Log,
+) -> Result<OwnerChild, Error> {
     let (mut owner, connection) =
         OwnerChild::spawn("monitor", title(order), &creation.around).map_err(Error::Spawn)?;
     let rootless = creation
@@ -107,7 +115,7 @@ fn bring_up(order: &mut Order, creation: &Creation, log: &Log) -> Result<OwnerCh
                 connection.send(&None::<Group>, &[])?;
             }
             order.record.cgroup = group_of(established, log);
-            converse(&connection, order, owner.pid(), creation)?;
+            converse(&connection, order, owner.pid(), (creation, held))?;
             // Here and not in the owner, whose namespaces may lack the way to systemd.
             let mut group = order.record.cgroup.iter();
             Ok(group.try_for_each(Group::tell_systemd)?)
@@ -142,8 +150,14 @@ fn group_of(established: Established, log: &Log) -> Option<Group> {
     }
 }
 
-/// The manager's socket comes after what the container's process gets.
-fn converse(owner: &Connection, order: &Order, pid: i32, creation: &Creation) -> Result<(), Error> {
+/// The manager's socket comes after what the container's process gets, then the lock of
+/// the container's folder: where this process is killed, the owner holds it alone.
+fn converse(
+    owner: &Connection,
+    order: &Order,
+    pid: i32,
+    (creation, held): (&Creation, &File),
+) -> Result<(), Error> {
     let mut numbers = creation.preserved.numbers();
     numbers.extend(
         creation
@@ -151,6 +165,7 @@ fn converse(owner: &Connection, order: &Order, pid: i32, creation: &Creation) ->
             .as_ref()
             .map(|socket| socket.as_fd().as_raw_fd()),
     );
+    numbers.push(held.as_raw_fd());
     owner.send(order, &numbers)?;
     let outcome = errand::run_until_outcome(owner, order, pid)?;
     match outcome {

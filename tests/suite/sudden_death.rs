@@ -182,7 +182,9 @@ fn an_exec_in_the_foreground_ends_with_its_machine(scene: &Scene) {
 /// At any stage of it: what nobody was told of, nobody will put away.
 fn a_creation_whose_caller_is_killed_leaves_nothing(scene: &Scene) {
     let bundle = scene.bundle(&["sleep", "1000"]);
-    for after_ms in [1, 5, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100, 200, 400, 800] {
+    for after_ms in [
+        1, 5, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100, 200, 300, 400, 500, 600, 700, 800, 1000,
+    ] {
         scene.note(&format!("after {after_ms} ms"));
         let path = bundle.path.to_str().unwrap();
         let mut create = scene

@@ -22,7 +22,12 @@ use crate::store::Store;
 use crate::terminal::Pty;
 
 /// Carries the order out; the answer is the exit status of this process.
-pub(super) fn run(order: &Order, socket: &Path, log: &Log, caller: Connection) -> u8 {
+pub(super) fn run(
+    order: &Order,
+    socket: &Path,
+    log: &Log,
+    (caller, held): (Connection, Option<OwnedFd>),
+) -> u8 {
     let folder = Folder::of(order);
     let begun = match begin(order, socket, (&caller, &folder)) {
         Ok(session) => session,
@@ -42,11 +47,12 @@ pub(super) fn run(order: &Order, socket: &Path, log: &Log, caller: Connection) -
         log.write_if_file(Level::Warning, warning);
     }
     if caller.send(&Word::Outcome(Outcome::Created), &[]).is_err() {
-        // Nobody wants it any more; the machine's owner ends what hangs up.
+        // Nobody wants it any more; the machine's owner ends what hangs up, and who
+        // deletes it puts it away.
         drop(begun);
-        folder.remove();
         return KILLED;
     }
+    drop(held);
     if order.bound {
         let connection = begun.connection();
         let work = move || {

@@ -65,9 +65,11 @@ pub(crate) enum Event {
 }
 
 /// Carries the order out; the answer is the exit status of this process. The
-/// container's own gets `descriptors` from 3 up.
+/// container's own gets `descriptors` from 3 up; the last of them is the lock of its
+/// folder, held until who waits to delete it would find all there is.
 #[must_use]
-pub fn run(order: &Order, descriptors: Vec<OwnedFd>, caller: Connection) -> u8 {
+pub fn run(order: &Order, mut descriptors: Vec<OwnedFd>, caller: Connection) -> u8 {
+    let held = descriptors.pop();
     let format = if order.log_json {
         Format::Json
     } else {
@@ -76,7 +78,7 @@ pub fn run(order: &Order, descriptors: Vec<OwnedFd>, caller: Connection) -> u8 {
     let log = Log::open(order.log.as_deref(), format, order.debug).unwrap_or_default();
     let choice = match &order.home {
         Home::Own(choice) => choice,
-        Home::Joined(socket) => return member::run(order, socket, &log, caller),
+        Home::Joined(socket) => return member::run(order, socket, &log, (caller, held)),
     };
     let folder = Folder::of(order);
     // Each process of the container takes some; the rest of the host has its own limit.
@@ -87,12 +89,12 @@ pub fn run(order: &Order, descriptors: Vec<OwnedFd>, caller: Connection) -> u8 {
                 log.write_if_file(Level::Warning, warning);
             }
             if caller.send(&Word::Outcome(Outcome::Created), &[]).is_err() {
-                // Nobody wants it any more.
+                // Nobody wants it any more. It is put away by whoever deletes it: this
+                // process sees the container's files instead of the host's by now.
                 drop(monitor);
-                put_away(order, &folder);
                 return KILLED;
             }
-            drop(caller);
+            drop((caller, held));
             monitor.live(order.bound, &log)
         }
         Err(err) => {
