@@ -209,9 +209,10 @@ impl Guest {
             container.gate.take()
         };
         let Some(gate) = gate else {
-            return Err(Failure::Refused(
-                "cannot start a container that is not in state created".to_owned(),
-            ));
+            // The host asks again only where its first call has failed: nothing is left
+            // that could be started, and its end is on the way.
+            let ended = format!("container {container_id} was started before, or has ended");
+            return Err(Failure::Missing(ended));
         };
         gate.open().await
     }
