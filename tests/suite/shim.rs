@@ -392,11 +392,16 @@ fn code(err: &ttrpc::Error) -> Code {
     }
 }
 
-fn two_containers_of_a_group_share_a_machine_and_end_apart(scene: &Scene) {
+fn two_of_a_group(scene: &Scene) -> [Bundle; 2] {
     let bundles = [scene.shell("sleep 1000"), scene.shell("sleep 1000")];
     for bundle in &bundles {
         bundle.edit(|config| config["annotations"] = json!({"dev.caisson.group": scene.tag()}));
     }
+    bundles
+}
+
+fn two_containers_of_a_group_share_a_machine_and_end_apart(scene: &Scene) {
+    let bundles = two_of_a_group(scene);
     let [first, second] = &bundles;
     let shim = Shim::start(scene, first);
     let same = String::from_utf8(Shim::answer(scene, second, b"")).unwrap();
@@ -543,11 +548,8 @@ fn a_name_can_be_used_again_after_the_delete_action(scene: &Scene) {
 }
 
 fn a_network_that_the_machine_does_not_have_is_refused(scene: &Scene) {
-    let bundles = [scene.shell("sleep 1000"), scene.shell("sleep 1000")];
+    let bundles = two_of_a_group(scene);
     let [first, second] = &bundles;
-    for bundle in &bundles {
-        bundle.edit(|config| config["annotations"] = json!({"dev.caisson.group": scene.tag()}));
-    }
     let (namespace, far) = (Namespace::make(), Namespace::make());
     namespace.connect("eth0", &far, "far0");
     second.in_network(&namespace.path());
@@ -599,11 +601,8 @@ fn output_that_nobody_reads_holds_no_end_up(scene: &Scene) {
 }
 
 fn a_killed_shim_leaves_nothing_after_its_delete(scene: &Scene) {
-    let bundles = [scene.shell("sleep 1000"), scene.shell("sleep 1000")];
+    let bundles = two_of_a_group(scene);
     let [bundle, further] = &bundles;
-    for bundle in &bundles {
-        bundle.edit(|config| config["annotations"] = json!({"dev.caisson.group": scene.tag()}));
-    }
     let shim = Shim::start(scene, bundle);
     let owners = bundles.each_ref().map(|bundle| {
         shim.create(bundle);

@@ -1,13 +1,13 @@
 //! The resident owner of one machine and of the container in it.
 //!
 //! `order` is what it is told, `monitor` its life from boot to exit, `boot`
-//! the way up, `insistence` the way down where a guest does not go it. The rest are its parts: `program` spawns confined helpers,
-//! `share` cuts out what the guest may see, `streams` takes the guest's
-//! connections, `agent` speaks to the guest, `requests` answers other
-//! commands, `network` keeps up with the namespace, `followers` are told what
-//! happens, `clock` keeps the guest's time, `tail` keeps the last words of everyone, `panic_note` finds those of a
-//! kernel that had no console yet, `view` is what engines see of the container by its
-//! pid.
+//! the way up, `insistence` the way down where a guest does not go it. The rest are
+//! its parts: `program` spawns confined helpers, `share` cuts out what the guest may
+//! see, `streams` takes the guest's connections, `agent` speaks to the guest,
+//! `requests` answers other commands, `network` keeps up with the namespace,
+//! `followers` are told what happens, `clock` keeps the guest's time, `tail` keeps the
+//! last words of everyone, `panic_note` finds those of a kernel that had no console
+//! yet, `view` is what engines see of the container by its pid.
 
 mod agent;
 mod boot;
