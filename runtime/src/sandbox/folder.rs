@@ -1,12 +1,14 @@
-//! The container's folder, as it was when its owner began.
+//! The container's folder, and the lock of it that whoever deletes the container waits
+//! for.
 //!
 //! Owns the removal of it by an owner whose caller is gone. Somebody may have put the
 //! container away meanwhile, and made another one of its name.
 
-use std::fs;
+use std::fs::{self, File, Metadata};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::Order;
 use super::error::{Error, step};
@@ -15,15 +17,15 @@ use super::error::{Error, step};
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    identity: Option<(u64, u64)>,
+    /// Open as it was when the container's name was taken, and locked as long.
+    held: Option<File>,
 }
 
 impl Folder {
-    pub(super) fn of(order: &Order) -> Self {
-        let path = order.root.join(&order.id);
+    pub(super) fn of(order: &Order, held: Option<OwnedFd>) -> Self {
         Self {
-            identity: identity(&path),
-            path,
+            path: order.root.join(&order.id),
+            held: held.map(File::from),
         }
     }
 
@@ -45,11 +47,9 @@ impl Folder {
     }
 
     fn is_own(&self) -> bool {
-        self.identity.is_some() && self.identity == identity(&self.path)
+        let identity = |folder: Metadata| (folder.dev(), folder.ino());
+        let held = self.held.as_ref().and_then(|held| held.metadata().ok());
+        let named = fs::metadata(&self.path).ok();
+        held.is_some() && held.map(identity) == named.map(identity)
     }
-}
-
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    let folder = fs::metadata(path).ok()?;
-    Some((folder.dev(), folder.ino()))
 }

@@ -26,9 +26,8 @@ pub(super) fn run(
     order: &Order,
     socket: &Path,
     log: &Log,
-    (caller, held): (Connection, Option<OwnedFd>),
+    (caller, folder): (Connection, Folder),
 ) -> u8 {
-    let folder = Folder::of(order);
     let begun = match begin(order, socket, (&caller, &folder)) {
         Ok(session) => session,
         Err(err) => {
@@ -52,7 +51,7 @@ pub(super) fn run(
         drop(begun);
         return KILLED;
     }
-    drop(held);
+    drop(folder);
     if order.bound {
         let connection = begun.connection();
         let work = move || {

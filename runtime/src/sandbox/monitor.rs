@@ -69,7 +69,7 @@ pub(crate) enum Event {
 /// folder, held until who waits to delete it would find all there is.
 #[must_use]
 pub fn run(order: &Order, mut descriptors: Vec<OwnedFd>, caller: Connection) -> u8 {
-    let held = descriptors.pop();
+    let folder = Folder::of(order, descriptors.pop());
     let format = if order.log_json {
         Format::Json
     } else {
@@ -78,9 +78,8 @@ pub fn run(order: &Order, mut descriptors: Vec<OwnedFd>, caller: Connection) -> 
     let log = Log::open(order.log.as_deref(), format, order.debug).unwrap_or_default();
     let choice = match &order.home {
         Home::Own(choice) => choice,
-        Home::Joined(socket) => return member::run(order, socket, &log, (caller, held)),
+        Home::Joined(socket) => return member::run(order, socket, &log, (caller, folder)),
     };
-    let folder = Folder::of(order);
     // Each process of the container takes some; the rest of the host has its own limit.
     raise_limit_of_descriptors();
     match Monitor::start((order, choice), descriptors, &log, (&caller, &folder)) {
@@ -94,7 +93,7 @@ pub fn run(order: &Order, mut descriptors: Vec<OwnedFd>, caller: Connection) -> 
                 drop(monitor);
                 return KILLED;
             }
-            drop((caller, held));
+            drop((caller, folder));
             monitor.live(order.bound, &log)
         }
         Err(err) => {
