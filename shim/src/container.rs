@@ -1,8 +1,9 @@
 //! One container in the terms of containerd's Task service: its processes, the
 //! order of its events, and what has to be put away after it.
 //!
-//! Owns that order. A start and the news of an end take turns, so that no end is
-//! told before its beginning; the init's end is told after those of all execs.
+//! Owns that order. An end is watched for once the beginning was told; the init's end
+//! is told after those of all execs. Starts go on side by side: none holds up another,
+//! or an end.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use containerd_shim_protos::events::task as event;
 use containerd_shim_protos::topics;
 use serde_json::{Value, json};
 
+use crate::beginnings::Beginnings;
 use crate::console::ConsoleSocket;
 use crate::containers::Settings;
 use crate::error::Error;
@@ -47,9 +49,7 @@ pub(crate) struct Container {
     pub(crate) around: Arc<Surrounding>,
     execs: Mutex<HashMap<String, Arc<Process>>>,
     rootfs: Mutex<Rootfs>,
-    /// Held while something begins, or while an end is told; whether the init
-    /// has ended.
-    turn: Mutex<bool>,
+    beginnings: Beginnings,
 }
 
 impl Container {
@@ -68,7 +68,7 @@ impl Container {
             around,
             execs: Mutex::default(),
             rootfs: Mutex::new(rootfs),
-            turn: Mutex::new(false),
+            beginnings: Beginnings::default(),
         });
         container.follow_memory()?;
         let watched = Arc::clone(&container);
@@ -81,7 +81,8 @@ impl Container {
         if !exec_id.is_empty() {
             return self.start_exec(exec_id);
         }
-        let turn = self.turn();
+        // Of one that has ended the library says so.
+        let beginning = self.beginnings.begin();
         self.library.start()?;
         self.init.runs(None);
         let pid = self.init.pid();
@@ -91,7 +92,7 @@ impl Container {
             ..Default::default()
         };
         self.publish(topics::TASK_START_EVENT_TOPIC, &started);
-        drop(turn);
+        drop(beginning);
         Ok(pid)
     }
 
@@ -126,16 +127,13 @@ impl Container {
 
     fn start_exec(self: &Arc<Self>, exec_id: &str) -> Result<u32, Error> {
         let process = self.exec(exec_id)?;
-        let ended = self.turn();
-        if *ended {
+        let Some(_beginning) = self.beginnings.begin() else {
             let text = format!("container {} has stopped", self.id);
             return Err(Error::Precondition(text));
-        }
-        if process.phase() != Phase::Added {
-            let text = format!("exec {exec_id} was started before");
-            return Err(Error::Precondition(text));
-        }
-        let (owner, stand_in) = self.leave_behind(&process)?;
+        };
+        process.starts()?;
+        let left_behind = self.leave_behind(&process);
+        let (owner, stand_in) = left_behind.inspect_err(|_| process.did_not_start())?;
         let pid = stand_in.pid.unsigned_abs();
         process.runs(Some(stand_in));
         let started = event::TaskExecStarted {
@@ -194,24 +192,20 @@ impl Container {
     fn watch_exec(&self, process: &Process, owner: OwnerChild) {
         let pid = process.pid();
         let exit = exit_of(owner);
-        let turn = self.turn();
         process.has_ended(exit, || self.tell_exit(&process.exec_id, pid, exit));
-        drop(turn);
     }
 
     fn watch_init(&self, owner: OwnerChild) {
         let exit = exit_of(owner);
-        // From here on nothing begins; what runs ends with the machine.
-        *self.turn() = true;
+        // What runs ends with the machine.
+        self.beginnings.close();
         let execs: Vec<_> = self.execs().values().cloned().collect();
         for exec in execs.iter().filter(|exec| exec.phase() == Phase::Running) {
             exec.wait();
         }
         self.tell_last_words();
-        let turn = self.turn();
         let pid = self.init.pid();
         self.init.has_ended(exit, || self.tell_exit("", pid, exit));
-        drop(turn);
     }
 
     fn tell_exit(&self, exec_id: &str, pid: u32, exit: Exit) {
@@ -303,7 +297,9 @@ impl Container {
         let exit = match process.phase() {
             Phase::Stopped(exit) => exit,
             Phase::Added => NEVER_RAN,
-            Phase::Created | Phase::Running => return Err(still_runs(exec_id)),
+            Phase::Starting | Phase::Created | Phase::Running => {
+                return Err(still_runs(exec_id));
+            }
         };
         process.is_forgotten();
         process.release();
@@ -316,7 +312,7 @@ impl Container {
         let force = match self.init.phase() {
             Phase::Running => return Err(still_runs(&self.id)),
             Phase::Created => true,
-            Phase::Added | Phase::Stopped(_) => false,
+            Phase::Added | Phase::Starting | Phase::Stopped(_) => false,
         };
         self.library.delete(force, &library_log::Log::default())?;
         let exit = self.init.wait();
@@ -360,7 +356,7 @@ impl Container {
     /// The pids that stand for its processes, with the execs' names.
     pub(crate) fn pids(&self) -> Vec<(u32, String)> {
         let lives =
-            |process: &Process| !matches!(process.phase(), Phase::Added | Phase::Stopped(_));
+            |process: &Process| matches!(process.phase(), Phase::Created | Phase::Running);
         let init = lives(&self.init).then(|| (self.init.pid(), String::new()));
         let execs: Vec<_> = self.execs().values().cloned().collect();
         let execs = execs.into_iter().filter(|exec| lives(exec));
@@ -385,10 +381,6 @@ impl Container {
 
     fn rootfs(&self) -> MutexGuard<'_, Rootfs> {
         self.rootfs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn turn(&self) -> MutexGuard<'_, bool> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

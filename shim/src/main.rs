@@ -11,6 +11,7 @@
 
 mod about;
 mod arguments;
+mod beginnings;
 mod bootstrap;
 mod cleanup;
 mod console;

@@ -1,7 +1,7 @@
 //! One process as containerd knows it: added, created, running, stopped.
 //!
 //! ```text
-//! exec: added -> running -> stopped       init: created -> running -> stopped
+//! exec: added -> starting -> running -> stopped    init: created -> running -> stopped
 //! ```
 //! Owns the state, the one record of its end, which any number of waiters read,
 //! and what is held of its streams.
@@ -47,6 +47,8 @@ struct State {
 pub(crate) enum Phase {
     /// Announced; nothing runs.
     Added,
+    /// The guest was asked to run it, and has not answered.
+    Starting,
     /// Set up; its program does not run.
     Created,
     /// Its program runs.
@@ -120,6 +122,22 @@ impl Process {
         state.phase = phase;
     }
 
+    /// Somebody starts it, and nobody else may.
+    pub(crate) fn starts(&self) -> Result<(), Error> {
+        let mut state = self.state();
+        if state.phase != Phase::Added {
+            let text = format!("exec {} was started before", self.exec_id);
+            return Err(Error::Precondition(text));
+        }
+        state.phase = Phase::Starting;
+        Ok(())
+    }
+
+    /// It could not be started, and can be forgotten.
+    pub(crate) fn did_not_start(&self) {
+        self.state().phase = Phase::Added;
+    }
+
     /// It runs now; an exec brings along what stands for it.
     pub(crate) fn runs(&self, stand_in: Option<StandIn>) {
         match stand_in {
@@ -167,7 +185,7 @@ impl Process {
         let waited = self.ended.wait_timeout_while(self.state(), limit, runs);
         match waited.unwrap_or_else(PoisonError::into_inner).0.phase {
             Phase::Stopped(exit) => Some(exit),
-            Phase::Added | Phase::Created | Phase::Running => None,
+            Phase::Added | Phase::Starting | Phase::Created | Phase::Running => None,
         }
     }
 
@@ -205,7 +223,7 @@ impl Process {
                 .resize(rows, columns)
                 .map_err(|err| Error::step("resize the terminal", &err)),
             // Docker resizes what has not started yet; the process asks at its start.
-            (None, Phase::Added) => Ok(()),
+            (None, Phase::Added | Phase::Starting) => Ok(()),
             (None, _) => Err(Error::Precondition(
                 "the process has no terminal".to_owned(),
             )),

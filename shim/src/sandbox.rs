@@ -97,7 +97,7 @@ fn stop(container: &Container, limit: Duration) -> std::result::Result<Exit, Err
     let signal = match container.init.phase() {
         Phase::Stopped(exit) => return Ok(exit),
         // Nobody listens yet.
-        Phase::Added | Phase::Created => Signal::SIGKILL,
+        Phase::Added | Phase::Starting | Phase::Created => Signal::SIGKILL,
         Phase::Running => Signal::SIGTERM,
     };
     send(container, signal)?;
@@ -196,7 +196,7 @@ impl Sandbox for Service {
         match phase {
             Phase::Running => READY.clone_into(&mut status.state),
             Phase::Stopped(exit) => status.exited_at = Some(exit.at.into()).into(),
-            Phase::Added | Phase::Created => {}
+            Phase::Added | Phase::Starting | Phase::Created => {}
         }
         Ok(status)
     }

@@ -229,7 +229,7 @@ fn state(container: &Container, process: &Process) -> StateResponse {
         ..Default::default()
     };
     let status = match phase {
-        Phase::Added | Phase::Created => Status::CREATED,
+        Phase::Added | Phase::Starting | Phase::Created => Status::CREATED,
         Phase::Running if container.is_paused() => Status::PAUSED,
         Phase::Running => Status::RUNNING,
         Phase::Stopped(exit) => {

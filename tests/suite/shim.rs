@@ -41,6 +41,7 @@ stories![
     a_sandbox_is_there_before_its_containers,
     a_name_can_be_used_again_after_the_delete_action,
     output_that_nobody_reads_holds_no_end_up,
+    a_start_that_takes_its_time_holds_nothing_else_up,
     a_network_that_the_machine_does_not_have_is_refused,
 ];
 
@@ -174,12 +175,7 @@ impl<'a> Shim<'a> {
     }
 
     fn start_process(&self, id: &str, exec_id: &str) {
-        let request = StartRequest {
-            id: id.to_owned(),
-            exec_id: exec_id.to_owned(),
-            ..Default::default()
-        };
-        self.task.start(with_duration(LIMIT), &request).unwrap();
+        start_process(&self.task, id, exec_id);
     }
 
     fn add_exec(&self, id: &str, exec_id: &str, script: &str) -> ttrpc::Result<Empty> {
@@ -230,8 +226,13 @@ impl<'a> Shim<'a> {
     }
 
     fn kill(&self, id: &str) -> ttrpc::Result<Empty> {
+        self.kill_process(id, "")
+    }
+
+    fn kill_process(&self, id: &str, exec_id: &str) -> ttrpc::Result<Empty> {
         let request = KillRequest {
             id: id.to_owned(),
+            exec_id: exec_id.to_owned(),
             signal: 9,
             ..Default::default()
         };
@@ -276,6 +277,15 @@ impl<'a> Shim<'a> {
         let path = self.address.strip_prefix("unix://").unwrap();
         assert!(!Path::new(path).exists());
     }
+}
+
+fn start_process(task: &TaskClient, id: &str, exec_id: &str) {
+    let request = StartRequest {
+        id: id.to_owned(),
+        exec_id: exec_id.to_owned(),
+        ..Default::default()
+    };
+    task.start(with_duration(LIMIT), &request).unwrap();
 }
 
 /// The namespace's state folder.
@@ -597,6 +607,45 @@ fn output_that_nobody_reads_holds_no_end_up(scene: &Scene) {
     assert_eq!(shim.wait(id, ""), 137);
     assert_eq!(shim.delete(id), 137);
     shim.shut_down();
+    assert_state_is_empty(scene);
+}
+
+/// One waits for its log driver, which is not ready yet.
+fn a_start_that_takes_its_time_holds_nothing_else_up(scene: &Scene) {
+    let bundle = scene.shell("sleep 1000");
+    let id = bundle.id.as_str();
+    let (script, gate) = (scene.path("logger.sh"), scene.path("gate"));
+    let waits = format!("until [ -e {} ]; do sleep 0.1; done", gate.display());
+    std::fs::write(&script, format!("{waits}; exec 5>&-; cat <&3 >$2")).unwrap();
+    let logged = scene.path("logged");
+    let logger = format!(
+        "binary:///bin/sh?{}=to&{}",
+        script.display(),
+        logged.display()
+    );
+    let shim = Shim::start(scene, &bundle);
+    shim.create(&bundle);
+    shim.start_process(id, "");
+    shim.add_exec(id, "other", "sleep 1000").unwrap();
+    shim.start_process(id, "other");
+    let added = shim.add_exec_to((id, "slow"), "echo word; exit 3", &logger);
+    added.unwrap();
+    let (task, of) = (shim.task.clone(), id.to_owned());
+    let slow = std::thread::spawn(move || start_process(&task, &of, "slow"));
+    shim.kill_process(id, "other").unwrap();
+    assert_eq!(shim.wait(id, "other"), 137);
+    shim.add_exec(id, "further", "exit 4").unwrap();
+    shim.start_process(id, "further");
+    assert_eq!(shim.wait(id, "further"), 4);
+    assert!(!slow.is_finished());
+    std::fs::write(&gate, "").unwrap();
+    slow.join().unwrap();
+    assert_eq!(shim.wait(id, "slow"), 3);
+    shim.kill(id).unwrap();
+    assert_eq!(shim.wait(id, ""), 137);
+    assert_eq!(shim.delete(id), 137);
+    shim.shut_down();
+    assert_eq!(std::fs::read_to_string(&logged).unwrap(), "word\n");
     assert_state_is_empty(scene);
 }
 
