@@ -31,6 +31,7 @@ mod sandbox;
 mod serve;
 mod stdio;
 mod task;
+mod unserved;
 mod wire;
 
 use std::io::Write;

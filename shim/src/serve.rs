@@ -19,7 +19,7 @@ use crate::arguments::Arguments;
 use crate::containers::{Containers, Settings};
 use crate::events::Publisher;
 use crate::log::Log;
-use crate::{place, sandbox, task};
+use crate::{place, sandbox, task, unserved};
 
 /// containerd may be gone: events that it did not take by then are lost.
 const FLUSH_LIMIT: Duration = Duration::from_secs(3);
@@ -63,7 +63,8 @@ pub(crate) fn serve(arguments: &Arguments) -> Result<(), Error> {
         .add_listener(listener.into_raw_fd())
         .map_err(Error::Serve)?
         .register_service(task::services(&containers, &stop))
-        .register_service(sandbox::service(&containers, &stop));
+        .register_service(sandbox::service(&containers, &stop))
+        .register_service(unserved::methods());
     server.start().map_err(Error::Serve)?;
     stopped.recv().ok();
     // Before anything that takes time: whoever starts one more container from now on

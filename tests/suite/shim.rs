@@ -506,6 +506,13 @@ fn a_sandbox_is_there_before_its_containers(scene: &Scene) {
         ("SANDBOX_READY", pid)
     );
 
+    // containerd 2.4 goes on where this is the answer.
+    let mut update = ttrpc::Request::new();
+    update.set_service("containerd.runtime.sandbox.v1.Sandbox".to_owned());
+    update.set_method("UpdateSandbox".to_owned());
+    let unknown = shim.raw.request(update).unwrap_err();
+    assert_eq!(code(&unknown), Code::UNIMPLEMENTED);
+
     let container = begin_in_pod(&shim, (&sandbox_id, pid));
     let metrics = SandboxMetricsRequest {
         sandbox_id: sandbox_id.clone(),

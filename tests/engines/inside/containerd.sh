@@ -225,7 +225,7 @@ many_at_once() {
 	local number numbers
 	numbers=$(seq "${MANY:-50}")
 	for number in $numbers; do
-		timeout -s KILL 1800 ctr run -d --runtime io.containerd.caisson.v2 --memory-limit 33554432 $image "many$number" sleep 10000 &
+		timeout -s KILL 1800 ctr --connect-timeout 30m run -d --runtime io.containerd.caisson.v2 --memory-limit 33554432 $image "many$number" sleep 10000 &
 	done
 	wait $(jobs -p)
 	equal "${MANY:-50}" "$(ctr tasks ls | grep -c RUNNING)"

@@ -20,7 +20,10 @@ exit_codes() {
 	fails_with 143 run busybox sh -c 'sleep 99 & kill -TERM $!; wait $!'
 	said=$(fails_with 127 run busybox nosuch)
 	contains 'executable file not found' "$said"
-	said=$(fails_with 126 run busybox /etc)
+	# Docker 20.10 knows "permission denied" alone, which runtimes of its days said.
+	local folder=126
+	[ "${SUITE:-}" != bookworm ] || folder=125
+	said=$(fails_with $folder run busybox /etc)
 	contains 'is a directory' "$said"
 	said=$(fails_with 125 docker run --rm --runtime "$runtime" --network host busybox true) ||
 		said=$(fails_with 128 docker run --rm --runtime "$runtime" --network host busybox true)
@@ -34,7 +37,7 @@ exec_in() {
 	equal "$(seq 100000 | cksum)" "$(seq 100000 | docker exec -i one cat | cksum)"
 	# Docker 20.10 sets the size after the start.
 	local size='stty size'
-	[ -z "${SUITE:-}" ] || size='sh -c "until stty size; do sleep 1; done"'
+	[ -z "${SUITE:-}" ] || size='sh -c "until stty size | grep 40; do sleep 1; done"'
 	contains 40 "$(on_a_terminal "stty cols 77 rows 40; docker exec -it one $size")"
 	equal 1000:1000 "$(docker exec -u 1000:1000 one sh -c 'echo $(id -u):$(id -g)')"
 	equal /srv "$(docker exec -w /srv one pwd)"

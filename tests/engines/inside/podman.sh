@@ -52,7 +52,7 @@ exec_in() {
 	fails_with 3 podman exec one sh -c 'exit 3'
 	equal "$(seq 100000 | cksum)" "$(seq 100000 | podman exec -i one cat | cksum)"
 	# Podman and conmon set the size beside the start: it may come a moment later.
-	contains 40 "$(on_a_terminal 'stty cols 77 rows 40; podman exec -it one sh -c "until stty size; do sleep 1; done"')"
+	contains 40 "$(on_a_terminal 'stty cols 77 rows 40; podman exec -it one sh -c "until stty size | grep 40; do sleep 1; done"')"
 	fails_with 127 podman exec one nosuch
 	podman rm -f -t 0 one
 }
