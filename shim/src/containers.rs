@@ -110,12 +110,16 @@ impl Containers {
 
     /// Ends all that still run, side by side.
     pub(crate) fn end_all(&self) {
-        let containers = std::mem::take(&mut self.table().containers);
+        // Found until they have ended: who asks is told what is true.
+        let containers: Vec<_> = self.table().containers.values().cloned().collect();
         std::thread::scope(|scope| {
-            for container in containers.values() {
+            for container in &containers {
                 scope.spawn(|| container.end());
             }
         });
+        for container in &containers {
+            self.remove(&container.id);
+        }
     }
 
     /// Creates a container. The answer is the pid that stands for it.

@@ -27,6 +27,6 @@ impl MethodHandler for Unserved {
         let text = format!("{} is not implemented", request.method);
         let mut answer = Response::new();
         answer.set_status(get_status(Code::UNIMPLEMENTED, text));
-        ttrpc::response_to_channel(context.mh.stream_id, answer, context.res_tx)
+        context.respond(context.mh.stream_id, answer)
     }
 }

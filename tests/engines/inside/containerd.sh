@@ -201,7 +201,6 @@ shim_dies() {
 	for signal in KILL TERM; do
 		alive one
 		listening end_shim $signal one
-		grep -q '/tasks/exit .*"exit_status":137' "$work/events"
 		ctr containers delete one
 		look_round
 	done
@@ -209,7 +208,10 @@ shim_dies() {
 end_shim() {
 	kill "-$1" "$(shim_of "$2")"
 	soon is_gone "$2"
+	# In events' own time.
+	soon tells_an_end
 }
+tells_an_end() { grep -q '/tasks/exit .*"exit_status":137' "$work/events"; }
 
 bad_input() {
 	said=$(fails_with 1 run --mount type=bind,src=/nosuch,dst=/x,options=rbind $image one true)
