@@ -127,16 +127,18 @@ test-suites: dist suite-schema ## A selection of all suites on emulated machines
 	done; \
 	exit $$status
 
-# Each runs in a test host of its own; the older ones are those of Debian's suites.
+# Each runs in a test host of its own; the older ones are those of Debian's suites, a
+# version is that of containerd.
 SHIM := io.containerd.caisson.v2
 ENGINES := docker docker:$(SHIM) docker-faults docker-faults:$(SHIM) docker@trixie docker@bookworm \
-           podman containerd containerd@trixie containerd@bookworm
+           podman containerd containerd@trixie containerd@bookworm containerd@v2.4.2 \
+           cri cri@v2.4.2
 # In one test host. Podman goes before Docker, which has the host drop what is
 # forwarded and isn't its own.
-SHORT_ENGINES := podman containerd docker:$(SHIM) docker
+SHORT_ENGINES := podman containerd cri docker:$(SHIM) docker
 
 .PHONY: test-engines
-test-engines: dist ## Docker, Podman and containerd with caisson as their runtime
+test-engines: dist ## Docker, Podman, containerd and pods with caisson as their runtime
 	status=0; \
 	for engine in $(ENGINES); do tests/engines/run.sh $(DIST) $$engine || status=$$?; done; \
 	exit $$status

@@ -35,6 +35,9 @@ use messages::pod::{
 /// The message of the Container Runtime Interface, whatever its package is called.
 const POD: &str = "PodSandboxConfig";
 const PROGRAM: &str = "/pause";
+/// Empty but for the places of mounts. containerd has its own folder `rootfs` in the
+/// bundle, and doesn't forget a sandbox while anything is in there.
+const ROOT: &str = "root";
 
 /// Writes the bundle of the sandbox that `request` describes; `pause` is its program.
 pub(crate) fn write_bundle(
@@ -49,7 +52,7 @@ pub(crate) fn write_bundle(
     let pod = pod_of(request.options.as_ref())?;
     let bundle = PathBuf::from(&request.bundle_path);
     let config = configuration(request, &pod, (namespace, pause))?;
-    fs::create_dir_all(bundle.join("rootfs"))
+    fs::create_dir_all(bundle.join(ROOT))
         .and_then(|()| fs::write(bundle.join("config.json"), config.to_string()))
         .map_err(|err| Error::step("write the sandbox's bundle", &err))?;
     Ok(bundle)
@@ -90,7 +93,7 @@ fn configuration(
             "args": [PROGRAM], "cwd": "/", "env": ["PATH=/"], "noNewPrivileges": true,
             "user": {"uid": 0, "gid": 0},
         },
-        "root": {"path": "rootfs", "readonly": true},
+        "root": {"path": ROOT, "readonly": true},
         "mounts": [
             {"destination": "/proc", "type": "proc", "source": "proc"},
             {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]},

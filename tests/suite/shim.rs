@@ -469,6 +469,9 @@ fn begin_in_pod(shim: &Shim<'_>, (sandbox_id, pid): (&str, u32)) -> Bundle {
 
 fn a_sandbox_is_there_before_its_containers(scene: &Scene) {
     let pod = scene.bundle(&["true"]);
+    // containerd's sandbox controller makes one, and removes it only while it is empty.
+    let rootfs = pod.path.join("rootfs");
+    std::fs::create_dir(&rootfs).unwrap();
     std::fs::remove_file(pod.path.join("config.json")).unwrap();
     let shim = Shim::start(scene, &pod);
     let sandbox = SandboxClient::new(shim.raw.clone());
@@ -539,6 +542,7 @@ fn a_sandbox_is_there_before_its_containers(scene: &Scene) {
     let shutdown = ShutdownSandboxRequest::default();
     sandbox.shutdown_sandbox(limit(), &shutdown).unwrap();
     assert!(ends_within(shim.pid, LIMIT));
+    std::fs::remove_dir(&rootfs).unwrap();
     // No event tells of the sandbox itself.
     for event in ["create", "start", "exec-added", "exec-started"] {
         shim.expect(&format!("/tasks/{event}"));

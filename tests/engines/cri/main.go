@@ -3,7 +3,8 @@
 // usage: cri SOCKET METHOD [REQUEST]
 //
 // METHOD is one of RuntimeService, such as RunPodSandbox; REQUEST is its message as
-// JSON. Prints the answer as JSON. An error is one line, and exit status 1.
+// JSON. Prints the answer as JSON, with the values that are its fields' own defaults.
+// An error is one line, and exit status 1.
 package main
 
 import (
@@ -61,5 +62,6 @@ func call(socket, method, text string) (string, error) {
 	if err := connection.Invoke(ctx, path, request, answer); err != nil {
 		return "", err
 	}
-	return protojson.Format(answer), nil
+	said, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(answer)
+	return string(said), err
 }

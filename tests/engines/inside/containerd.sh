@@ -35,8 +35,12 @@ away() {
 	ctr tasks delete "$1" || true
 	ctr containers delete "$1"
 }
-state_is() { ctr tasks ls | grep -q "^$1 .*$2"; }
-is_gone() { ! ctr tasks ls | grep -q "^$1 "; }
+state_is() { grep "^$1 .*$2" <<<"$(ctr tasks ls)"; }
+# A list that there isn't says nothing.
+is_gone() {
+	local all
+	all=$(ctr tasks ls) && ! grep "^$1 " <<<"$all"
+}
 shim_of() { pgrep -f "containerd-shim-caisson-v2 .*-id $1 "; }
 
 clear_away() {
@@ -242,7 +246,10 @@ many_at_once() {
 		ctr containers delete "many$number"
 	done
 }
-none_runs() { ! ctr tasks ls | grep -q RUNNING; }
+none_runs() {
+	local all
+	all=$(ctr tasks ls) && ! grep RUNNING <<<"$all"
+}
 
 boot_of() { in_it "$1" cat /proc/sys/kernel/random/boot_id; }
 

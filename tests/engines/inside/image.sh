@@ -21,16 +21,17 @@ blob() { # blob FILE LAYOUT: moves the file in by its digest, which it prints
 	echo "$digest"
 }
 
-# oci_archive TREE NAME: an OCI image archive of one layer, on standard output
-# (image-spec, image-layout.md), that `ctr image import` names NAME.
+# oci_archive TREE NAME [WORDS...]: an OCI image archive of one layer, on standard
+# output (image-spec, image-layout.md), that `ctr image import` names NAME; the words
+# are what it runs.
 oci_archive() {
 	local layout layer config manifest size path='PATH=/usr/local/bin:/usr/bin:/bin'
 	layout=$(mktemp -d)
 	mkdir -p "$layout/blobs/sha256"
 	tar -C "$1" --sort=name -cf "$layout/layer" .
 	layer=$(blob "$layout/layer" "$layout")
-	jq -cn --arg layer "sha256:$layer" --arg path "$path" '{architecture: "amd64", os: "linux",
-		config: {Env: [$path], Cmd: ["sh"]}, rootfs: {type: "layers", diff_ids: [$layer]}}' >"$layout/config"
+	jq -cn --arg layer "sha256:$layer" --arg path "$path" --args '{architecture: "amd64", os: "linux",
+		config: {Env: [$path], Cmd: $ARGS.positional}, rootfs: {type: "layers", diff_ids: [$layer]}}' -- "${@:3}" >"$layout/config"
 	size=$(stat -c %s "$layout/config")
 	config=$(blob "$layout/config" "$layout")
 	jq -cn --arg layer "sha256:$layer" --arg config "sha256:$config" --argjson size "$size" \
