@@ -7,12 +7,13 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use caisson::container::{Container as Library, Error as LibraryError};
 use caisson::detached::DetachedExec;
-use caisson::owner::{OwnerChild, Reply, Status, Surroundings};
+use caisson::owner::{OwnerChild, Reply, Surroundings};
 use caisson::session::Wish;
 use caisson::{fields, log as library_log};
 use containerd_shim_protos::events::task as event;
@@ -50,6 +51,7 @@ pub(crate) struct Container {
     execs: Mutex<HashMap<String, Arc<Process>>>,
     rootfs: Mutex<Rootfs>,
     beginnings: Beginnings,
+    paused: AtomicBool,
 }
 
 impl Container {
@@ -69,6 +71,7 @@ impl Container {
             execs: Mutex::default(),
             rootfs: Mutex::new(rootfs),
             beginnings: Beginnings::default(),
+            paused: AtomicBool::new(false),
         });
         container.follow_memory()?;
         let watched = Arc::clone(&container);
@@ -267,6 +270,7 @@ impl Container {
     /// Freezes all processes.
     pub(crate) fn pause(&self) -> Result<(), Error> {
         self.library.pause()?;
+        self.paused.store(true, Ordering::Relaxed);
         let paused = event::TaskPaused {
             container_id: self.id.clone(),
             ..Default::default()
@@ -278,6 +282,7 @@ impl Container {
     /// Lets them go on.
     pub(crate) fn resume(&self) -> Result<(), Error> {
         self.library.resume()?;
+        self.paused.store(false, Ordering::Relaxed);
         let resumed = event::TaskResumed {
             container_id: self.id.clone(),
             ..Default::default()
@@ -286,9 +291,10 @@ impl Container {
         Ok(())
     }
 
-    /// Whether its processes are frozen.
+    /// Whether its processes were frozen, through this server. The owner is not asked:
+    /// containerd waits for a state two seconds at most.
     pub(crate) fn is_paused(&self) -> bool {
-        self.init.phase() == Phase::Running && matches!(self.library.status(), Ok(Status::Paused))
+        self.paused.load(Ordering::Relaxed)
     }
 
     /// Forgets an exec that does not run.
@@ -355,8 +361,7 @@ impl Container {
 
     /// The pids that stand for its processes, with the execs' names.
     pub(crate) fn pids(&self) -> Vec<(u32, String)> {
-        let lives =
-            |process: &Process| matches!(process.phase(), Phase::Created | Phase::Running);
+        let lives = |process: &Process| matches!(process.phase(), Phase::Created | Phase::Running);
         let init = lives(&self.init).then(|| (self.init.pid(), String::new()));
         let execs: Vec<_> = self.execs().values().cloned().collect();
         let execs = execs.into_iter().filter(|exec| lives(exec));

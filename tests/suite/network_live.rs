@@ -164,7 +164,7 @@ fn the_namespace_may_vanish_under_a_container(scene: &Scene) {
 }
 
 /// The only process of this program in the test's namespace.
-fn pid_of(name: &str) -> i32 {
+pub(crate) fn pid_of(name: &str) -> i32 {
     let is_it = |pid: &i32| {
         let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let program = command.split(|byte| *byte == 0).next().unwrap_or_default();
@@ -174,7 +174,7 @@ fn pid_of(name: &str) -> i32 {
     found.unwrap_or_else(|| panic!("no {name} among {:#?}", processes()))
 }
 
-fn kill_hard(pid: i32) {
+pub(crate) fn kill_hard(pid: i32) {
     kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
 }
 

@@ -9,6 +9,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::json;
 
 use crate::network::{await_server, come_and_go, echoing, pair, serve_in, until};
+use crate::network_live::{kill_hard, pid_of};
 use crate::traffic;
 
 stories![
@@ -17,6 +18,9 @@ stories![
         .only(Machine::Kvm)
         .limit(300),
     interfaces_of_the_kernel_come_and_go
+        .only(Machine::Kvm)
+        .limit(300),
+    the_kernel_lets_go_of_what_is_gone
         .only(Machine::Kvm)
         .limit(300),
     without_its_device_the_kernel_is_not_asked.only(Machine::Kvm),
@@ -109,6 +113,29 @@ fn interfaces_of_the_kernel_come_and_go(scene: &Scene) {
     assert_eq!(kernel_files(), 2);
     container.remove();
     namespace.assert_restored();
+}
+
+/// First of a namespace, then of a machine that is killed.
+fn the_kernel_lets_go_of_what_is_gone(scene: &Scene) {
+    scene.configure("vhost_net = true\n");
+    let (namespace, far) = pair();
+    let container = scene.started(&bundle_with(scene, &namespace, 1));
+    await_server(&container);
+    assert_eq!(kernel_files(), 1);
+    drop((namespace, far));
+    until(&container, "[ ! -e /sys/class/net/eth0 ]");
+    container.remove();
+    assert_eq!(kernel_files(), 0);
+
+    let (namespace, far) = pair();
+    let container = scene.started(&bundle_with(scene, &namespace, 1));
+    await_server(&container);
+    kill_hard(pid_of("caisson-vmm"));
+    assert_eq!(container.wait_briefly(), 137);
+    container.delete();
+    assert_eq!(kernel_files(), 0);
+    namespace.assert_restored();
+    drop(far);
 }
 
 /// As on a host without the module vhost_net.
