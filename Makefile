@@ -130,7 +130,7 @@ test-suites: dist suite-schema ## A selection of all suites on emulated machines
 # Each runs in a test host of its own; the older ones are those of Debian's suites, a
 # version is that of containerd.
 SHIM := io.containerd.caisson.v2
-ENGINES := docker docker:$(SHIM) docker-faults docker-faults:$(SHIM) docker@trixie docker@bookworm \
+ENGINES := docker docker:$(SHIM) docker-faults docker-faults:$(SHIM) docker@trixie docker@trixie:$(SHIM) docker@bookworm \
            podman containerd containerd@trixie containerd@bookworm containerd@v2.4.2 \
            cri cri@v2.4.2
 # In one test host. Podman goes before Docker, which has the host drop what is

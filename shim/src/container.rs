@@ -2,22 +2,24 @@
 //! order of its events, and what has to be put away after it.
 //!
 //! Owns that order. An end is watched for once the beginning was told; the init's end
-//! is told after those of all execs. Starts go on side by side: none holds up another,
-//! or an end.
+//! is told after those of all execs. Starts go on side by side: none holds up another, or
+//! another exec's end; the init's end waits for them.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::{Duration, SystemTime};
 
 use caisson::container::{Container as Library, Error as LibraryError};
 use caisson::detached::DetachedExec;
-use caisson::owner::{OwnerChild, Reply, Surroundings};
+use caisson::owner::{OwnerChild, Reply, Status, Surroundings};
+use caisson::pidfd::Pidfd;
 use caisson::session::Wish;
 use caisson::{fields, log as library_log};
 use containerd_shim_protos::events::task as event;
 use containerd_shim_protos::topics;
+use nix::libc::SIGKILL;
 use serde_json::{Value, json};
 
 use crate::beginnings::Beginnings;
@@ -26,9 +28,13 @@ use crate::containers::Settings;
 use crate::error::Error;
 use crate::events::Publisher;
 use crate::log::Log;
-use crate::process::{Exit, NEVER_RAN, Phase, Process, StandIn};
+use crate::process::{Exit, Phase, Process, StandIn};
 use crate::rootfs::Rootfs;
 use crate::stdio::{self, Names};
+
+/// A start that waits for its log driver holds the news of an end up, but no longer
+/// than this the end of the server.
+const END_LIMIT: Duration = Duration::from_secs(10);
 
 /// What containers of one server share.
 #[derive(Debug)]
@@ -51,6 +57,8 @@ pub(crate) struct Container {
     execs: Mutex<HashMap<String, Arc<Process>>>,
     rootfs: Mutex<Rootfs>,
     beginnings: Beginnings,
+    /// Held while processes are frozen, or let go.
+    freezing: Mutex<()>,
     paused: AtomicBool,
 }
 
@@ -71,6 +79,7 @@ impl Container {
             execs: Mutex::default(),
             rootfs: Mutex::new(rootfs),
             beginnings: Beginnings::default(),
+            freezing: Mutex::default(),
             paused: AtomicBool::new(false),
         });
         container.follow_memory()?;
@@ -135,7 +144,15 @@ impl Container {
             return Err(Error::Precondition(text));
         };
         process.starts()?;
-        let left_behind = self.leave_behind(&process);
+        // From the owner's first moment on there is somebody to watch it.
+        let (hand_over, owner) = mpsc::channel();
+        let (watched, watcher) = (Arc::clone(&process), Arc::clone(self));
+        let watch = move || {
+            if let Ok(owner) = owner.recv() {
+                watcher.watch_exec(&watched, owner);
+            }
+        };
+        let left_behind = spawn("exec", watch).and_then(|()| self.leave_behind(&process));
         let (owner, stand_in) = left_behind.inspect_err(|_| process.did_not_start())?;
         let pid = stand_in.pid.unsigned_abs();
         process.runs(Some(stand_in));
@@ -146,8 +163,7 @@ impl Container {
             ..Default::default()
         };
         self.publish(topics::TASK_EXEC_STARTED_EVENT_TOPIC, &started);
-        let watched = Arc::clone(self);
-        spawn("exec", move || watched.watch_exec(&process, owner))?;
+        hand_over.send(owner).ok();
         Ok(pid)
     }
 
@@ -181,9 +197,14 @@ impl Container {
         let owner = order
             .leave_behind(&around)
             .map_err(|err| Error::Failed(caisson::error_line::chain(&err)))?;
-        let (held, terminal) = streams
-            .connect(console.as_ref())
-            .map_err(step("take the terminal"))?;
+        let (held, terminal) = match streams.connect(console.as_ref()) {
+            Ok(connected) => connected,
+            Err(err) => {
+                let killed = Pidfd::of(owner.pid()).and_then(|owner| owner.signal(SIGKILL));
+                killed.and_then(|()| owner.wait()).ok();
+                return Err(step("take the terminal")(err));
+            }
+        };
         let stand_in = StandIn {
             pid: owner.pid(),
             held,
@@ -200,7 +221,7 @@ impl Container {
 
     fn watch_init(&self, owner: OwnerChild) {
         let exit = exit_of(owner);
-        // What runs ends with the machine.
+        // What runs ends with it.
         self.beginnings.close();
         let execs: Vec<_> = self.execs().values().cloned().collect();
         for exec in execs.iter().filter(|exec| exec.phase() == Phase::Running) {
@@ -269,8 +290,7 @@ impl Container {
 
     /// Freezes all processes.
     pub(crate) fn pause(&self) -> Result<(), Error> {
-        self.library.pause()?;
-        self.paused.store(true, Ordering::Relaxed);
+        self.freeze(Library::pause)?;
         let paused = event::TaskPaused {
             container_id: self.id.clone(),
             ..Default::default()
@@ -281,8 +301,7 @@ impl Container {
 
     /// Lets them go on.
     pub(crate) fn resume(&self) -> Result<(), Error> {
-        self.library.resume()?;
-        self.paused.store(false, Ordering::Relaxed);
+        self.freeze(Library::resume)?;
         let resumed = event::TaskResumed {
             container_id: self.id.clone(),
             ..Default::default()
@@ -291,8 +310,20 @@ impl Container {
         Ok(())
     }
 
-    /// Whether its processes were frozen, through this server. The owner is not asked:
-    /// containerd waits for a state two seconds at most.
+    /// One such call at a time. What is true afterwards is the owner's to say: somebody
+    /// may have frozen it, or let it go, by the command line.
+    fn freeze(&self, call: impl FnOnce(&Library) -> Result<(), LibraryError>) -> Result<(), Error> {
+        let _alone = self.freezing.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = call(&self.library);
+        if let Ok(status) = self.library.status() {
+            let paused = matches!(status, Status::Paused);
+            self.paused.store(paused, Ordering::Relaxed);
+        }
+        Ok(done?)
+    }
+
+    /// Whether its processes were frozen after the last call that freezes or lets go. The
+    /// owner is not asked: containerd waits for a state two seconds at most.
     pub(crate) fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)
     }
@@ -300,14 +331,7 @@ impl Container {
     /// Forgets an exec that does not run.
     pub(crate) fn delete_exec(&self, exec_id: &str) -> Result<(u32, Exit), Error> {
         let process = self.exec(exec_id)?;
-        let exit = match process.phase() {
-            Phase::Stopped(exit) => exit,
-            Phase::Added => NEVER_RAN,
-            Phase::Starting | Phase::Created | Phase::Running => {
-                return Err(still_runs(exec_id));
-            }
-        };
-        process.is_forgotten();
+        let exit = process.forget().ok_or_else(|| still_runs(exec_id))?;
         process.release();
         self.execs().remove(exec_id);
         Ok((process.pid(), exit))
@@ -347,7 +371,7 @@ impl Container {
         self.init.release();
         let execs = std::mem::take(&mut *self.execs());
         for exec in execs.values() {
-            exec.is_forgotten();
+            exec.abandon();
             exec.release();
         }
     }
@@ -355,7 +379,7 @@ impl Container {
     /// Ends it, whatever it does, and puts everything away.
     pub(crate) fn end(&self) {
         self.library.delete(true, &library_log::Log::default()).ok();
-        self.init.wait();
+        self.init.wait_for(END_LIMIT);
         self.rootfs().unmount();
     }
 

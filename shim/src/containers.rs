@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use caisson::cgroup::Driver;
 use caisson::container::Container as Library;
@@ -62,7 +63,12 @@ struct Table {
     first: Option<String>,
     /// Requests that may add one.
     creating: usize,
+    /// The server ends.
+    closed: bool,
 }
+
+/// A creation on its way is looked for this often by who ends the server.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 impl Containers {
     /// None yet.
@@ -108,17 +114,24 @@ impl Containers {
         table.containers.is_empty() && table.creating == 0
     }
 
-    /// Ends all that still run, side by side.
+    /// Ends all that still run, side by side, and those on their way; none is made
+    /// any more.
     pub(crate) fn end_all(&self) {
-        // Found until they have ended: who asks is told what is true.
-        let containers: Vec<_> = self.table().containers.values().cloned().collect();
-        std::thread::scope(|scope| {
-            for container in &containers {
-                scope.spawn(|| container.end());
+        self.table().closed = true;
+        loop {
+            let mut table = self.table();
+            let containers = std::mem::take(&mut table.containers);
+            let last = table.creating == 0;
+            drop(table);
+            std::thread::scope(|scope| {
+                for container in containers.values() {
+                    scope.spawn(|| container.end());
+                }
+            });
+            if last {
+                return;
             }
-        });
-        for container in &containers {
-            self.remove(&container.id);
+            std::thread::sleep(LOOK_AGAIN);
         }
     }
 
@@ -143,7 +156,12 @@ impl Containers {
         if self.table().first.is_some() {
             alone = None;
         }
-        self.table().creating += 1;
+        let mut table = self.table();
+        if table.closed {
+            return Err(Error::Precondition("the shim is ending".to_owned()));
+        }
+        table.creating += 1;
+        drop(table);
         let created = self.create_one(request, publisher);
         let mut table = self.table();
         table.creating -= 1;

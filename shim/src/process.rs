@@ -1,4 +1,4 @@
-//! One process as containerd knows it: added, created, running, stopped.
+//! One process as containerd knows it: added, starting, created, running, stopped.
 //!
 //! ```text
 //! exec: added -> starting -> running -> stopped    init: created -> running -> stopped
@@ -28,7 +28,7 @@ pub(crate) struct Process {
     /// OCI `process` object of an exec.
     pub(crate) wish: Value,
     state: Mutex<State>,
-    ended: Condvar,
+    changed: Condvar,
 }
 
 #[derive(Debug)]
@@ -40,6 +40,10 @@ struct State {
     /// That can be said before there is an input.
     input_ended: bool,
     terminal: Option<Terminal>,
+    /// Rows and columns that were asked for before there was a terminal.
+    size: Option<(u16, u16)>,
+    /// Nobody knows it any more: a start that fails is its end.
+    forgotten: bool,
 }
 
 /// Where it is in its life.
@@ -47,7 +51,7 @@ struct State {
 pub(crate) enum Phase {
     /// Announced; nothing runs.
     Added,
-    /// The guest was asked to run it, and has not answered.
+    /// Somebody starts it: its program does not run yet.
     Starting,
     /// Set up; its program does not run.
     Created,
@@ -89,13 +93,15 @@ impl Process {
             held: Held::default(),
             input_ended: false,
             terminal: None,
+            size: None,
+            forgotten: false,
         };
         Self {
             exec_id: exec_id.to_owned(),
             names,
             wish,
             state: Mutex::new(state),
-            ended: Condvar::new(),
+            changed: Condvar::new(),
         }
     }
 
@@ -119,7 +125,12 @@ impl Process {
             state.held.close_input();
         }
         state.terminal = stand_in.terminal;
+        if let (Some(terminal), Some((rows, columns))) = (&state.terminal, state.size) {
+            // One that is gone already needs no size.
+            terminal.resize(rows, columns).ok();
+        }
         state.phase = phase;
+        self.changed.notify_all();
     }
 
     /// Somebody starts it, and nobody else may.
@@ -135,7 +146,13 @@ impl Process {
 
     /// It could not be started, and can be forgotten.
     pub(crate) fn did_not_start(&self) {
-        self.state().phase = Phase::Added;
+        let mut state = self.state();
+        state.phase = if state.forgotten {
+            Phase::Stopped(NEVER_RAN)
+        } else {
+            Phase::Added
+        };
+        self.changed.notify_all();
     }
 
     /// It runs now; an exec brings along what stands for it.
@@ -159,14 +176,23 @@ impl Process {
         state.phase = Phase::Stopped(exit);
         state.handle = None;
         tell();
-        self.ended.notify_all();
+        self.changed.notify_all();
     }
 
-    /// One that never ran is over too once it is forgotten: who waits is told so.
-    pub(crate) fn is_forgotten(&self) {
-        if self.phase() == Phase::Added {
-            self.has_ended(NEVER_RAN, || {});
-        }
+    /// Nobody will ask for it again, unless it runs or begins to. One that never ran is
+    /// over with that: who waits is told so. The answer is its end.
+    pub(crate) fn forget(&self) -> Option<Exit> {
+        let exit = self.state().forget();
+        self.changed.notify_all();
+        exit
+    }
+
+    /// The same, of one whose container is put away: a start that is under way and fails
+    /// is its end.
+    pub(crate) fn abandon(&self) {
+        let mut state = self.state();
+        state.forgotten = state.forget().is_none();
+        self.changed.notify_all();
     }
 
     /// Where it is in its life.
@@ -182,7 +208,7 @@ impl Process {
     /// Waits for its end, `limit` at most.
     pub(crate) fn wait_for(&self, limit: Duration) -> Option<Exit> {
         let runs = |state: &mut State| !matches!(state.phase, Phase::Stopped(_));
-        let waited = self.ended.wait_timeout_while(self.state(), limit, runs);
+        let waited = self.changed.wait_timeout_while(self.state(), limit, runs);
         match waited.unwrap_or_else(PoisonError::into_inner).0.phase {
             Phase::Stopped(exit) => Some(exit),
             Phase::Added | Phase::Starting | Phase::Created | Phase::Running => None,
@@ -196,16 +222,25 @@ impl Process {
             if let Phase::Stopped(exit) = state.phase {
                 return exit;
             }
-            state = self
-                .ended
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.await_change(state);
         }
     }
 
-    /// Signals what stands for an exec, which passes it on.
+    fn await_change<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let changed = self.changed.wait(state);
+        changed.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Signals what stands for an exec, which passes it on; one that is being started
+    /// first gets there.
     pub(crate) fn signal(&self, number: i32) -> Result<(), Error> {
-        let state = self.state();
+        let mut state = self.state();
+        while state.phase == Phase::Starting {
+            state = self.await_change(state);
+        }
+        if state.phase == Phase::Added {
+            return Err(Error::Precondition("process not created".to_owned()));
+        }
         let handle = state.handle.as_ref().ok_or_else(finished)?;
         handle
             .signal(number)
@@ -217,13 +252,16 @@ impl Process {
 
     /// Sets the size of its terminal.
     pub(crate) fn resize(&self, rows: u16, columns: u16) -> Result<(), Error> {
-        let state = self.state();
+        let mut state = self.state();
         match (&state.terminal, state.phase) {
             (Some(terminal), _) => terminal
                 .resize(rows, columns)
                 .map_err(|err| Error::step("resize the terminal", &err)),
-            // Docker resizes what has not started yet; the process asks at its start.
-            (None, Phase::Added | Phase::Starting) => Ok(()),
+            // Docker resizes what has not started yet.
+            (None, Phase::Added | Phase::Starting) => {
+                state.size = Some((rows, columns));
+                Ok(())
+            }
             (None, _) => Err(Error::Precondition(
                 "the process has no terminal".to_owned(),
             )),
@@ -259,10 +297,41 @@ fn finished() -> Error {
     Error::NotFound("process already finished: not found".to_owned())
 }
 
+impl State {
+    fn forget(&mut self) -> Option<Exit> {
+        if self.phase == Phase::Added {
+            self.phase = Phase::Stopped(NEVER_RAN);
+        }
+        match self.phase {
+            Phase::Stopped(exit) => Some(exit),
+            Phase::Added | Phase::Starting | Phase::Created | Phase::Running => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::Arc;
+
+    #[test]
+    fn one_that_is_being_started_is_neither_forgotten_nor_started_twice() {
+        let process = Process::added("e", Names::default(), Value::Null);
+        let refused = process.signal(9).unwrap_err();
+        assert!(matches!(refused, Error::Precondition(_)), "{refused:?}");
+        process.starts().unwrap();
+        assert!(process.starts().is_err());
+        assert_eq!(process.forget(), None);
+        process.did_not_start();
+        assert_eq!(process.forget(), Some(NEVER_RAN));
+        assert!(process.starts().is_err());
+
+        let abandoned = Process::added("e", Names::default(), Value::Null);
+        abandoned.starts().unwrap();
+        abandoned.abandon();
+        abandoned.did_not_start();
+        assert_eq!(abandoned.wait(), NEVER_RAN);
+    }
 
     #[test]
     fn an_end_is_recorded_once_and_read_by_all() {

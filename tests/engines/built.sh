@@ -36,8 +36,8 @@ build_containerd() {
 }
 
 case $wanted in
-cri) build=build_cri key=$(key_of ../engines/cri) ;;
-*) build=build_containerd key=$wanted-$(recipe_key build_containerd go_settings) ;;
+cri) build=build_cri key=$(key_of ../engines/cri)-$(recipe_key build_cri go_settings oldest_go) ;;
+*) build=build_containerd key=$wanted-$(recipe_key build_containerd go_settings oldest_go) ;;
 esac
 target=$(cache_root)/engines/built-${wanted%%.*}-$key
 build_once "$target" "$build"

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
-use caisson_tests::wait::ends_within;
+use caisson_tests::wait::{self, ends_within};
 use caisson_tests::{Bundle, Namespace, Scene, stories};
 use containerd_shim_protos::api::{
     ConnectRequest, ConnectResponse, CreateTaskRequest, DeleteRequest, Empty, ExecProcessRequest,
@@ -626,7 +626,12 @@ fn a_start_that_takes_its_time_holds_nothing_else_up(scene: &Scene) {
     let bundle = scene.shell("sleep 1000");
     let id = bundle.id.as_str();
     let (script, gate) = (scene.path("logger.sh"), scene.path("gate"));
-    let waits = format!("until [ -e {} ]; do sleep 0.1; done", gate.display());
+    let began = scene.path("began");
+    let waits = format!(
+        "touch {}; until [ -e {} ]; do sleep 0.1; done",
+        began.display(),
+        gate.display()
+    );
     std::fs::write(&script, format!("{waits}; exec 5>&-; cat <&3 >$2")).unwrap();
     let logged = scene.path("logged");
     let logger = format!(
@@ -643,6 +648,7 @@ fn a_start_that_takes_its_time_holds_nothing_else_up(scene: &Scene) {
     added.unwrap();
     let (task, of) = (shim.task.clone(), id.to_owned());
     let slow = std::thread::spawn(move || start_process(&task, &of, "slow"));
+    wait::for_file(&began);
     shim.kill_process(id, "other").unwrap();
     assert_eq!(shim.wait(id, "other"), 137);
     shim.add_exec(id, "further", "exit 4").unwrap();

@@ -3,8 +3,8 @@
 // usage: cri SOCKET METHOD [REQUEST]
 //
 // METHOD is one of RuntimeService, such as RunPodSandbox; REQUEST is its message as
-// JSON. Prints the answer as JSON, with the values that are its fields' own defaults.
-// An error is one line, and exit status 1.
+// JSON. Prints the answer as JSON, fields with their default values included. An error
+// is one line, and exit status 1.
 package main
 
 import (

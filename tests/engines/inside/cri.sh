@@ -62,7 +62,7 @@ of_pod() { cri "$1" "$(jq -cn --arg id "$2" '{podSandboxId: $id}')"; }
 pod_state() { of_pod PodSandboxStatus "$1" | jq -r .status.state; }
 boot_of() { in_it "$1" cat /proc/sys/kernel/random/boot_id; }
 
-# stop_container ID: as before a restart, at once.
+# stop_container ID: kills it, without a time of grace, and removes it.
 stop_container() {
 	of_container StopContainer "$1"
 	of_container RemoveContainer "$1"
@@ -181,12 +181,12 @@ bad_input() {
 	said=$(fails_with 1 add "$pod" bad one nosuch)
 	contains 'executable file not found' "$said"
 	stop_pod "$pod"
-	# containerd 2.1 itself falls over a sandbox on the host's network.
+	# containerd 2.1 itself crashes over a sandbox on the host's network.
 	if [[ $1 = caisson-sandbox && $(containerd --version) = *' 2.1.'* ]]; then return; fi
 	host_network=$(pod_config host | jq -c '.linux.securityContext.namespaceOptions.network = "NODE"')
 	said=$(fails_with 1 cri RunPodSandbox "$(jq -cn --argjson config "$host_network" --arg handler "$1" \
 		'{config: $config, runtimeHandler: $handler}')")
-	contains network "$said"
+	contains "the host's network" "$said"
 	clear_away
 }
 bad_with_a_pause_container() { bad_input caisson; }

@@ -20,6 +20,8 @@ scenario() {
 	# In the condition of anything, the shell would not stop at a failure.
 	set +e
 	(
+		# The trace of what is tried is not what that says.
+		exec {BASH_XTRACEFD}>&1
 		set -euxo pipefail
 		"$2"
 	) >"$work/said" 2>&1
@@ -90,7 +92,9 @@ leftovers() {
 	grep -i caisson /proc/self/mountinfo || true
 	find /sys/fs/cgroup -maxdepth 4 -type d -name '*caisson*'
 	ip -o link show type tun 2>/dev/null || true
-	find /run/caisson /run/docker/runtime-runc/moby /run/caisson-shim/default /run/containerd/s -mindepth 1 -maxdepth 1 2>/dev/null || true
+	find /run/caisson /run/docker/runtime-runc/moby /run/caisson-shim/* /run/containerd/s -mindepth 1 -maxdepth 1 2>/dev/null || true
+	# Bundles of a containerd of the script's own.
+	find "$work"/state/io.containerd.{runtime.v2.task,sandbox.controller.v1.shim}/* -mindepth 1 -maxdepth 1 2>/dev/null || true
 }
 
 # Fails, and says what, if anything is left; processes get a moment to end.
