@@ -6,8 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use caisson::cgroup::Driver;
 use caisson::container::Container as Library;
@@ -52,6 +51,8 @@ pub(crate) struct Containers {
     log: Arc<Log>,
     settings: Settings,
     table: Mutex<Table>,
+    /// A request to make one is over.
+    created: Condvar,
     /// Held while the first is made.
     beginning: Mutex<()>,
 }
@@ -67,9 +68,6 @@ struct Table {
     closed: bool,
 }
 
-/// A creation on its way is looked for this often by who ends the server.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-
 impl Containers {
     /// None yet.
     pub(crate) fn new(
@@ -83,6 +81,7 @@ impl Containers {
             log,
             settings,
             table: Mutex::default(),
+            created: Condvar::new(),
             beginning: Mutex::default(),
         })
     }
@@ -114,25 +113,22 @@ impl Containers {
         table.containers.is_empty() && table.creating == 0
     }
 
-    /// Ends all that still run, side by side, and those on their way; none is made
-    /// any more.
+    /// Ends all that still run, side by side, once those on their way are there; none
+    /// is made any more.
     pub(crate) fn end_all(&self) {
-        self.table().closed = true;
-        loop {
-            let mut table = self.table();
-            let containers = std::mem::take(&mut table.containers);
-            let last = table.creating == 0;
-            drop(table);
-            std::thread::scope(|scope| {
-                for container in containers.values() {
-                    scope.spawn(|| container.end());
-                }
-            });
-            if last {
-                return;
-            }
-            std::thread::sleep(LOOK_AGAIN);
+        let mut table = self.table();
+        table.closed = true;
+        while table.creating > 0 {
+            let created = self.created.wait(table);
+            table = created.unwrap_or_else(PoisonError::into_inner);
         }
+        let containers = std::mem::take(&mut table.containers);
+        drop(table);
+        std::thread::scope(|scope| {
+            for container in containers.values() {
+                scope.spawn(|| container.end());
+            }
+        });
     }
 
     /// Creates a container. The answer is the pid that stands for it.
@@ -165,6 +161,7 @@ impl Containers {
         let created = self.create_one(request, publisher);
         let mut table = self.table();
         table.creating -= 1;
+        self.created.notify_all();
         let container = created?;
         let pid = container.init.pid();
         table.first.get_or_insert_with(|| container.id.clone());
