@@ -1,8 +1,8 @@
-//! What is beginning in a container, any number of things side by side, and the
-//! point from which nothing begins any more.
+//! What is beginning, processes in a container or containers in a server, any number
+//! of them side by side, and the point from which nothing begins any more.
 //!
-//! Owns that order alone: whoever ends a container waits here until all that began
-//! before has begun, and can then be waited for.
+//! Owns that order alone: whoever ends the whole waits here until all that began
+//! before has begun, and can then be ended or waited for.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -32,6 +32,11 @@ impl Beginnings {
         }
         state.under_way += 1;
         Some(Beginning(self))
+    }
+
+    /// Whether anything is beginning.
+    pub(crate) fn any(&self) -> bool {
+        self.state().under_way > 0
     }
 
     /// From here on nothing begins. Waits for what is under way.
@@ -76,6 +81,7 @@ mod tests {
                 all.close();
                 closed.send(()).unwrap();
             });
+            assert!(beginnings.any());
             while beginnings.begin().is_some() {
                 std::thread::yield_now();
             }
@@ -84,6 +90,7 @@ mod tests {
             assert_eq!(too_early, Err(mpsc::RecvTimeoutError::Timeout));
             drop(second);
             assert_eq!(is_closed.recv(), Ok(()));
+            assert!(!beginnings.any());
         });
     }
 }

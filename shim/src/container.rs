@@ -14,12 +14,10 @@ use std::time::{Duration, SystemTime};
 use caisson::container::{Container as Library, Error as LibraryError};
 use caisson::detached::DetachedExec;
 use caisson::owner::{OwnerChild, Reply, Status, Surroundings};
-use caisson::pidfd::Pidfd;
 use caisson::session::Wish;
 use caisson::{fields, log as library_log};
 use containerd_shim_protos::events::task as event;
 use containerd_shim_protos::topics;
-use nix::libc::SIGKILL;
 use serde_json::{Value, json};
 
 use crate::beginnings::Beginnings;
@@ -200,8 +198,7 @@ impl Container {
         let (held, terminal) = match streams.connect(console.as_ref()) {
             Ok(connected) => connected,
             Err(err) => {
-                let killed = Pidfd::of(owner.pid()).and_then(|owner| owner.signal(SIGKILL));
-                killed.and_then(|()| owner.wait()).ok();
+                owner.kill();
                 return Err(step("take the terminal")(err));
             }
         };

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use caisson::cgroup::Driver;
 use caisson::container::Container as Library;
@@ -22,6 +22,7 @@ use containerd_shim_protos::topics;
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::beginnings::Beginnings;
 use crate::console::ConsoleSocket;
 use crate::container::{Container, Surrounding, owner_log};
 use crate::error::Error;
@@ -51,8 +52,8 @@ pub(crate) struct Containers {
     log: Arc<Log>,
     settings: Settings,
     table: Mutex<Table>,
-    /// A request to make one is over.
-    created: Condvar,
+    /// Requests that may add one to the table; over once the server ends.
+    creations: Beginnings,
     /// Held while the first is made.
     beginning: Mutex<()>,
 }
@@ -62,10 +63,6 @@ struct Table {
     containers: HashMap<String, Arc<Container>>,
     /// The one whose machine the others are in.
     first: Option<String>,
-    /// Requests that may add one.
-    creating: usize,
-    /// The server ends.
-    closed: bool,
 }
 
 impl Containers {
@@ -81,7 +78,7 @@ impl Containers {
             log,
             settings,
             table: Mutex::default(),
-            created: Condvar::new(),
+            creations: Beginnings::default(),
             beginning: Mutex::default(),
         })
     }
@@ -109,21 +106,15 @@ impl Containers {
 
     /// Whether there is none, and none on its way.
     pub(crate) fn is_empty(&self) -> bool {
-        let table = self.table();
-        table.containers.is_empty() && table.creating == 0
+        // In this order: a creation is over once its container is in the table.
+        !self.creations.any() && self.table().containers.is_empty()
     }
 
     /// Ends all that still run, side by side, once those on their way are there; none
     /// is made any more.
     pub(crate) fn end_all(&self) {
-        let mut table = self.table();
-        table.closed = true;
-        while table.creating > 0 {
-            let created = self.created.wait(table);
-            table = created.unwrap_or_else(PoisonError::into_inner);
-        }
-        let containers = std::mem::take(&mut table.containers);
-        drop(table);
+        self.creations.close();
+        let containers = std::mem::take(&mut self.table().containers);
         std::thread::scope(|scope| {
             for container in containers.values() {
                 scope.spawn(|| container.end());
@@ -152,18 +143,12 @@ impl Containers {
         if self.table().first.is_some() {
             alone = None;
         }
-        let mut table = self.table();
-        if table.closed {
+        let Some(_creation) = self.creations.begin() else {
             return Err(Error::Precondition("the shim is ending".to_owned()));
-        }
-        table.creating += 1;
-        drop(table);
-        let created = self.create_one(request, publisher);
-        let mut table = self.table();
-        table.creating -= 1;
-        self.created.notify_all();
-        let container = created?;
+        };
+        let container = self.create_one(request, publisher)?;
         let pid = container.init.pid();
+        let mut table = self.table();
         table.first.get_or_insert_with(|| container.id.clone());
         table.containers.insert(container.id.clone(), container);
         drop(table);

@@ -70,7 +70,7 @@ pub(crate) struct Exit {
 }
 
 /// As runc's shim tells it.
-pub(crate) const NEVER_RAN: Exit = Exit {
+const NEVER_RAN: Exit = Exit {
     status: 0,
     at: SystemTime::UNIX_EPOCH,
 };

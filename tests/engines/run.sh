@@ -6,10 +6,10 @@
 # ENGINE is a script of inside/ without its ending, such as `docker:caisson` or
 # `podman`; the words behind colons are the script's. With SUITE the engine is that
 # of an older Debian suite, such as `docker@bookworm`, or a version of containerd, such
-# as `containerd@v2.4.2`. Several run one after the other. Runs the scenarios whose title matches the regular expression FILTER, with
-# SHORT=1 in the environment those of the short selection alone; prints a line for each, and ends
-# with 1 if one failed. Owns the test host; what an engine is asked to do is its
-# script's.
+# as `containerd@v2.4.2`. Several run one after the other. Runs the scenarios whose
+# title matches the regular expression FILTER, with SHORT=1 in the environment those of
+# the short selection alone; prints a line for each, and ends with 1 if one failed. Owns
+# the test host; what an engine is asked to do is its script's.
 set -euo pipefail
 engines=$(dirname "$(readlink -f "$0")")
 usage="usage: run.sh DIST 'ENGINE[@SUITE][:WORD...] ...' [FILTER]"

@@ -12,6 +12,8 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/scenario.sh"
 # shellcheck source=image.sh
 . "$here/image.sh"
+# shellcheck source=containerd-daemon.sh
+. "$here/containerd-daemon.sh"
 variant=
 export PATH=/opt/caisson/bin:$PATH
 export CONTAINERD_ADDRESS=$work/c.sock
@@ -48,19 +50,7 @@ clear_away() {
 	ctr containers ls -q | xargs -r timeout -s KILL 60 ctr containers delete
 }
 
-start_containerd() {
-	containerd --config "$work/config.toml" >>"$work/containerd.log" 2>&1 &
-	echo $! >"$work/daemon"
-	soon ctr version >/dev/null 2>&1
-}
-
-# Scenarios run in shells of their own: its number is kept in a file.
-stop_containerd() { # stop_containerd SIGNAL
-	local daemon
-	daemon=$(cat "$work/daemon")
-	kill "-$1" "$daemon"
-	soon has_ended "$daemon"
-}
+answers() { ctr version; }
 
 begin() {
 	cat >"$work/config.toml" <<-EOF

@@ -12,6 +12,8 @@ here=$(dirname "$(readlink -f "$0")")
 . "$here/scenario.sh"
 # shellcheck source=image.sh
 . "$here/image.sh"
+# shellcheck source=containerd-daemon.sh
+. "$here/containerd-daemon.sh"
 variant=
 export PATH=/opt/cri/bin:/opt/caisson/bin:$PATH
 export CONTAINERD_ADDRESS=$work/c.sock CONTAINERD_NAMESPACE=k8s.io
@@ -77,19 +79,7 @@ clear_away() {
 	cri ListPodSandbox | jq -r '.items[]?.id' | while read -r pod; do stop_pod "$pod"; done
 }
 
-start_containerd() {
-	containerd --config "$work/config.toml" >>"$work/containerd.log" 2>&1 &
-	echo $! >"$work/daemon"
-	soon has_a_network >/dev/null 2>&1
-}
-has_a_network() { cri Status | jq -e '.status.conditions | all(.status)'; }
-
-stop_containerd() { # stop_containerd SIGNAL
-	local daemon
-	daemon=$(cat "$work/daemon")
-	kill "-$1" "$daemon"
-	soon has_ended "$daemon"
-}
+answers() { cri Status | jq -e '.status.conditions | all(.status)'; }
 
 begin() {
 	mkdir -p "$work/net" "$work/logs"
@@ -154,8 +144,6 @@ two_in_a_pod() {
 	equal SANDBOX_READY "$(pod_state "$pod")"
 	stop_pod "$pod"
 }
-two_with_a_pause_container() { two_in_a_pod caisson; }
-two_in_a_sandbox() { two_in_a_pod caisson-sandbox; }
 
 # containerd_restarts HANDLER: the pod is there as before.
 containerd_restarts() {
@@ -171,8 +159,6 @@ containerd_restarts() {
 	equal up "$(in_it "$one" echo up)"
 	stop_pod "$pod"
 }
-restart_with_a_pause_container() { containerd_restarts caisson; }
-restart_with_a_sandbox() { containerd_restarts caisson-sandbox; }
 
 # bad_input HANDLER: the causes are named.
 bad_input() {
@@ -189,14 +175,12 @@ bad_input() {
 	contains "the host's network" "$said"
 	clear_away
 }
-bad_with_a_pause_container() { bad_input caisson; }
-bad_with_a_sandbox() { bad_input caisson-sandbox; }
 
 begin
-essential 'two containers of a pod' two_with_a_pause_container
-scenario 'two containers of a pod without a pause image' two_in_a_sandbox
-scenario 'containerd is killed under a pod' restart_with_a_pause_container
-scenario 'containerd is killed under a sandbox' restart_with_a_sandbox
-scenario 'bad input' bad_with_a_pause_container
-scenario 'bad input to a sandbox' bad_with_a_sandbox
+essential 'two containers of a pod' two_in_a_pod caisson
+scenario 'two containers of a pod without a pause image' two_in_a_pod caisson-sandbox
+scenario 'containerd is killed under a pod' containerd_restarts caisson
+scenario 'containerd is killed under a sandbox' containerd_restarts caisson-sandbox
+scenario 'bad input' bad_input caisson
+scenario 'bad input to a sandbox' bad_input caisson-sandbox
 verdict

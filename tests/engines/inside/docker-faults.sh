@@ -44,11 +44,6 @@ killed_at() { # killed_at STEP
 	docker exec one true
 	docker rm -f one
 }
-killed_at_the_shim() { killed_at shim_is_there; }
-killed_at_the_owner() { killed_at owner_is_there; }
-killed_at_the_machine() { killed_at machine_is_there; }
-killed_at_the_network() { killed_at link_is_there; }
-killed_at_the_program() { killed_at program_runs; }
 
 killed_at_creation() {
 	docker create --name one --runtime "$runtime" busybox true &
@@ -124,11 +119,11 @@ many_at_once() {
 }
 
 begin
-essential 'the daemon is killed while a program starts' killed_at_the_program
-scenario 'the daemon is killed while a shim starts' killed_at_the_shim
-scenario 'the daemon is killed while an owner starts' killed_at_the_owner
-scenario 'the daemon is killed while a machine starts' killed_at_the_machine
-scenario 'the daemon is killed while a network is made' killed_at_the_network
+essential 'the daemon is killed while a program starts' killed_at program_runs
+scenario 'the daemon is killed while a shim starts' killed_at shim_is_there
+scenario 'the daemon is killed while an owner starts' killed_at owner_is_there
+scenario 'the daemon is killed while a machine starts' killed_at machine_is_there
+scenario 'the daemon is killed while a network is made' killed_at link_is_there
 scenario 'the daemon is killed while a container is created' killed_at_creation
 scenario 'containers outlive the daemon' live_restore
 scenario 'the machine dies, the file server dies' machine_dies

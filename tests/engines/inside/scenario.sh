@@ -9,11 +9,12 @@ failed=0
 work=$(mktemp -d)
 engine=$(basename "$0" .sh)
 
-# essential TITLE FUNCTION: a scenario of the short selection too.
+# essential TITLE FUNCTION [WORDS...]: a scenario of the short selection too.
 essential() { SHORT='' scenario "$@"; }
 
-# scenario TITLE FUNCTION: runs it, unless the title doesn't match the regular
-# expression $FILTER, or only the short selection is wanted ($SHORT is not empty).
+# scenario TITLE FUNCTION [WORDS...]: runs it with these words, unless the title doesn't
+# match the regular expression $FILTER, or only the short selection is wanted ($SHORT is
+# not empty).
 scenario() {
 	local title="$engine${variant:+ $variant}: $1" status
 	[[ $title =~ ${FILTER:-} && -z ${SHORT:-} ]] || return 0
@@ -23,7 +24,7 @@ scenario() {
 		# The trace of what is tried is not what that says.
 		exec {BASH_XTRACEFD}>&1
 		set -euxo pipefail
-		"$2"
+		"${@:2}"
 	) >"$work/said" 2>&1
 	status=$?
 	set -e
