@@ -40,7 +40,7 @@ use crate::{
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Guest {
-    transport: Transport,
+    pub(crate) transport: Transport,
     /// What has happened, for the host.
     pub(crate) events: Events,
     table: Mutex<Table>,

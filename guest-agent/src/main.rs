@@ -28,7 +28,7 @@ fn boot_and_serve() -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::Refused(format!("start the event loop: {error}")))?;
     runtime.block_on(caisson_agent::run(
-        Transport::Vsock,
+        Transport::vsock(),
         boot::before_containers,
     ))
 }

@@ -104,6 +104,7 @@ impl Agent for Service {
         if request.unix_time_ns != 0 {
             set_clock(request.unix_time_ns).map_err(|failure| to_ttrpc(&failure))?;
         }
+        self.guest.transport.set_token(request.token);
         Ok(HelloResponse {
             protocol_major: PROTOCOL_MAJOR,
             protocol_minor: PROTOCOL_MINOR,

@@ -1,12 +1,15 @@
 //! How the agent reaches the host: it always connects out, to a port.
 //!
-//! Owns no connection. The product speaks vsock; a folder of AF_UNIX sockets,
-//! one per port, lets the real agent run in namespaces of a development machine.
+//! Owns no connection, but the token that each begins with: every process of the
+//! guest can connect to the host. The product speaks vsock; a folder of AF_UNIX
+//! sockets, one per port, lets the real agent run in namespaces of a development
+//! machine.
 
 use std::{
-    io,
+    fmt, io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use nix::{
@@ -21,9 +24,15 @@ use crate::{stream::Stream, sys::set_vsock_connect_timeout};
 /// A host under load may be slow to accept; one that is dead takes the machine along.
 const CONNECT_TIMEOUT_S: i64 = 30;
 
-/// See the module.
+/// The way to the host. Clones share its token.
+#[derive(Clone)]
+pub struct Transport {
+    route: Route,
+    token: Arc<Mutex<Vec<u8>>>,
+}
+
 #[derive(Debug, Clone)]
-pub enum Transport {
+enum Route {
     /// To the host of this virtual machine.
     Vsock,
     /// To `<folder>/<port>`.
@@ -31,21 +40,57 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// Connects to `port` of the host.
+    /// Leads to the host of this virtual machine.
+    #[must_use]
+    pub fn vsock() -> Self {
+        Self::along(Route::Vsock)
+    }
+
+    /// Leads to the sockets `<folder>/<port>`.
+    #[must_use]
+    pub fn unix(folder: PathBuf) -> Self {
+        Self::along(Route::Unix(folder))
+    }
+
+    fn along(route: Route) -> Self {
+        let token = Arc::default();
+        Self { route, token }
+    }
+
+    /// Sets what each further connection begins with; nothing, if empty.
+    pub(crate) fn set_token(&self, token: Vec<u8>) {
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
+    }
+
+    fn token(&self) -> Vec<u8> {
+        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        token.clone()
+    }
+
+    /// Connects to `port` of the host, and proves to be the agent.
     ///
     /// # Errors
     /// The kernel's: `ConnectionReset` when the host doesn't know the port.
     pub(crate) async fn connect(&self, port: u32) -> io::Result<Stream> {
-        match self {
-            Self::Vsock => {
+        let stream = match &self.route {
+            Route::Vsock => {
                 let host = VsockAddr::new(libc::VMADDR_CID_HOST, port);
-                dial(AddressFamily::Vsock, &host).await
+                dial(AddressFamily::Vsock, &host).await?
             }
-            Self::Unix(folder) => {
+            Route::Unix(folder) => {
                 let address = UnixAddr::new(&folder.join(port.to_string()))?;
-                dial(AddressFamily::Unix, &address).await
+                dial(AddressFamily::Unix, &address).await?
             }
-        }
+        };
+        stream.write_all(&self.token()).await?;
+        Ok(stream)
+    }
+}
+
+/// Without the token.
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.route.fmt(f)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::hooks::{self, Hooks};
 use crate::identity::{self, Identities, User};
 use crate::installation::MachineChoice;
 use crate::numa::{self, MemoryPolicy};
-use crate::seccomp;
+use crate::seccomp::{self, VsockAccess};
 
 pub use binds::IdMaps;
 use joined::Joined;
@@ -32,6 +32,8 @@ pub use size::{DEFAULT_MEM_MIB, DEFAULT_VCPUS, GUEST_OVERHEAD_MIB};
 
 /// Annotation that chooses the machine of one container: `auto`, `kvm` or `tcg`.
 pub const MACHINE_ANNOTATION: &str = "dev.caisson.machine";
+/// Annotation that gives the container's processes sockets of `AF_VSOCK`: `allow`.
+pub const VSOCK_ANNOTATION: &str = "dev.caisson.vsock";
 
 /// What can't be planned.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +47,9 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+    /// It neither gives sockets to the host nor refuses them.
+    #[error("annotation {VSOCK_ANNOTATION}: {0:?} is neither allow nor refuse")]
+    VsockAnnotation(String),
     /// A bind mount that can't be one.
     #[error(transparent)]
     Bind(#[from] binds::Malformed),
@@ -201,7 +206,7 @@ pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error>
         .linux()
         .as_ref()
         .and_then(|linux| linux.seccomp().as_ref());
-    let seccomp = profile.map(seccomp::compile).transpose()?;
+    let seccomp = seccomp::compile(profile, vsock_access(&bundle.spec)?)?;
     let mut spec = bundle.spec.clone();
     let mut shares = vec![share_rootfs(id, bundle)];
     shares.extend(binds::share_binds(
@@ -274,6 +279,18 @@ fn choose_machine(spec: &Spec, facts: &HostFacts) -> Result<MachineChoice, Error
             .parse()
             .map_err(|message| Error::Annotation { message }),
         None => Ok(facts.machine),
+    }
+}
+
+fn vsock_access(spec: &Spec) -> Result<VsockAccess, Error> {
+    let annotations = spec.annotations().as_ref();
+    match annotations.and_then(|all| all.get(VSOCK_ANNOTATION)) {
+        None => Ok(VsockAccess::Refused),
+        Some(text) => match text.as_str() {
+            "allow" => Ok(VsockAccess::Allowed),
+            "refuse" => Ok(VsockAccess::Refused),
+            _ => Err(Error::VsockAnnotation(text.clone())),
+        },
     }
 }
 

@@ -46,6 +46,7 @@ mod systemd;
 mod terminal;
 mod traffic;
 mod updates;
+mod vsock;
 
 use std::process::{Command, ExitCode};
 
@@ -77,6 +78,7 @@ const SUBJECTS: &[&[Story]] = &[
     command_line::STORIES,
     many::STORIES,
     confinement::STORIES,
+    vsock::STORIES,
     hotplug::STORIES,
     network::STORIES,
     network_live::STORIES,

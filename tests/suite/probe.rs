@@ -17,7 +17,7 @@ use rustix::fs::{XattrFlags, getxattr, listxattr, removexattr, setxattr};
 use rustix::time::{ClockId, clock_gettime};
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
 
-use crate::traffic;
+use crate::{traffic, vsock};
 
 /// Does what `arguments` name.
 pub(crate) fn main(arguments: &[String]) -> ExitCode {
@@ -33,6 +33,8 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
         ["small-files", folder, count] => small_files(Path::new(folder), count.parse().unwrap()),
         ["serve-echo", address] => traffic::serve(&TcpListener::bind(address).unwrap()),
         ["notify", message] => notify(message),
+        ["vsock"] => vsock::make_socket(),
+        ["take-streams", count, taken] => vsock::take_streams(count.parse().unwrap(), taken),
         ["serve-load", address] => traffic::serve_load(&TcpListener::bind(address).unwrap()),
         ["load", address, kind, count, connections] => {
             let kind = match kind {

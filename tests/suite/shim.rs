@@ -48,7 +48,7 @@ stories![
 const LIMIT: Duration = Duration::from_secs(240);
 
 /// A server of the shim, and what it tells.
-struct Shim<'a> {
+pub(crate) struct Shim<'a> {
     scene: &'a Scene,
     address: String,
     pid: i32,
@@ -124,7 +124,7 @@ impl<'a> Shim<'a> {
         output.stdout
     }
 
-    fn start(scene: &'a Scene, bundle: &Bundle) -> Self {
+    pub(crate) fn start(scene: &'a Scene, bundle: &Bundle) -> Self {
         let (sender, events) = mpsc::channel();
         listen(&scene.path("events.sock"), sender);
         Self::found(scene, bundle, events)
@@ -157,7 +157,7 @@ impl<'a> Shim<'a> {
     }
 
     /// Creates the bundle's container; its output goes to the file that is named.
-    fn create(&self, bundle: &Bundle) -> PathBuf {
+    pub(crate) fn create(&self, bundle: &Bundle) -> PathBuf {
         let output = self.scene.path(&format!("{}.out", bundle.id));
         self.create_to(bundle, &format!("file://{}", output.display()));
         output
@@ -174,11 +174,11 @@ impl<'a> Shim<'a> {
         assert!(created.pid > 0);
     }
 
-    fn start_process(&self, id: &str, exec_id: &str) {
+    pub(crate) fn start_process(&self, id: &str, exec_id: &str) {
         start_process(&self.task, id, exec_id);
     }
 
-    fn add_exec(&self, id: &str, exec_id: &str, script: &str) -> ttrpc::Result<Empty> {
+    pub(crate) fn add_exec(&self, id: &str, exec_id: &str, script: &str) -> ttrpc::Result<Empty> {
         let output = self.output_of(id, exec_id);
         self.add_exec_to(
             (id, exec_id),
@@ -211,11 +211,11 @@ impl<'a> Shim<'a> {
         self.task.exec(with_duration(LIMIT), &request)
     }
 
-    fn output_of(&self, id: &str, exec_id: &str) -> PathBuf {
+    pub(crate) fn output_of(&self, id: &str, exec_id: &str) -> PathBuf {
         self.scene.path(&format!("{id}-{exec_id}.out"))
     }
 
-    fn wait(&self, id: &str, exec_id: &str) -> u32 {
+    pub(crate) fn wait(&self, id: &str, exec_id: &str) -> u32 {
         let request = WaitRequest {
             id: id.to_owned(),
             exec_id: exec_id.to_owned(),
@@ -225,7 +225,7 @@ impl<'a> Shim<'a> {
         ended.exit_status
     }
 
-    fn kill(&self, id: &str) -> ttrpc::Result<Empty> {
+    pub(crate) fn kill(&self, id: &str) -> ttrpc::Result<Empty> {
         self.kill_process(id, "")
     }
 
@@ -239,7 +239,7 @@ impl<'a> Shim<'a> {
         self.task.kill(with_duration(LIMIT), &request)
     }
 
-    fn delete(&self, id: &str) -> u32 {
+    pub(crate) fn delete(&self, id: &str) -> u32 {
         let request = DeleteRequest {
             id: id.to_owned(),
             ..Default::default()
@@ -270,7 +270,7 @@ impl<'a> Shim<'a> {
         assert_eq!(next, event);
     }
 
-    fn shut_down(&self) {
+    pub(crate) fn shut_down(&self) {
         let request = ShutdownRequest::default();
         self.task.shutdown(with_duration(LIMIT), &request).unwrap();
         assert!(ends_within(self.pid, LIMIT));

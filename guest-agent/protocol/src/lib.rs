@@ -41,16 +41,9 @@ pub mod server {
 }
 
 /// Raised by a change that an older peer would misunderstand.
-pub const PROTOCOL_MAJOR: u32 = 1;
+pub const PROTOCOL_MAJOR: u32 = 2;
 /// Raised by an addition that an older peer may ignore.
-pub const PROTOCOL_MINOR: u32 = 6;
-/// Agents before this minor version ignore a filter of system calls.
-pub const SECCOMP_MINOR: u32 = 1;
-
-/// Agents before this minor version don't listen for what containers say.
-pub const NOTIFY_MINOR: u32 = 5;
-/// Agents before this minor version have no network beyond `lo`.
-pub const NETWORK_MINOR: u32 = 4;
+pub const PROTOCOL_MINOR: u32 = 0;
 
 /// Character devices whose numbers mean the same on every Linux: null, zero, full,
 /// random, urandom, kmsg, tty, console, ptmx, tun and fuse.
@@ -158,8 +151,10 @@ pub const NAMES_PORT: u32 = 1025;
 pub const NAMES_DATAGRAM: u8 = 0;
 /// A connection to the server, passed on as it is.
 pub const NAMES_STREAM: u8 = 1;
-/// Stdio streams use ports from here up, one per stream, chosen by the host.
+/// Streams use ports from here up, one per stream, chosen by the host at random.
 pub const FIRST_STREAM_PORT: u32 = 0x1_0000;
+/// Bytes of the token that `Hello` gives the agent.
+pub const TOKEN_LEN: usize = 16;
 
 /// Tag of the virtio-fs device that carries every shared folder.
 pub const SHARE_TAG: &str = "caisson";
@@ -219,7 +214,7 @@ mod tests {
     fn another_major_version_is_refused_in_one_line() {
         assert_eq!(check_version(PROTOCOL_MAJOR), Ok(()));
         let text = check_version(PROTOCOL_MAJOR + 1).unwrap_err().to_string();
-        assert!(text.contains("this side 1, the other 2"), "{text}");
+        assert!(text.contains("this side 2, the other 3"), "{text}");
         assert!(!text.contains('\n'));
     }
 }

@@ -43,7 +43,7 @@ fn agent(folder: &Path) {
         .enable_all()
         .build()
         .unwrap();
-    let transport = Transport::Unix(folder.to_owned());
+    let transport = Transport::unix(folder.to_owned());
     runtime
         .block_on(caisson_agent::run(transport, || Ok(())))
         .unwrap();

@@ -13,11 +13,10 @@ use caisson_protocol::client::agent::{
     Stdio, UpdateContainerRequest,
 };
 use caisson_protocol::client::agent_ttrpc::AgentClient;
-use caisson_protocol::{
-    NETWORK_MINOR, NOTIFY_MINOR, PROTOCOL_MAJOR, PROTOCOL_MINOR, SECCOMP_MINOR, check_version,
-};
+use caisson_protocol::{PROTOCOL_MAJOR, PROTOCOL_MINOR, check_version};
 use ttrpc::{Code, context};
 
+use super::streams::Token;
 use crate::owner::{GuestContainer, ProcessEntry};
 use crate::seccomp::Filter;
 use crate::statistics::Statistics;
@@ -84,28 +83,29 @@ impl AgentStart {
 #[derive(Clone)]
 pub(crate) struct Agent {
     client: AgentClient,
-    minor: u32,
+    token: Token,
 }
 
 impl Agent {
-    /// Takes over the connection that the agent has opened.
-    pub(crate) fn connect(control: UnixStream) -> Result<Self, Error> {
+    /// Takes over the connection that the agent has opened, and tells it what to begin
+    /// the further ones with.
+    pub(crate) fn connect(control: UnixStream, token: Token) -> Result<Self, Error> {
         let client = ttrpc::Client::new(control.into_raw_fd()).map_err(text)?;
-        let mut agent = Self {
+        let agent = Self {
             client: AgentClient::new(client),
-            minor: 0,
+            token,
         };
-        agent.minor = agent.hello()?;
+        agent.hello()?;
         Ok(agent)
     }
 
     /// Tells it the host's time.
     pub(crate) fn tell_time(&self) -> Result<(), Error> {
-        self.hello().map(drop)
+        self.hello()
     }
 
-    /// Compares versions, and sets the clock; the answer is the agent's minor version.
-    fn hello(&self) -> Result<u32, Error> {
+    /// Compares versions, and sets the clock and the token.
+    fn hello(&self) -> Result<(), Error> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -113,34 +113,11 @@ impl Agent {
             protocol_major: PROTOCOL_MAJOR,
             protocol_minor: PROTOCOL_MINOR,
             unix_time_ns: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
+            token: self.token.as_bytes().to_vec(),
             ..Default::default()
         };
         let answer = self.client.hello(limited(), &request).map_err(text)?;
-        check_version(answer.protocol_major).map_err(|err| Error::Refused(err.to_string()))?;
-        Ok(answer.protocol_minor)
-    }
-
-    /// An older agent would leave the container without its filter and say nothing.
-    fn filter(&self, filter: Option<&Filter>) -> Result<Option<Seccomp>, Error> {
-        let Some(filter) = filter else {
-            return Ok(None);
-        };
-        if self.minor < SECCOMP_MINOR {
-            return Err(Error::Refused("the guest's agent is too old for linux.seccomp: install the initramfs that belongs to this caisson".into()));
-        }
-        Ok(Some(Seccomp {
-            program: filter.program_bytes(),
-            flags: filter.flags,
-            ..Default::default()
-        }))
-    }
-
-    /// An older agent would leave the container's program without its socket.
-    fn listens(&self, wanted: bool) -> Result<bool, Error> {
-        if wanted && self.minor < NOTIFY_MINOR {
-            return Err(Error::Refused("the guest's agent is too old for NOTIFY_SOCKET: install the initramfs that belongs to this caisson".into()));
-        }
-        Ok(wanted)
+        check_version(answer.protocol_major).map_err(|err| Error::Refused(err.to_string()))
     }
 
     pub(crate) fn create(&self, container: &GuestContainer, stdio: Stdio) -> Result<(), Error> {
@@ -148,10 +125,10 @@ impl Agent {
             container_id: container.id.clone(),
             oci_spec: container.spec.to_string().into(),
             stdio: Some(stdio).into(),
-            seccomp: self.filter(container.seccomp.as_ref())?.into(),
+            seccomp: container.seccomp.as_ref().map(for_agent).into(),
             oci_state: container.state.to_string().into(),
             submounts: container.submounts.clone(),
-            notify: self.listens(container.notifies)?,
+            notify: container.notifies,
             ..Default::default()
         };
         self.client
@@ -177,7 +154,7 @@ impl Agent {
         mut request: ExecRequest,
         seccomp: Option<&Filter>,
     ) -> Result<(), Error> {
-        request.seccomp = self.filter(seccomp)?.into();
+        request.seccomp = seccomp.map(for_agent).into();
         let limit = if request.ignore_paused {
             context::with_timeout(0)
         } else {
@@ -262,9 +239,6 @@ impl Agent {
     }
 
     pub(crate) fn configure_network(&self, wanted: &NetworkConfiguration) -> Result<(), Error> {
-        if self.minor < NETWORK_MINOR {
-            return Err(Error::Refused("the guest's agent is too old for networks: install the initramfs that belongs to this caisson".into()));
-        }
         let configured = self.client.configure_network(limited(), wanted);
         configured.map(drop).map_err(text)
     }
@@ -311,6 +285,14 @@ impl Agent {
             .shutdown(limit, &Empty::new())
             .map(drop)
             .map_err(text)
+    }
+}
+
+fn for_agent(filter: &Filter) -> Seccomp {
+    Seccomp {
+        program: filter.program_bytes(),
+        flags: filter.flags,
+        ..Default::default()
     }
 }
 

@@ -23,7 +23,7 @@ use super::monitor::Event;
 use super::network::Network;
 use super::patience::Patience;
 use super::program::{Ending, Killer};
-use super::streams::Streams;
+use super::streams::{Streams, Token};
 use super::tail::Tail;
 use super::thread;
 use super::{Order, memory, mount_point, panic_note, share};
@@ -108,7 +108,8 @@ pub(crate) fn boot(
         console: console_end.into(),
         vhost_net: installation.config.vhost_net,
     };
-    let streams = Streams::default();
+    let token = Token::random().map_err(step("make a token"))?;
+    let streams = Streams::new(token);
     let arrival = tell.clone();
     streams.serve(channel, move |stream| {
         arrival.send(Event::AgentConnected(stream)).ok();
@@ -122,7 +123,7 @@ pub(crate) fn boot(
     let patience = Patience::begin(boot_limit(&choice.kind), killers.pids());
     let control = await_agent(events, &patience).map_err(|failed| failed.after(&console))?;
     let hang_up = control.try_clone().map_err(step("share a connection"))?;
-    let agent = Agent::connect(control).map_err(|err| Error::Agent(err.to_string()))?;
+    let agent = Agent::connect(control, token).map_err(|err| Error::Agent(err.to_string()))?;
     limits.hold_to_quota(log);
     let insistence = Insistence::new(tell.clone(), killers.pids());
     Ok(Sandbox {

@@ -130,7 +130,7 @@ impl Members {
     }
 
     fn create(&self, wish: &JoinRequest) -> Result<crate::stdio::GuestStreams, Refusal> {
-        let ports = Ports::reserve(&self.streams, (wish.terminal, wish.stdin), 0);
+        let ports = Ports::reserve(&self.streams, (wish.terminal, wish.stdin), 0)?;
         self.agent.create(&wish.container, ports.stdio())?;
         let (streams, _) = ports.take().map_err(Refusal::Because)?;
         Ok(streams)

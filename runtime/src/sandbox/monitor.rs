@@ -165,7 +165,7 @@ impl Monitor {
             terminal.as_ref().map_or(GuestTerminal::None, Pty::in_guest),
             stdio::has_input(&host.stdin),
         );
-        let ports = Ports::reserve(&sandbox.streams, kind, descriptors.len());
+        let ports = Ports::reserve(&sandbox.streams, kind, descriptors.len())?;
         let container = order.for_guest(&sandbox.new_points);
         let created = sandbox.agent.create(&container, ports.stdio());
         let (streams, further) = created

@@ -134,7 +134,9 @@ impl Network {
             let Ok(address) = outside.local_addr() else {
                 return;
             };
-            let expected = network.streams.expect();
+            let Ok(expected) = network.streams.expect() else {
+                return;
+            };
             let connected =
                 network
                     .agent

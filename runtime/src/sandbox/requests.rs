@@ -109,6 +109,12 @@ impl From<String> for Refusal {
     }
 }
 
+impl From<Error> for Refusal {
+    fn from(err: Error) -> Self {
+        Self::Because(crate::error_line::chain(&err))
+    }
+}
+
 impl From<agent::Error> for Refusal {
     fn from(err: agent::Error) -> Self {
         match err {
@@ -140,18 +146,22 @@ pub(crate) struct Ports {
 impl Ports {
     /// Ports for a process that may have a terminal, an input, and further
     /// descriptors.
+    ///
+    /// # Errors
+    /// When the kernel has no random bytes.
     pub(crate) fn reserve(
         streams: &Streams,
         (terminal, stdin): (GuestTerminal, bool),
         further: usize,
-    ) -> Self {
-        Self {
-            further: (0..further).map(|_| streams.expect()).collect(),
-            stdin: stdin.then(|| streams.expect()),
-            stdout: streams.expect(),
-            stderr: (!terminal.exists()).then(|| streams.expect()),
+    ) -> Result<Self, Error> {
+        let expect = || streams.expect();
+        Ok(Self {
+            further: (0..further).map(|_| expect()).collect::<Result<_, _>>()?,
+            stdin: stdin.then(expect).transpose()?,
+            stdout: expect()?,
+            stderr: (!terminal.exists()).then(expect).transpose()?,
             terminal,
-        }
+        })
     }
 
     pub(crate) fn stdio(&self) -> Stdio {
@@ -518,7 +528,7 @@ impl Desk {
             container_id: self.id.clone(),
             exec_id: format!("exec-{number}"),
         };
-        let ports = Ports::reserve(&self.streams, (exec.terminal, exec.stdin), exec.further);
+        let ports = Ports::reserve(&self.streams, (exec.terminal, exec.stdin), exec.further)?;
         let process = process_for_guest(&exec.process);
         let request = AgentExec {
             container_id: name.container_id.clone(),

@@ -14,8 +14,8 @@ use oci_spec::runtime::{
 };
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use super::program::{Filter, Instruction};
-use super::unknown_calls;
+use super::program::{ALLOW, Filter, Instruction};
+use super::{unknown_calls, vsock};
 
 /// What is wrong with a profile.
 #[derive(Debug, thiserror::Error)]
@@ -85,11 +85,43 @@ const TREE: u32 = 2;
 const API_LEVEL: u32 = 4;
 const MAX_ERRNO: u16 = 4095;
 
-/// Compiles a profile.
+/// Whether processes of a container may make sockets of `AF_VSOCK`, by which the
+/// guest's agent reaches the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VsockAccess {
+    /// As config.json asks for.
+    Allowed,
+    /// socket(2) answers `EAFNOSUPPORT`, as a kernel without the family does.
+    Refused,
+}
+
+/// Returns what decides about the system calls of a container with this profile; none
+/// where nothing is forbidden.
 ///
 /// # Errors
 /// See [`Error`].
-pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, Error> {
+pub fn compile(
+    profile: Option<&LinuxSeccomp>,
+    access: VsockAccess,
+) -> Result<Option<Filter>, Error> {
+    let own = profile.map(compile_profile).transpose()?;
+    if access == VsockAccess::Allowed {
+        return Ok(own);
+    }
+    let own = own.unwrap_or_else(|| Filter {
+        program: vec![Instruction::answer(ALLOW)],
+        flags: SPEC_ALLOW,
+    });
+    let mut program = vsock::prologue().to_vec();
+    program.extend(own.program);
+    checked(Filter {
+        program,
+        flags: own.flags,
+    })
+    .map(Some)
+}
+
+fn compile_profile(profile: &LinuxSeccomp) -> Result<Filter, Error> {
     refuse_listener(profile)?;
     libseccomp::set_api(API_LEVEL)?;
     let default = action(profile.default_action(), profile.default_errno_ret())?;
@@ -108,14 +140,21 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, Error> {
         program = unknown_calls::prologue(profile, &architectures);
     }
     program.extend(Instruction::parse_all(&export(&context)?));
-    if program.len() > MAX_INSTRUCTIONS {
-        return Err(Error::TooLong(program.len()));
-    }
-    Ok(Filter {
+    checked(Filter {
         program,
         flags: flags(profile),
     })
 }
+
+fn checked(filter: Filter) -> Result<Filter, Error> {
+    match filter.program.len() {
+        0..=MAX_INSTRUCTIONS => Ok(filter),
+        length => Err(Error::TooLong(length)),
+    }
+}
+
+/// `SECCOMP_FILTER_FLAG_SPEC_ALLOW`: a filter costs a program no speculation.
+const SPEC_ALLOW: u32 = 1 << 2;
 
 fn refuse_listener(profile: &LinuxSeccomp) -> Result<(), Error> {
     let notify = LinuxSeccompAction::ScmpActNotify;
@@ -281,7 +320,7 @@ fn flags(profile: &LinuxSeccomp) -> u32 {
         flags
             | match flag {
                 Flag::SeccompFilterFlagLog => 1 << 1,
-                Flag::SeccompFilterFlagSpecAllow => 1 << 2,
+                Flag::SeccompFilterFlagSpecAllow => SPEC_ALLOW,
                 Flag::SeccompFilterFlagTsync | Flag::SeccompFilterFlagWaitKillableRecv => 0,
             }
     })

@@ -23,7 +23,7 @@ const PERSONALITY: i64 = 135;
 const FCHMODAT2: i64 = 452;
 
 fn compiled(profile: Value) -> Result<Filter, Error> {
-    compile(&serde_json::from_value(profile).unwrap())
+    compile_profile(&serde_json::from_value(profile).unwrap())
 }
 
 /// The filter's answer to a call: what the kernel would do.
@@ -305,4 +305,42 @@ fn a_filter_is_the_same_after_a_journey() {
         Instruction::parse_all(&filter.program_bytes()),
         filter.program
     );
+}
+
+#[test]
+fn vsock_is_refused_in_every_form_of_the_call_and_nothing_else_is() {
+    const REFUSED: u32 = ERRNO | 97;
+    const VSOCK: u64 = 40;
+    let (socket, x32) = (41, 0x4000_0000);
+    let filter = compile(None, VsockAccess::Refused).unwrap().unwrap();
+    let calls = [(X86_64, socket), (X86_64, socket | x32), (I386, 359)];
+    for (arch, number) in calls {
+        assert_eq!(answer(&filter, arch, number, &[VSOCK]), REFUSED);
+        assert_eq!(answer(&filter, arch, number, &[VSOCK | 1 << 32]), REFUSED);
+        for family in [0, 1, 2, 10, 16, 39, 41] {
+            assert_eq!(answer(&filter, arch, number, &[family]), ALLOW);
+        }
+    }
+    let others = [(X86_64, 359), (I386, socket), (X86_64, READ), (0, socket)];
+    for (arch, number) in others {
+        assert_eq!(answer(&filter, arch, number, &[VSOCK]), ALLOW);
+    }
+}
+
+#[test]
+fn vsock_is_refused_before_the_profile_decides() {
+    let profile = json!({"defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]});
+    let profile = serde_json::from_value(profile).unwrap();
+    let filter = compile(Some(&profile), VsockAccess::Refused)
+        .unwrap()
+        .unwrap();
+    assert_eq!(answer(&filter, X86_64, 41, &[40]), ERRNO | 97);
+    assert_eq!(answer(&filter, X86_64, 41, &[2]), ALLOW);
+    assert_eq!(answer(&filter, X86_64, MKDIR, &[]), EPERM);
+    let filter = compile(Some(&profile), VsockAccess::Allowed)
+        .unwrap()
+        .unwrap();
+    assert_eq!(answer(&filter, X86_64, 41, &[40]), ALLOW);
+    assert_eq!(compile(None, VsockAccess::Allowed).unwrap(), None);
 }

@@ -8,7 +8,8 @@ mod compile;
 mod names;
 mod program;
 mod unknown_calls;
+mod vsock;
 
-pub use compile::{Error, compile};
+pub use compile::{Error, VsockAccess, compile};
 pub use names::{ACTIONS, ARCHITECTURES, KNOWN_FLAGS, OPERATORS, SUPPORTED_FLAGS};
 pub use program::{Filter, Instruction};

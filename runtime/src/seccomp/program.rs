@@ -25,6 +25,21 @@ pub struct Instruction {
     pub operand: u32,
 }
 
+/// Offsets in `struct seccomp_data` (linux/seccomp.h).
+pub(super) mod offset {
+    pub(in super::super) const NUMBER: u32 = 0;
+    pub(in super::super) const ARCHITECTURE: u32 = 4;
+    /// The lower half.
+    pub(in super::super) const FIRST_ARGUMENT: u32 = 16;
+}
+
+pub(super) const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+pub(super) const AUDIT_ARCH_I386: u32 = 0x4000_0003;
+/// Marks the calls of x32, which shares its architecture with x86-64.
+pub(super) const X32_BIT: u32 = 0x4000_0000;
+/// `SECCOMP_RET_ALLOW`
+pub(super) const ALLOW: u32 = 0x7fff_0000;
+
 /// Size of `struct sock_filter`.
 const INSTRUCTION_BYTES: usize = 8;
 

@@ -8,16 +8,7 @@
 use libseccomp::{ScmpArch, ScmpSyscall};
 use oci_spec::runtime::{LinuxSeccomp, LinuxSyscall};
 
-use super::program::Instruction;
-
-/// Offsets in `struct seccomp_data`.
-const NUMBER: u32 = 0;
-const ARCHITECTURE: u32 = 4;
-
-const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
-const AUDIT_ARCH_I386: u32 = 0x4000_0003;
-/// Marks the calls of x32, which shares its architecture with x86-64.
-const X32_BIT: u32 = 0x4000_0000;
+use super::program::{AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, Instruction, X32_BIT, offset};
 
 const ANSWER_ENOSYS: u32 = 0x0005_0000 | nix::libc::ENOSYS.unsigned_abs();
 
@@ -42,7 +33,7 @@ pub(super) fn prologue(profile: &LinuxSeccomp, architectures: &[ScmpArch]) -> Ve
         (AUDIT_ARCH_I386, last(ScmpArch::X86), None),
     ]
     .map(|(audit_arch, last, last_x32)| section(audit_arch, last, last_x32));
-    let mut program = vec![Instruction::load(ARCHITECTURE)];
+    let mut program = vec![Instruction::load(offset::ARCHITECTURE)];
     let mut left: usize = sections.iter().map(Vec::len).sum();
     for section in sections {
         left -= section.len();
@@ -61,7 +52,7 @@ fn section(audit_arch: u32, last: Option<u32>, last_x32: Option<u32>) -> Vec<Ins
     let above = |last: Option<u32>| last.unwrap_or(u32::MAX);
     vec![
         Instruction::if_equal(audit_arch, 0, 6),
-        Instruction::load(NUMBER),
+        Instruction::load(offset::NUMBER),
         Instruction::if_any_bit(X32_BIT, 0, 1),
         Instruction::if_greater(above(last_x32), 1, 2),
         Instruction::if_greater(above(last), 0, 1),
