@@ -113,8 +113,8 @@ struct Attack<'a> {
 
 impl<'a> Attack<'a> {
     fn begin(scene: &'a Scene, container: &Container<'_>) -> Self {
-        let count = "256";
-        let words = ["probe", "take-streams", count, "/tmp/taken"];
+        let count = ports(scene).to_string();
+        let words = ["probe", "take-streams", &count, "/tmp/taken"];
         let user = ["--user", "1000:1000"];
         let mut command = scene.command(["exec"].iter().chain(&user));
         command.arg(&container.id).args(words);
@@ -139,6 +139,11 @@ impl<'a> Attack<'a> {
         self.exec.wait().unwrap();
         taken
     }
+}
+
+/// As many ports as the execs had if they were counted: stdin, stdout and stderr.
+fn ports(scene: &Scene) -> usize {
+    3 * scene.settings.count(200) + 3
 }
 
 fn open_to_all(scene: &Scene) {
@@ -177,8 +182,8 @@ fn streams_are_not_taken_by_another_container_of_the_pod(scene: &Scene) {
         shim.create(bundle);
         shim.start_process(&bundle.id, "");
     }
-    let attack = "probe take-streams 256 /tmp/taken";
-    shim.add_exec(&first.id, "attack", attack).unwrap();
+    let attack = format!("probe take-streams {} /tmp/taken", ports(scene));
+    shim.add_exec(&first.id, "attack", &attack).unwrap();
     shim.start_process(&first.id, "attack");
     let taken = scene.rootfs().join("tmp/taken");
     wait::for_file(&taken);
