@@ -88,6 +88,15 @@ test-unit: lint ## Unit and property tests, and the rules of the tree
 	cargo test --locked --workspace
 	cargo test --locked --manifest-path tests/outer-vm/commandd/Cargo.toml --target-dir target/outer-vm
 
+# Each target for SECONDS, from cases that are kept in tests/fuzz/corpora; only
+# those of NAMES, if it is given. The seed makes a run repeatable.
+SECONDS ?= 30
+SEED ?= 1
+.PHONY: fuzz
+fuzz: deps ## Fuzz targets, SECONDS=30 each (NAMES='...': only these, SEED=1)
+	CAISSON_FUZZ_SECONDS=$(SECONDS) CAISSON_FUZZ_SEED=$(SEED) \
+		cargo run --quiet --locked --profile fuzz -p caisson-fuzz --bin caisson-fuzz -- $(NAMES)
+
 .PHONY: suite-schema
 suite-schema: deps ## What caisson prints, against the schemas of OCI, beside runc
 	mkdir -p target/suites

@@ -15,6 +15,8 @@ mod boot;
 mod bus;
 pub mod control;
 mod event_loop;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod lines;
 mod machine;
 mod mailbox;
