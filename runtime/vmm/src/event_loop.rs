@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use crate::control::{Exit, Report, Request};
-use crate::mailbox::{Inbox, Message};
+use crate::mailbox::{self, Inbox, Message};
 use crate::owner::{self, Owner};
 use crate::poller::{Poller, Source};
 use crate::slots::Slots;
@@ -86,16 +86,25 @@ impl<'a> EventLoop<'a> {
     }
 }
 
+/// Takes as many messages as there can be at once. vCPUs may send as fast as they are
+/// taken; others have their turn before the next.
 fn read_inbox(inbox: &Inbox, slots: &mut Slots, poller: &Poller) -> Result<(), End> {
     // Only empties the count; the messages are what counts.
     inbox.wake().read().ok();
-    while let Some(message) = inbox.next() {
+    for turn in 1.. {
+        let Some(message) = inbox.next() else {
+            break;
+        };
         match message {
             Message::Device { slot, effect, done } => {
                 slots.carry_out(slot, effect, poller)?;
                 drop(done);
             }
             Message::Ended(exit) => return Err(End::Exit(exit)),
+        }
+        if turn == mailbox::CAPACITY {
+            inbox.wake().write(1)?;
+            break;
         }
     }
     Ok(())

@@ -21,6 +21,8 @@ mod lines;
 mod machine;
 mod mailbox;
 mod memory;
+#[cfg(any(test, feature = "fuzz"))]
+mod model;
 mod owner;
 mod poller;
 pub mod process;

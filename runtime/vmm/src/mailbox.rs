@@ -11,7 +11,8 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use crate::control::Exit;
 use crate::virtio::mmio::Effect;
 
-const CAPACITY: usize = 16;
+/// Messages that wait at most.
+pub(crate) const CAPACITY: usize = 16;
 
 /// What a vCPU has to tell.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl Mailbox {
     /// Passes on the effect of a register write. Returns after it for a reset: the
     /// driver takes its memory back then.
     pub(crate) fn carry_out(&self, slot: usize, effect: Effect) {
-        let waits = matches!(effect, Effect::Reset);
+        let waits = matches!(effect, Effect::Reset { .. });
         let (done, finished) = sync_channel(0);
         self.send(Message::Device {
             slot,

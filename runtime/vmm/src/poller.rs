@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::virtio::device::Events;
 
@@ -106,10 +107,27 @@ impl Poller {
     /// Waits for whatever comes first, and calls `each` for what is ready.
     pub(crate) fn wait<E: From<io::Error>>(
         &self,
+        each: impl FnMut(Source, EventSet) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.take(-1, each)
+    }
+
+    /// As `wait`, for what is ready by now.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn look<E: From<io::Error>>(
+        &self,
+        each: impl FnMut(Source, EventSet) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.take(0, each)
+    }
+
+    fn take<E: From<io::Error>>(
+        &self,
+        timeout_ms: i32,
         mut each: impl FnMut(Source, EventSet) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut events = [EpollEvent::default(); BATCH];
-        let count = match self.epoll.wait(-1, &mut events) {
+        let count = match self.epoll.wait(timeout_ms, &mut events) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             result => result?,
         };
@@ -119,9 +137,13 @@ impl Poller {
         Ok(())
     }
 
-    /// This poller as the device in `slot` sees it.
-    pub(crate) fn for_device(&self, slot: u16) -> DeviceEvents<'_> {
-        DeviceEvents { poller: self, slot }
+    /// This poller as the device in `slot`, whose queues have these `kicks`, sees it.
+    pub(crate) fn for_device<'a>(&'a self, slot: u16, kicks: &'a [EventFd]) -> DeviceEvents<'a> {
+        DeviceEvents {
+            poller: self,
+            slot,
+            kicks,
+        }
     }
 }
 
@@ -130,6 +152,7 @@ impl Poller {
 pub(crate) struct DeviceEvents<'a> {
     poller: &'a Poller,
     slot: u16,
+    kicks: &'a [EventFd],
 }
 
 impl DeviceEvents<'_> {
@@ -160,6 +183,12 @@ impl Events for DeviceEvents<'_> {
 
     fn unwatch(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
         self.control(ControlOperation::Delete, fd, EventSet::empty(), 0)
+    }
+
+    /// As if the guest had notified it: behind everything that is ready by now.
+    fn come_again(&mut self, queue: u16) -> io::Result<()> {
+        let kick = self.kicks.get(usize::from(queue));
+        kick.map_or(Ok(()), |kick| kick.write(1))
     }
 }
 

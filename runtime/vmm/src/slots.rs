@@ -8,6 +8,10 @@
 //!   (plug)     (DRIVER_OK, reset)  (guest's fault)  (reset)
 //! any -> Empty (unplug)
 //! ```
+//!
+//! Two vCPUs can write one slot's registers, and what the later write asks may come
+//! first. What belongs to an earlier epoch than the registers' or the device's is
+//! dropped, so that the last word of the guest counts in any order.
 
 use std::io::{self, Write as _};
 use std::sync::Arc;
@@ -38,7 +42,17 @@ pub(crate) struct Slot {
 enum State {
     Inactive,
     Active { epoch: u64 },
-    Broken,
+    Broken { epoch: u64 },
+}
+
+impl State {
+    /// True if a reset that began `epoch` is meant for it.
+    fn is_ended_by(self, epoch: u64) -> bool {
+        match self {
+            Self::Inactive => false,
+            Self::Active { epoch: own } | Self::Broken { epoch: own } => own < epoch,
+        }
+    }
 }
 
 impl Slot {
@@ -79,8 +93,8 @@ impl Slots {
     ) -> Result<(), Error> {
         match effect {
             Effect::Activate(setup) => self.activate(index, setup, poller),
-            Effect::Reset => {
-                self.reset(index, poller);
+            Effect::Reset { epoch } => {
+                self.reset(index, epoch, poller);
                 Ok(())
             }
             Effect::Config { offset, bytes } => {
@@ -92,10 +106,10 @@ impl Slots {
 
     /// The guest notified `queue`.
     pub(crate) fn kicked(&mut self, index: u16, queue: u16, poller: &Poller) -> Result<(), Error> {
-        let Some((_, device)) = active(&mut self.slots, index) else {
+        let Some((kicks, device)) = active(&mut self.slots, index) else {
             return Ok(());
         };
-        let result = device.queue_ready(queue, &mut poller.for_device(index));
+        let result = device.queue_ready(queue, &mut poller.for_device(index, kicks));
         self.contain(index, result, poller)
     }
 
@@ -108,10 +122,10 @@ impl Slots {
         poller: &Poller,
     ) -> Result<(), Error> {
         // Events of one batch may belong to a device that an earlier one reset.
-        let Some((_, device)) = active(&mut self.slots, index) else {
+        let Some((kicks, device)) = active(&mut self.slots, index) else {
             return Ok(());
         };
-        let result = device.ready(token, readiness, &mut poller.for_device(index));
+        let result = device.ready(token, readiness, &mut poller.for_device(index, kicks));
         self.contain(index, result, poller)
     }
 
@@ -159,9 +173,17 @@ impl Slots {
     }
 
     fn activate(&mut self, index: usize, setup: Setup, poller: &Poller) -> Result<(), Error> {
+        let present = self.bus.registers(index).map(|registers| registers.epoch());
+        if present != Some(setup.epoch) {
+            // The guest has reset it since.
+            return Ok(());
+        }
         let Some(slot) = self.slots.get_mut(index) else {
             return Ok(());
         };
+        // The reset between an earlier activation and this one may still be to come.
+        stop(slot, slot_number(index), poller);
+        slot.state = State::Inactive;
         let Some(device) = slot.device.as_mut() else {
             return Ok(());
         };
@@ -176,7 +198,7 @@ impl Slots {
                 features: setup.features,
                 interrupt: Arc::clone(&slot.interrupt) as Arc<dyn Interrupt>,
             };
-            device.activate(active, &mut poller.for_device(number))
+            device.activate(active, &mut poller.for_device(number, &slot.kicks))
         } else {
             Err(Error::Guest("a queue is outside of memory".to_owned()))
         };
@@ -208,8 +230,9 @@ impl Slots {
         Ok(())
     }
 
-    fn reset(&mut self, index: usize, poller: &Poller) {
-        if let Some(slot) = self.slots.get_mut(index) {
+    fn reset(&mut self, index: usize, epoch: u64, poller: &Poller) {
+        let slot = self.slots.get_mut(index);
+        if let Some(slot) = slot.filter(|slot| slot.state.is_ended_by(epoch)) {
             stop(slot, slot_number(index), poller);
             slot.state = State::Inactive;
         }
@@ -246,7 +269,7 @@ impl Slots {
             return Ok(());
         };
         stop(slot, index, poller);
-        slot.state = State::Broken;
+        slot.state = State::Broken { epoch };
         let registers = self.bus.registers(usize::from(index));
         if registers.is_some_and(|mut registers| registers.mark_broken(epoch)) {
             slot.interrupt.config_changed();
@@ -260,7 +283,7 @@ fn stop(slot: &mut Slot, index: u16, poller: &Poller) {
         return;
     };
     if let Some(device) = slot.device.as_mut() {
-        device.reset(&mut poller.for_device(index));
+        device.reset(&mut poller.for_device(index, &slot.kicks));
     }
     for kick in &slot.kicks {
         // Those of queues that were never started are not watched.
@@ -273,10 +296,25 @@ fn active(slots: &mut [Slot], index: u16) -> Option<(&[EventFd], &mut dyn Virtio
     let slot = slots.get_mut(usize::from(index))?;
     match slot.state {
         State::Active { .. } => Some((&slot.kicks, slot.device.as_deref_mut()?)),
-        State::Inactive | State::Broken => None,
+        State::Inactive | State::Broken { .. } => None,
+    }
+}
+
+#[cfg(any(test, feature = "fuzz"))]
+impl Slots {
+    /// The epoch in which the device is active, if it is.
+    pub(crate) fn active_epoch(&self, index: usize) -> Option<u64> {
+        match self.slots.get(index)?.state {
+            State::Active { epoch } => Some(epoch),
+            State::Inactive | State::Broken { .. } => None,
+        }
     }
 }
 
 fn slot_number(index: usize) -> u16 {
     u16::try_from(index).unwrap_or(u16::MAX)
 }
+
+#[cfg(test)]
+#[path = "slots_test.rs"]
+mod tests;

@@ -12,8 +12,10 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use virtio_bindings::virtio_ids::VIRTIO_ID_BALLOON;
 use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
-use super::chains::Chain;
+use super::chain::Chain;
 use super::device::{ActiveQueues, Error, Events, VirtioDevice};
+use super::span::Span;
+use super::turn::Turn;
 
 const INFLATE: u16 = 0;
 const DEFLATE: u16 = 1;
@@ -31,6 +33,11 @@ const CONFIG_LEN: usize = 16;
 const ACTUAL: usize = 4;
 /// Unit of the page numbers in the inflate queue.
 const PAGE_LEN: u64 = 4096;
+/// Page numbers taken of one chain, which is as many as Linux puts into one; the pages
+/// of further ones stay with the guest.
+const MAX_NUMBERS: usize = 256;
+/// What a hole costs of a turn beside its length, in bytes.
+const HOLE_COST: usize = 64 * 1024;
 
 /// The balloon device.
 #[derive(Debug, Default)]
@@ -68,14 +75,14 @@ impl VirtioDevice for Balloon {
         Ok(())
     }
 
-    fn queue_ready(&mut self, queue: u16, _events: &mut dyn Events) -> Result<(), Error> {
+    fn queue_ready(&mut self, queue: u16, events: &mut dyn Events) -> Result<(), Error> {
         let Some(active) = self.active.as_mut() else {
             return Ok(());
         };
-        active.serve(queue, |mem, chain| {
+        active.serve(queue, events, |mem, chain, turn| {
             match queue {
-                INFLATE => inflate(mem, chain)?,
-                REPORT => report(mem, chain)?,
+                INFLATE => inflate(mem, chain, turn)?,
+                REPORT => report(mem, chain, turn)?,
                 // Deflated pages come back by themselves when they are touched.
                 DEFLATE => {}
                 _ => {}
@@ -91,33 +98,40 @@ impl VirtioDevice for Balloon {
 }
 
 /// The chain holds page numbers, u32 little endian.
-fn inflate(mem: &GuestMemoryMmap, chain: Chain<'_>) -> Result<(), Error> {
-    let mut numbers = chain.reader(mem)?;
+fn inflate(mem: &GuestMemoryMmap, chain: &Chain<'_>, turn: &mut Turn) -> Result<(), Error> {
+    let span = Span::readable(mem, chain)?;
+    let mut bytes = [0; MAX_NUMBERS * size_of::<u32>()];
+    span.copy_to(&mut bytes);
+    let count = span.byte_len() / size_of::<u32>();
+    let (numbers, _) = bytes.as_chunks();
     let mut run: Option<(u64, u64)> = None;
-    while let Ok(number) = numbers.read_obj::<u32>() {
-        let start = u64::from(u32::from_le(number)) * PAGE_LEN;
+    for number in numbers.iter().take(count) {
+        let start = u64::from(u32::from_le_bytes(*number)) * PAGE_LEN;
         run = match run {
             Some((first, len)) if first + len == start => Some((first, len + PAGE_LEN)),
             Some((first, len)) => {
-                give_back(mem, first, len)?;
+                give_back(mem, first, len, turn)?;
                 Some((start, PAGE_LEN))
             }
             None => Some((start, PAGE_LEN)),
         };
     }
-    run.map_or(Ok(()), |(first, len)| give_back(mem, first, len))
+    run.map_or(Ok(()), |(first, len)| give_back(mem, first, len, turn))
 }
 
 /// The buffers of the chain are themselves the free pages.
-fn report(mem: &GuestMemoryMmap, chain: Chain<'_>) -> Result<(), Error> {
+fn report(mem: &GuestMemoryMmap, chain: &Chain<'_>, turn: &mut Turn) -> Result<(), Error> {
     for buffer in chain.writable() {
-        give_back(mem, buffer.addr().0, buffer.len().into())?;
+        let buffer = buffer?;
+        give_back(mem, buffer.addr().0, buffer.len().into(), turn)?;
     }
     Ok(())
 }
 
 /// Punches out `len` bytes of guest memory from `start`.
-fn give_back(mem: &GuestMemoryMmap, start: u64, len: u64) -> Result<(), Error> {
+fn give_back(mem: &GuestMemoryMmap, start: u64, len: u64, turn: &mut Turn) -> Result<(), Error> {
+    turn.spend(HOLE_COST);
+    turn.spend(usize::try_from(len).unwrap_or(usize::MAX));
     let hole = file_range(mem, start, len)
         .ok_or_else(|| Error::Guest(format!("{len:#x} bytes at {start:#x} are not its memory")))?;
     let (Ok(offset), Ok(len)) = (i64::try_from(hole.offset), i64::try_from(len)) else {

@@ -28,7 +28,7 @@ fn what_is_given_back_is_gone_from_the_file() {
         .unwrap();
     file.sync_all().unwrap();
     let before = file.metadata().unwrap().blocks();
-    give_back(&mem, BASE + 4096, 2 * 4096).unwrap();
+    give_back(&mem, BASE + 4096, 2 * 4096, &mut Turn::new()).unwrap();
     assert_eq!(before - file.metadata().unwrap().blocks(), 2 * 4096 / 512);
     assert_eq!(mem.read_obj::<u8>(GuestAddress(BASE + 4096)).unwrap(), 0);
     assert_eq!(mem.read_obj::<u8>(GuestAddress(BASE)).unwrap(), 0xaa);
@@ -42,7 +42,10 @@ fn memory_that_is_not_there_is_the_guests_fault() {
         (BASE + MEM_LEN as u64 - 4096, 8192),
         (BASE, u64::MAX),
     ] {
-        assert!(matches!(give_back(&mem, start, len), Err(Error::Guest(_))));
+        assert!(matches!(
+            give_back(&mem, start, len, &mut Turn::new()),
+            Err(Error::Guest(_))
+        ));
     }
 }
 

@@ -4,19 +4,22 @@
 //! guest its output, never its time.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use virtio_bindings::virtio_ids::VIRTIO_ID_CONSOLE;
+use vm_memory::WriteVolatile;
 
 use super::device::{ActiveQueues, Error, Events, VirtioDevice};
+use super::span::Span;
 
 const TRANSMIT: u16 = 1;
 const QUEUE_SIZES: [u16; 2] = [16, 64];
 /// `struct virtio_console_config`, nothing of which is used without features.
 const CONFIG: [u8; 12] = [0; 12];
-const BUFFER_LEN: usize = 1024;
+/// Bytes taken of one chain; a driver that sends more loses the rest.
+const MAX_TEXT_LEN: usize = 64 * 1024;
 
 /// The console device.
 #[derive(Debug)]
@@ -59,21 +62,19 @@ impl VirtioDevice for Console {
         Ok(())
     }
 
-    fn queue_ready(&mut self, queue: u16, _events: &mut dyn Events) -> Result<(), Error> {
+    fn queue_ready(&mut self, queue: u16, events: &mut dyn Events) -> Result<(), Error> {
         let Some(active) = self.active.as_mut().filter(|_| queue == TRANSMIT) else {
             return Ok(());
         };
         let output = &mut self.output;
-        active.serve(queue, |mem, chain| {
-            let mut text = chain.reader(mem)?;
-            let mut buffer = [0; BUFFER_LEN];
-            loop {
-                match text.read(&mut buffer) {
-                    Ok(0) | Err(_) => return Ok(0),
-                    // What does not fit is dropped.
-                    Ok(len) => drop(output.write(buffer.get(..len).unwrap_or_default())),
-                }
+        active.serve(queue, events, |mem, chain, turn| {
+            let text = Span::readable(mem, chain)?.take_front(MAX_TEXT_LEN);
+            turn.spend(text.byte_len());
+            for piece in text.slices() {
+                // What does not fit is dropped.
+                output.write_volatile(piece).unwrap_or(0);
             }
+            Ok(0)
         })
     }
 

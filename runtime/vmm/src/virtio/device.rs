@@ -51,7 +51,8 @@ pub trait Interrupt: Send + Sync {
     fn config_changed(&self);
 }
 
-/// The event loop, as one device sees it: descriptors to watch, level-triggered.
+/// The event loop, as one device sees it: descriptors to watch, level-triggered, and
+/// further turns.
 ///
 /// `token` is the device's own name for the descriptor and comes back in
 /// [`VirtioDevice::ready`]; other devices' tokens never mix with it. A descriptor
@@ -63,6 +64,9 @@ pub trait Events {
     fn rewatch(&mut self, fd: BorrowedFd<'_>, interest: EventSet, token: u32) -> io::Result<()>;
     /// Stops watching `fd`.
     fn unwatch(&mut self, fd: BorrowedFd<'_>) -> io::Result<()>;
+    /// Has [`VirtioDevice::queue_ready`] called for `queue` once more, after others had
+    /// their turn.
+    fn come_again(&mut self, queue: u16) -> io::Result<()>;
 }
 
 /// Everything a device works with between activation and reset.
@@ -111,7 +115,9 @@ pub trait VirtioDevice {
     fn activate(&mut self, active: ActiveQueues, events: &mut dyn Events) -> Result<(), Error>;
 
     /// The guest made buffers available in `queue`. Also called once for each ready
-    /// queue right after activation; may come without any buffer.
+    /// queue right after activation; may come without any buffer. Ends after a bounded
+    /// amount of work, whatever the guest does; the rest is for another turn
+    /// ([`Events::come_again`]). The same goes for `ready`.
     fn queue_ready(&mut self, queue: u16, events: &mut dyn Events) -> Result<(), Error>;
 
     /// A watched descriptor is ready.

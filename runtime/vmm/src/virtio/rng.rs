@@ -1,11 +1,10 @@
 //! The entropy source (virtio 1.3, section 5.4): the host's random numbers.
 
-use std::io::Write;
-
 use rustix::rand::GetRandomFlags;
 use virtio_bindings::virtio_ids::VIRTIO_ID_RNG;
 
 use super::device::{ActiveQueues, Error, Events, VirtioDevice};
+use super::span::Span;
 
 const QUEUE_SIZES: [u16; 1] = [8];
 /// Most bytes given for one request; a driver that wants more asks again.
@@ -39,14 +38,14 @@ impl VirtioDevice for Rng {
         Ok(())
     }
 
-    fn queue_ready(&mut self, queue: u16, _events: &mut dyn Events) -> Result<(), Error> {
+    fn queue_ready(&mut self, queue: u16, events: &mut dyn Events) -> Result<(), Error> {
         let Some(active) = self.active.as_mut() else {
             return Ok(());
         };
-        active.serve(queue, |mem, chain| {
-            let mut room = chain.writer(mem)?;
+        active.serve(queue, events, |mem, chain, _| {
+            let room = Span::writable(mem, chain)?;
             let mut random = [0; MOST];
-            let len = room.available_bytes().min(MOST);
+            let len = room.byte_len().min(MOST);
             let random = random.get_mut(..len).unwrap_or_default();
             // Requests of up to 256 bytes are never answered in part.
             let given = rustix::rand::getrandom(&mut *random, GetRandomFlags::empty());
@@ -54,8 +53,8 @@ impl VirtioDevice for Rng {
                 part: "get random numbers",
                 source: error.into(),
             })?;
-            let written = room.write(random).unwrap_or(0);
-            Ok(u32::try_from(written).unwrap_or(0))
+            room.copy_from(random);
+            Ok(u32::try_from(len).unwrap_or(0))
         })
     }
 

@@ -10,7 +10,7 @@ use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::tempfile::TempFile;
 
 use super::*;
-use crate::virtio::device::Interrupt;
+use crate::virtio::guest_ring::Counting;
 
 const HEADER_AT: u64 = 0x1_0000;
 const DATA_AT: u64 = 0x2_0000;
@@ -18,13 +18,6 @@ const STATUS_AT: u64 = 0x3_0000;
 /// `VRING_DESC_F_NEXT` and `VRING_DESC_F_WRITE`, in the width of a descriptor.
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;
-
-struct Nobody;
-
-impl Interrupt for Nobody {
-    fn queue_used(&self, _queue: u16) {}
-    fn config_changed(&self) {}
-}
 
 fn memory() -> GuestMemoryMmap {
     GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x4_0000)]).unwrap()
@@ -63,10 +56,12 @@ fn serve(block: &mut Block, mem: &GuestMemoryMmap, chain: &[Descriptor]) -> Resu
         mem: mem.clone(),
         queues: vec![queue],
         features: 0,
-        interrupt: Arc::new(Nobody),
+        interrupt: Arc::new(Counting::default()),
     };
     let disk = &mut block.disk;
-    active.serve(0, |mem, chain| disk.answer(mem, chain))
+    active.serve(0, &mut Counting::default(), |mem, chain, turn| {
+        disk.answer(mem, chain, turn)
+    })
 }
 
 #[test]

@@ -6,28 +6,32 @@
 mod request;
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 
 use virtio_bindings::virtio_blk::{
-    VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK,
-    VIRTIO_BLK_S_UNSUPP,
+    VIRTIO_BLK_F_FLUSH, VIRTIO_BLK_F_RO, VIRTIO_BLK_F_SEG_MAX, VIRTIO_BLK_F_SIZE_MAX,
+    VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP,
 };
 use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
-use virtio_queue::{Reader, Writer};
 use vm_memory::GuestMemoryMmap;
 
 use self::request::{Request, SECTOR_LEN};
-use super::chains::Chain;
+use super::chain::Chain;
 use super::device::{ActiveQueues, Error, Events, VirtioDevice};
+use super::span::Span;
+use super::turn::Turn;
 
 const QUEUE_SIZES: [u16; 1] = [128];
 /// Data buffers of one request: the queue without header and status.
 const SEGMENTS: u32 = 126;
+/// Most bytes of one of them.
+const SEGMENT_LEN: u32 = 64 * 1024;
+/// Most bytes of data of one request, which follows from the two.
+const MAX_DATA_LEN: usize = (SEGMENTS * SEGMENT_LEN) as usize;
 /// Length of a serial number.
 const SERIAL_LEN: usize = 20;
 const CONFIG_LEN: usize = 24;
-const SEGMENTS_AT: usize = 12;
 /// Bytes moved at once.
 const BUFFER_LEN: usize = 64 * 1024;
 
@@ -90,12 +94,14 @@ impl Block {
             None => return Err(OpenError::Serial(serial.len())),
         }
         let mut config = [0; CONFIG_LEN];
-        let (capacity, rest) = config.split_at_mut(size_of::<u64>());
-        capacity.copy_from_slice(&sectors.to_le_bytes());
-        let segments = rest.iter_mut().skip(SEGMENTS_AT - size_of::<u64>());
-        segments
-            .zip(SEGMENTS.to_le_bytes())
-            .for_each(|(shown, byte)| *shown = byte);
+        // `capacity`, `size_max` and `seg_max` of `struct virtio_blk_config`.
+        let shown = sectors.to_le_bytes().into_iter();
+        let shown = shown.chain(SEGMENT_LEN.to_le_bytes());
+        let shown = shown.chain(SEGMENTS.to_le_bytes());
+        config
+            .iter_mut()
+            .zip(shown)
+            .for_each(|(at, byte)| *at = byte);
         Ok(Self {
             disk: Disk {
                 image,
@@ -117,7 +123,7 @@ impl VirtioDevice for Block {
 
     fn features(&self) -> u64 {
         let read_only = u64::from(self.disk.access == Access::ReadOnly) << VIRTIO_BLK_F_RO;
-        read_only | 1 << VIRTIO_BLK_F_SEG_MAX | 1 << VIRTIO_BLK_F_FLUSH
+        read_only | 1 << VIRTIO_BLK_F_SIZE_MAX | 1 << VIRTIO_BLK_F_SEG_MAX | 1 << VIRTIO_BLK_F_FLUSH
     }
 
     fn queue_sizes(&self) -> &[u16] {
@@ -134,12 +140,14 @@ impl VirtioDevice for Block {
         Ok(())
     }
 
-    fn queue_ready(&mut self, queue: u16, _events: &mut dyn Events) -> Result<(), Error> {
+    fn queue_ready(&mut self, queue: u16, events: &mut dyn Events) -> Result<(), Error> {
         let Some(active) = self.active.as_mut() else {
             return Ok(());
         };
         let disk = &mut self.disk;
-        active.serve(queue, |mem, chain| disk.answer(mem, chain))
+        active.serve(queue, events, |mem, chain, turn| {
+            disk.answer(mem, chain, turn)
+        })
     }
 
     fn reset(&mut self, _events: &mut dyn Events) {
@@ -150,17 +158,23 @@ impl VirtioDevice for Block {
 
 impl Disk {
     /// Carries out one request; returns the bytes written into the chain.
-    fn answer(&mut self, mem: &GuestMemoryMmap, chain: Chain<'_>) -> Result<u32, Error> {
-        let mut from_guest = chain.clone().reader(mem)?;
-        let mut to_guest = chain.writer(mem)?;
-        let Some(data_len) = to_guest.available_bytes().checked_sub(1) else {
+    fn answer(
+        &mut self,
+        mem: &GuestMemoryMmap,
+        chain: &Chain<'_>,
+        turn: &mut Turn,
+    ) -> Result<u32, Error> {
+        let mut from_guest = Span::readable(mem, chain)?;
+        let mut status = Span::writable(mem, chain)?;
+        let room = status.byte_len().checked_sub(1);
+        let Some(mut to_guest) = room.and_then(|len| status.split_front(len)) else {
             return Err(Error::Guest(
                 "a disk request has no room for its status".to_owned(),
             ));
         };
-        let mut status = to_guest.split_at(data_len)?;
-        let outcome = match Request::read(&mut from_guest, data_len, self.sectors) {
-            Ok(request) => self.carry_out(request, &mut from_guest, &mut to_guest),
+        let room = to_guest.byte_len();
+        let outcome = match Request::read(&mut from_guest, room, self.sectors) {
+            Ok(request) => self.carry_out(request, from_guest, &mut to_guest, turn),
             Err(refused) => Err(refused.into()),
         };
         let code = match outcome {
@@ -169,58 +183,75 @@ impl Disk {
             Err(_) => VIRTIO_BLK_S_IOERR,
         };
         // All codes fit into the one byte of a status, for which there is room.
-        status.write_all(&code.to_le_bytes()[..1]).ok();
-        Ok(u32::try_from(to_guest.bytes_written() + 1).unwrap_or(u32::MAX))
+        status.copy_from(&code.to_le_bytes()[..1]);
+        let written = room - to_guest.byte_len() + 1;
+        Ok(u32::try_from(written).unwrap_or(u32::MAX))
     }
 
     fn carry_out(
         &mut self,
         request: Request,
-        from_guest: &mut Reader<'_>,
-        to_guest: &mut Writer<'_>,
+        from_guest: Span<'_>,
+        to_guest: &mut Span<'_>,
+        turn: &mut Turn,
     ) -> io::Result<()> {
         match request {
-            Request::Read { offset, len } => self.read(offset, len, to_guest),
+            Request::Read { offset, len } => {
+                turn.spend(len);
+                self.read(offset, len, to_guest)
+            }
             Request::Write { .. } if self.access == Access::ReadOnly => {
                 Err(io::ErrorKind::ReadOnlyFilesystem.into())
             }
-            Request::Write { offset, len } => self.write(offset, len, from_guest),
-            Request::Flush => self.image.sync_data(),
-            Request::Serial => to_guest.write_all(&self.serial),
+            Request::Write { offset, len } => {
+                turn.spend(len);
+                self.write(offset, len, from_guest)
+            }
+            Request::Flush => {
+                turn.end();
+                self.image.sync_data()
+            }
+            Request::Serial => {
+                let room = to_guest.split_front(SERIAL_LEN).ok_or_else(too_short)?;
+                room.copy_from(&self.serial);
+                Ok(())
+            }
         }
     }
 
-    fn read(&mut self, mut offset: u64, mut len: u64, to_guest: &mut Writer<'_>) -> io::Result<()> {
+    fn read(&mut self, mut offset: u64, mut len: usize, room: &mut Span<'_>) -> io::Result<()> {
         while len > 0 {
             let part = part(&mut self.buffer, len);
             self.image.read_exact_at(part, offset)?;
-            to_guest.write_all(part)?;
+            let place = room.split_front(part.len()).ok_or_else(too_short)?;
+            place.copy_from(part);
             offset += part.len() as u64;
-            len -= part.len() as u64;
+            len -= part.len();
         }
         Ok(())
     }
 
-    fn write(
-        &mut self,
-        mut offset: u64,
-        mut len: u64,
-        from_guest: &mut Reader<'_>,
-    ) -> io::Result<()> {
+    fn write(&mut self, mut offset: u64, mut len: usize, mut data: Span<'_>) -> io::Result<()> {
         while len > 0 {
             let part = part(&mut self.buffer, len);
-            from_guest.read_exact(part)?;
+            let place = data.split_front(part.len()).ok_or_else(too_short)?;
+            place.copy_to(part);
             self.image.write_all_at(part, offset)?;
             offset += part.len() as u64;
-            len -= part.len() as u64;
+            len -= part.len();
         }
         Ok(())
     }
 }
 
+/// The guest's buffers are shorter than the request says; the status tells it.
+fn too_short() -> io::Error {
+    io::ErrorKind::InvalidInput.into()
+}
+
 /// As much of `buffer` as `len` needs.
-fn part(buffer: &mut [u8], len: u64) -> &mut [u8] {
-    let len = usize::try_from(len).unwrap_or(usize::MAX).min(buffer.len());
+fn part(buffer: &mut [u8], len: usize) -> &mut [u8] {
+    let len = len.min(buffer.len());
     buffer.split_at_mut(len).0
 }
 

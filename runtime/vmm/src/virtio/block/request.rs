@@ -1,11 +1,13 @@
 //! What a guest can ask of a disk, parsed and checked (virtio 1.3, section 5.2.6).
 
-use std::io::{self, Read};
+use std::io;
 
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT,
 };
-use virtio_queue::Reader;
+
+use super::MAX_DATA_LEN;
+use crate::virtio::span::Span;
 
 /// Unit of positions and lengths in requests, in bytes.
 pub(super) const SECTOR_LEN: u64 = 512;
@@ -14,8 +16,8 @@ pub(super) const SECTOR_LEN: u64 = 512;
 /// disk, and as much data is in the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Request {
-    Read { offset: u64, len: u64 },
-    Write { offset: u64, len: u64 },
+    Read { offset: u64, len: usize },
+    Write { offset: u64, len: usize },
     Flush,
     Serial,
 }
@@ -27,7 +29,7 @@ pub(super) enum Refused {
     Header,
     /// No such request.
     Kind,
-    /// Partly outside of the disk, or not whole sectors.
+    /// Partly outside of the disk, not whole sectors, or more than is said to be possible.
     Range,
 }
 
@@ -44,15 +46,14 @@ impl Request {
     /// Reads the header; the data to write is what `from_guest` has left then, the room
     /// for data to read is `room` bytes.
     pub(super) fn read(
-        from_guest: &mut Reader<'_>,
+        from_guest: &mut Span<'_>,
         room: usize,
         sectors: u64,
     ) -> Result<Self, Refused> {
         let mut header = [0; 16];
-        from_guest
-            .read_exact(&mut header)
-            .map_err(|_| Refused::Header)?;
-        Self::parse(header, from_guest.available_bytes(), room, sectors)
+        let front = from_guest.split_front(header.len());
+        front.ok_or(Refused::Header)?.copy_to(&mut header);
+        Self::parse(header, from_guest.byte_len(), room, sectors)
     }
 
     /// `data` bytes follow the header and there is room for `room` bytes of answer, on
@@ -76,14 +77,14 @@ impl Request {
     }
 }
 
-fn range(sector: u64, len: usize, sectors: u64) -> Result<(u64, u64), Refused> {
-    let len = u64::try_from(len).map_err(|_| Refused::Range)?;
+fn range(sector: u64, data_len: usize, sectors: u64) -> Result<(u64, usize), Refused> {
+    let len = u64::try_from(data_len).map_err(|_| Refused::Range)?;
     let count = len / SECTOR_LEN;
     let end = sector.checked_add(count).ok_or(Refused::Range)?;
-    if !len.is_multiple_of(SECTOR_LEN) || end > sectors {
+    if !len.is_multiple_of(SECTOR_LEN) || end > sectors || data_len > MAX_DATA_LEN {
         return Err(Refused::Range);
     }
-    Ok((sector * SECTOR_LEN, len))
+    Ok((sector * SECTOR_LEN, data_len))
 }
 
 #[cfg(test)]
@@ -137,7 +138,8 @@ mod tests {
             bytes[8..].copy_from_slice(&sector_bytes);
             match Request::parse(bytes, data, room, sectors) {
                 Ok(Request::Read { offset, len } | Request::Write { offset, len }) => {
-                    prop_assert!(offset + len <= sectors * SECTOR_LEN);
+                    prop_assert!(offset + len as u64 <= sectors * SECTOR_LEN);
+                    prop_assert!(len <= MAX_DATA_LEN);
                 }
                 Ok(Request::Flush | Request::Serial) => prop_assert!(false),
                 Err(_) => {}

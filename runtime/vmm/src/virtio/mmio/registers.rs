@@ -62,17 +62,21 @@ pub(crate) struct Setup {
     pub(crate) queues: Vec<Queue>,
     /// Features both sides agreed on.
     pub(crate) features: u64,
-    /// Counts activations of the slot.
+    /// Which activation of the slot this is, see [`Registers::epoch`].
     pub(crate) epoch: u64,
 }
 
-/// What a write asks for beyond the register file.
+/// What a write asks for beyond the register file. Effects of several vCPUs may be
+/// carried out in another order than they were written: the epochs tell.
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// Start the device.
     Activate(Setup),
     /// Stop the device; the guest must not go on before that is done.
-    Reset,
+    Reset {
+        /// The epoch that began with it.
+        epoch: u64,
+    },
     /// The guest wrote into the configuration space.
     Config {
         /// From the start of the space.
@@ -139,6 +143,12 @@ impl Registers {
     /// True while no device is in the slot.
     pub(crate) fn is_empty(&self) -> bool {
         self.identity.device_id == 0
+    }
+
+    /// Counts resets and activations: an activation of an earlier epoch has been reset
+    /// since, whether or not that was carried out yet.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// Shows a changed configuration space.
@@ -242,7 +252,8 @@ impl Registers {
         if value == 0 {
             let was_active = self.status & DRIVER_OK != 0;
             self.reset();
-            return was_active.then_some(Effect::Reset);
+            let epoch = self.epoch;
+            return was_active.then_some(Effect::Reset { epoch });
         }
         let before = self.status;
         self.status = self.next_status(value);
@@ -291,6 +302,7 @@ impl Registers {
     }
 
     fn reset(&mut self) {
+        self.epoch += 1;
         self.status = 0;
         self.device_features_sel = 0;
         self.driver_features_sel = 0;

@@ -137,7 +137,7 @@ fn a_reset_stops_an_active_device_once() {
     bench.start();
     assert!(matches!(
         bench.write(VIRTIO_MMIO_STATUS, 0),
-        Some(Effect::Reset)
+        Some(Effect::Reset { .. })
     ));
     assert_eq!(bench.read(VIRTIO_MMIO_STATUS), 0);
     assert_eq!(bench.read(VIRTIO_MMIO_QUEUE_READY), 0);
@@ -213,7 +213,7 @@ proptest! {
                     prop_assert_eq!(setup.features & !bench.registers.identity.features, 0);
                     active = true;
                 }
-                Some(Effect::Reset) => {
+                Some(Effect::Reset { .. }) => {
                     prop_assert!(active);
                     active = false;
                 }

@@ -6,8 +6,8 @@ use virtio_bindings::virtio_net::{
 };
 use vm_memory::GuestMemoryMmap;
 
-use crate::virtio::chains::Chain;
-use crate::virtio::vsock::span::Span;
+use crate::virtio::chain::Chain;
+use crate::virtio::span::Span;
 
 /// Class, command, and how many (u16, little endian).
 const COMMAND_LEN: usize = 4;
@@ -16,12 +16,12 @@ const COMMAND_LEN: usize = 4;
 /// of the answer.
 pub(super) fn answer(
     mem: &GuestMemoryMmap,
-    chain: Chain<'_>,
+    chain: &Chain<'_>,
     most: usize,
     wanted: &mut Option<usize>,
 ) -> u32 {
     let mut command = [0; COMMAND_LEN];
-    let read = Span::readable(mem, chain.clone());
+    let read = Span::readable(mem, chain).ok();
     if let Some(span) = read.filter(|span| span.byte_len() >= COMMAND_LEN) {
         span.copy_to(&mut command);
     }
@@ -32,7 +32,10 @@ pub(super) fn answer(
     } else {
         VIRTIO_NET_ERR
     };
-    let Some(room) = Span::writable(mem, chain).filter(|room| room.byte_len() > 0) else {
+    let Some(room) = Span::writable(mem, chain)
+        .ok()
+        .filter(|room| room.byte_len() > 0)
+    else {
         return 0;
     };
     room.copy_from(&[u8::try_from(verdict).unwrap_or(u8::MAX)]);

@@ -18,7 +18,7 @@ use virtio_bindings::virtio_net::{VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MQ};
 use vmm_sys_util::epoll::EventSet;
 
 use self::kernel::Kernel;
-use self::offloads::Offloads;
+pub(crate) use self::offloads::Offloads;
 use self::pair::Pair;
 use super::device::{ActiveQueues, Error, Events, VirtioDevice};
 use crate::lines::Lines;
@@ -42,9 +42,6 @@ pub(crate) enum SetUpError {
     /// It is none, or one without headers.
     #[error("set a tap's offloads")]
     Tap(#[source] io::Error),
-    /// No eventfd.
-    #[error("make an eventfd")]
-    EventFd(#[source] io::Error),
     /// The host's kernel doesn't serve it.
     #[error("have the host's kernel serve the interface")]
     Kernel(#[source] vhost::Error),
@@ -62,6 +59,14 @@ pub(crate) enum Mover {
     Kernel(Vec<OwnedFd>, Lines),
 }
 
+/// By what packets get to their tap.
+#[derive(Debug)]
+pub(crate) struct Means {
+    pub(crate) mover: Mover,
+    /// What the tap can do with them.
+    pub(crate) offloads: Offloads,
+}
+
 /// The network device.
 #[derive(Debug)]
 pub(crate) struct Net {
@@ -77,9 +82,19 @@ impl Net {
     /// An interface with the address `mac` and a pair of queues for each of `taps`,
     /// which are nonblocking and have headers of `pair::HEADER_LEN` bytes.
     pub(crate) fn new(taps: Vec<OwnedFd>, mac: [u8; 6], mover: Mover) -> Result<Self, SetUpError> {
-        let count = u16::try_from(taps.len()).unwrap_or(u16::MAX);
         let first = taps.first().ok_or(SetUpError::Descriptors(0))?;
         let offloads = Offloads::of_tap(first).map_err(SetUpError::Tap)?;
+        Self::with_offloads(taps, mac, Means { mover, offloads })
+    }
+
+    /// As `new`, over anything that keeps packets apart and has these offloads.
+    pub(crate) fn with_offloads(
+        taps: Vec<OwnedFd>,
+        mac: [u8; 6],
+        means: Means,
+    ) -> Result<Self, SetUpError> {
+        let Means { mover, offloads } = means;
+        let count = u16::try_from(taps.len()).unwrap_or(u16::MAX);
         let kernel = match mover {
             Mover::Own => None,
             Mover::Kernel(vhosts, _) if vhosts.len() != taps.len() => {
@@ -87,7 +102,7 @@ impl Net {
             }
             Mover::Kernel(vhosts, lines) => Some(Kernel::new(vhosts, lines)?),
         };
-        let pairs: io::Result<Vec<Pair>> = taps.into_iter().map(Pair::new).collect();
+        let pairs = taps.into_iter().map(Pair::new).collect();
         let mut queue_sizes = vec![QUEUE_LEN; usize::from(count * PER_PAIR)];
         if count > 1 {
             queue_sizes.push(CONTROL_QUEUE_LEN);
@@ -96,7 +111,7 @@ impl Net {
             config: config(mac, count),
             queue_sizes,
             offloads,
-            pairs: pairs.map_err(SetUpError::EventFd)?,
+            pairs,
             kernel,
             active: None,
         })
@@ -144,7 +159,7 @@ impl Net {
                 (None, true) => {
                     pair.start(number, active, events)?;
                     // What the guest has said before is not said again.
-                    pair.send(number, active)?;
+                    pair.send(number, active, events)?;
                     pair.receive(number, active, events)?;
                 }
                 (None, false) => pair.stop(events),
@@ -165,7 +180,7 @@ impl Net {
             return Ok(());
         };
         let mut wanted = None;
-        active.serve(queue, |mem, chain| {
+        active.serve(queue, events, |mem, chain, _| {
             Ok(control::answer(mem, chain, most, &mut wanted))
         })?;
         match wanted {
@@ -232,7 +247,7 @@ impl VirtioDevice for Net {
         let number = usize::from(queue / PER_PAIR);
         match self.pairs.get_mut(number).filter(|pair| pair.used) {
             Some(pair) if queue.is_multiple_of(PER_PAIR) => pair.receive(number, active, events),
-            Some(pair) => pair.send(number, active),
+            Some(pair) => pair.send(number, active, events),
             None => Ok(()),
         }
     }
@@ -246,9 +261,9 @@ impl VirtioDevice for Net {
         let Some(active) = self.active.as_mut() else {
             return Ok(());
         };
-        let number = pair::number_in(token);
+        let number = usize::try_from(token).unwrap_or(usize::MAX);
         match self.pairs.get_mut(number).filter(|pair| pair.used) {
-            Some(pair) => pair.ready(token, readiness, active, events),
+            Some(pair) => pair.ready(number, readiness, active, events),
             None => Ok(()),
         }
     }

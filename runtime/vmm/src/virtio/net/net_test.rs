@@ -38,6 +38,9 @@ impl Events for Nobody {
     fn unwatch(&mut self, _: BorrowedFd<'_>) -> io::Result<()> {
         Ok(())
     }
+    fn come_again(&mut self, _: u16) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn memory() -> GuestMemoryMmap {
@@ -77,7 +80,7 @@ fn device(
         features,
         interrupt: Arc::new(Nobody),
     };
-    let mut pair = Pair::new(tap.into()).unwrap();
+    let mut pair = Pair::new(tap.into());
     pair.start(0, &active, &mut Nobody).unwrap();
     pair.used = true;
     let net = Net {

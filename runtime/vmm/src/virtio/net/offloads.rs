@@ -42,7 +42,7 @@ const NEWER: [u32; 3] = [
 
 /// The offloads that a tap has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Offloads {
+pub(crate) struct Offloads {
     newer: bool,
 }
 
@@ -56,8 +56,8 @@ impl Offloads {
     }
 
     /// None that is new.
-    #[cfg(test)]
-    pub(super) fn none() -> Self {
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) const fn none() -> Self {
         Self { newer: false }
     }
 

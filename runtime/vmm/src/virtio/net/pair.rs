@@ -8,37 +8,27 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
-use virtio_queue::{QueueOwnedT, QueueT};
 use vm_memory::Permissions;
 use vmm_sys_util::epoll::EventSet;
 
 use super::PER_PAIR;
 use super::receive::{Receiver, Stopped};
 use crate::sys::Pieces;
-use crate::virtio::chains::Chain;
+use crate::virtio::chain::Chain;
 use crate::virtio::device::{ActiveQueues, Error, Events};
+use crate::virtio::turn::Turn;
 
 /// Length of `struct virtio_net_hdr_v1`, which precedes every packet.
 pub(super) const HEADER_LEN: usize = 12;
 /// The longest packet, its header included: 64 KiB before segmentation.
 pub(super) const MAX_PACKET_LEN: usize = HEADER_LEN + 14 + 65_536;
-/// Packets moved before others have their turn.
-pub(super) const BATCH: usize = 128;
 /// Most pieces that a packet of the guest is made of. Linux sends 64 KiB in at most 18.
 const MAX_SENT_PIECES: usize = 64;
-
-/// Tokens of what a pair watches.
-const TAP: u32 = 0;
-const MORE: u32 = 1;
-const TOKENS: u32 = 2;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Pair {
     tap: OwnedFd,
-    /// Signalled when packets wait to be sent though the guest says nothing more.
-    more: EventFd,
     /// While it is in use here.
     works: Option<Works>,
     /// The guest has been told to use it, whoever moves its packets.
@@ -53,24 +43,18 @@ struct Works {
     sent: Pieces,
 }
 
-/// The pair that watches under `token`.
-pub(super) fn number_in(token: u32) -> usize {
-    usize::try_from(token / TOKENS).unwrap_or(usize::MAX)
-}
-
-fn token(number: usize, what: u32) -> u32 {
-    u32::try_from(number).map_or(u32::MAX, |number| number * TOKENS + what)
+/// Under which its tap is watched.
+fn token(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 impl Pair {
-    pub(super) fn new(tap: OwnedFd) -> io::Result<Self> {
-        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-        Ok(Self {
+    pub(super) fn new(tap: OwnedFd) -> Self {
+        Self {
             tap,
-            more: EventFd::from_value_and_flags(0, flags)?,
             works: None,
             used: false,
-        })
+        }
     }
 
     pub(super) fn tap(&self) -> BorrowedFd<'_> {
@@ -84,10 +68,8 @@ impl Pair {
         active: &ActiveQueues,
         events: &mut dyn Events,
     ) -> Result<(), Error> {
-        let watch_tap = events.watch(self.tap.as_fd(), EventSet::IN, token(number, TAP));
+        let watch_tap = events.watch(self.tap.as_fd(), EventSet::IN, token(number));
         watch_tap.map_err(host("watch a tap"))?;
-        let watch_more = events.watch(self.more.as_fd(), EventSet::IN, token(number, MORE));
-        watch_more.map_err(host("watch an eventfd"))?;
         self.works = Some(Works {
             receiver: Receiver::new(active.features, active.mem.clone()),
             sent: Pieces::new(active.mem.clone()),
@@ -97,66 +79,39 @@ impl Pair {
 
     pub(super) fn stop(&mut self, events: &mut dyn Events) {
         self.works = None;
-        // They are watched since `start`; there is nothing to do for one that isn't.
+        // It is watched since `start`; there is nothing to do if it isn't.
         drop(events.unwatch(self.tap.as_fd()));
-        drop(events.unwatch(self.more.as_fd()));
     }
 
-    /// One of its descriptors is ready.
+    /// Its tap is ready.
     pub(super) fn ready(
         &mut self,
-        token: u32,
+        number: usize,
         readiness: EventSet,
         active: &mut ActiveQueues,
         events: &mut dyn Events,
     ) -> Result<(), Error> {
-        let number = number_in(token);
-        if token % TOKENS == MORE {
-            // Only empties the count.
-            self.more.read().ok();
-            return self.send(number, active);
-        }
         if readiness.contains(EventSet::ERROR) {
             return self.part_from_tap(events);
         }
         self.receive(number, active, events)
     }
 
-    /// Sends what the guest has made available, up to a batch.
-    pub(super) fn send(&mut self, number: usize, active: &mut ActiveQueues) -> Result<(), Error> {
-        let Some(works) = self.works.as_mut() else {
+    /// Sends what the guest has made available, for a turn.
+    pub(super) fn send(
+        &mut self,
+        number: usize,
+        active: &mut ActiveQueues,
+        events: &mut dyn Events,
+    ) -> Result<(), Error> {
+        let Self { tap, works, .. } = self;
+        let Some(works) = works.as_mut() else {
             return Ok(());
         };
-        let queue = queue_of(number) + 1;
-        let mem = &active.mem;
-        let Some(ring) = active.queues.get_mut(usize::from(queue)) else {
-            return Ok(());
-        };
-        let mut left = BATCH;
-        loop {
-            ring.disable_notification(mem)?;
-            while left > 0
-                && let Some(chain) = ring.iter(mem)?.next()
-            {
-                let head = chain.head_index();
-                transmit(self.tap.as_fd(), &mut works.sent, chain);
-                ring.add_used(mem, head, 0)?;
-                left -= 1;
-            }
-            let more = ring.enable_notification(mem)?;
-            if !more {
-                break;
-            }
-            if left == 0 {
-                let woken = self.more.write(1).map_err(io::Error::from);
-                woken.map_err(host("signal an eventfd"))?;
-                break;
-            }
-        }
-        if ring.needs_notification(mem)? {
-            active.interrupt.queue_used(queue);
-        }
-        Ok(())
+        active.serve(queue_of(number) + 1, events, |_, chain, turn| {
+            transmit(tap.as_fd(), &mut works.sent, chain, turn)?;
+            Ok(0)
+        })
     }
 
     /// Hands the guest what has arrived, and waits for packets or for buffers.
@@ -181,7 +136,7 @@ impl Pair {
         }
         receiver.interest = interest;
         events
-            .rewatch(self.tap.as_fd(), interest, token(number, TAP))
+            .rewatch(self.tap.as_fd(), interest, token(number))
             .map_err(host("watch a tap"))
     }
 
@@ -211,22 +166,30 @@ fn queue_of(pair: usize) -> u16 {
 
 /// Hands one packet to the tap. A packet that makes no sense, or that a tap which is
 /// down doesn't take, is lost, as on a wire.
-fn transmit(tap: BorrowedFd<'_>, packet: &mut Pieces, chain: Chain<'_>) {
+fn transmit(
+    tap: BorrowedFd<'_>,
+    packet: &mut Pieces,
+    chain: &Chain<'_>,
+    turn: &mut Turn,
+) -> Result<(), Error> {
     packet.clear();
     let mut byte_len = 0;
     for descriptor in chain.readable() {
+        let descriptor = descriptor?;
         let len = usize::try_from(descriptor.len()).unwrap_or(usize::MAX);
         byte_len += len;
         let taken = byte_len <= MAX_PACKET_LEN
             && packet.count() < MAX_SENT_PIECES
             && packet.push(descriptor.addr(), len, Permissions::Read);
         if !taken {
-            return;
+            return Ok(());
         }
     }
     if byte_len >= HEADER_LEN {
         packet.write_packet(tap).ok();
+        turn.spend(byte_len);
     }
+    Ok(())
 }
 
 fn host(part: &'static str) -> impl FnOnce(io::Error) -> Error {

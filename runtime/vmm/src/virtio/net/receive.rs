@@ -6,17 +6,24 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use virtio_bindings::virtio_net::VIRTIO_NET_F_MRG_RXBUF;
-use virtio_queue::{Queue, QueueOwnedT, QueueT};
+use virtio_queue::{Queue, QueueT};
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryMmap, Permissions};
 use vmm_sys_util::epoll::EventSet;
 
-use super::pair::{BATCH, HEADER_LEN, MAX_PACKET_LEN};
+use super::pair::{HEADER_LEN, MAX_PACKET_LEN};
 use crate::sys::{MAX_PIECES, Pieces};
-use crate::virtio::chains::Chain;
+use crate::virtio::chain::{Chain, Tables};
 use crate::virtio::device::{ActiveQueues, Error};
+use crate::virtio::turn::TURN_CHAINS;
 
 /// Where the header says over how many buffers a packet goes (u16, little endian).
 const BUFFER_COUNT_AT: usize = 10;
+
+/// Most packets of a turn.
+const TURN_PACKETS: usize = TURN_CHAINS;
+/// Most descriptors that are looked at in a turn: what so many of the longest packets
+/// need in buffers of a page and a half, as Linux has them.
+const TURN_DESCRIPTORS: usize = TURN_PACKETS * 64;
 
 /// Why no more packets are handed over now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +47,8 @@ pub(super) struct Receiver {
     pieces: Pieces,
     /// Bytes in `buffers`.
     byte_len: usize,
+    /// How many more are looked at in this turn.
+    descriptors_left: usize,
     /// For what the tap is watched.
     pub(super) interest: EventSet,
     /// The tap is watched no more.
@@ -65,6 +74,7 @@ impl Receiver {
             buffers: VecDeque::new(),
             pieces: Pieces::new(mem),
             byte_len: 0,
+            descriptors_left: 0,
             interest: EventSet::IN,
             gone: false,
         }
@@ -94,9 +104,13 @@ impl Receiver {
         mem: &GuestMemoryMmap,
         ring: &mut Queue,
     ) -> Result<Stopped, Error> {
-        for _ in 0..BATCH {
+        self.descriptors_left = TURN_DESCRIPTORS;
+        for _ in 0..TURN_PACKETS {
             if !self.gather(mem, ring)? {
                 return Ok(Stopped::NoBuffers);
+            }
+            if self.descriptors_left == 0 {
+                return Ok(Stopped::TapEmpty);
             }
             let most = if self.mergeable {
                 MAX_PIECES
@@ -115,21 +129,27 @@ impl Receiver {
         Ok(Stopped::TapEmpty)
     }
 
-    /// Takes buffers until a packet fits; false if the guest has too few.
+    /// Takes buffers until a packet fits, or the turn is over; false if the guest has
+    /// too few.
     fn gather(&mut self, mem: &GuestMemoryMmap, ring: &mut Queue) -> Result<bool, Error> {
-        while !self.suffices() {
+        while !self.rests() {
             ring.disable_notification(mem)?;
-            while !self.suffices()
-                && let Some(chain) = ring.iter(mem)?.next()
+            while !self.rests()
+                && let Some(chain) = Chain::next_of(ring, mem, Tables::Refused)?
             {
-                self.add(chain)?;
+                self.add(&chain)?;
             }
             // All that there is was taken, so this asks to be told of anything new.
-            if !self.suffices() && !ring.enable_notification(mem)? {
+            if !self.rests() && !ring.enable_notification(mem)? {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// No more buffers are to be taken now.
+    fn rests(&self) -> bool {
+        self.suffices() || self.descriptors_left == 0
     }
 
     fn suffices(&self) -> bool {
@@ -141,12 +161,17 @@ impl Receiver {
         self.byte_len >= MAX_PACKET_LEN || self.pieces.count() >= MAX_PIECES
     }
 
-    fn add(&mut self, chain: Chain<'_>) -> Result<(), Error> {
+    fn add(&mut self, chain: &Chain<'_>) -> Result<(), Error> {
         let head = chain.head_index();
         let pieces_before = self.pieces.count();
         let mut byte_len = 0;
         let mut count_at = [GuestAddress(0); 2];
-        for descriptor in chain.writable() {
+        for descriptor in chain.descriptors() {
+            let descriptor = descriptor?;
+            self.descriptors_left = self.descriptors_left.saturating_sub(1);
+            if !descriptor.is_write_only() {
+                continue;
+            }
             let len = usize::try_from(descriptor.len()).unwrap_or(usize::MAX);
             if !self.pieces.push(descriptor.addr(), len, Permissions::Write) {
                 return Err(broken());

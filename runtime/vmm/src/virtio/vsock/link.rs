@@ -15,7 +15,7 @@ use super::packet::{Header, Operation};
 use super::stream::{Read, Stream};
 
 /// Most payload of one packet, in bytes (as Linux has it).
-const MAX_PAYLOAD_LEN: usize = 64 * 1024;
+pub const MAX_PAYLOAD_LEN: usize = 64 * 1024;
 
 /// A packet for the guest, apart from its addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,7 +19,6 @@ pub mod link;
 pub mod muxer;
 pub mod packet;
 pub mod pump;
-pub mod span;
 pub mod stream;
 
 /// Index of the queue with buffers for packets to the guest.

@@ -1,20 +1,20 @@
 //! Between the muxer and the two virtqueues that carry packets.
 //!
 //! Owns the order of work and when the guest is told: everything there is to do is
-//! done first, up to a limit that keeps other devices of the same thread alive, and
-//! the guest is signalled once at the end.
+//! done first, for a turn, and the guest is signalled once at the end.
 
 use virtio_queue::{Error as QueueError, Queue, QueueT};
 use vm_memory::GuestMemoryMmap;
 
+use super::link::MAX_PAYLOAD_LEN;
 use super::muxer::{Error as MuxerError, Muxer};
 use super::packet::{HEADER_LEN, Header};
-use super::span::Span;
+use crate::virtio::chain::{Chain, Tables};
+use crate::virtio::span::Span;
+use crate::virtio::turn::Turn;
 
 /// Chains that are taken from one queue before the other gets its turn.
 const ROUND_LEN: usize = 32;
-/// Rounds before the event loop gets its turn.
-const MAX_ROUNDS: usize = 16;
 
 /// Why the packets stopped.
 #[derive(Debug, thiserror::Error)]
@@ -47,20 +47,22 @@ pub struct Rings<'a> {
     pub tx: &'a mut Queue,
 }
 
-/// Moves every packet that can be moved.
+/// Moves every packet that can be moved in a turn; makes the muxer ready again if that
+/// wasn't all.
 pub fn pump(muxer: &mut Muxer, rings: &mut Rings<'_>) -> Result<Signals, Error> {
     rings.rx.disable_notification(rings.mem)?;
     rings.tx.disable_notification(rings.mem)?;
     let (mut to, mut from) = (0, 0);
-    for round in 1.. {
-        let moved_to = to_guest(muxer, rings)?;
-        let moved_from = from_guest(muxer, rings)?;
+    let mut turn = Turn::new();
+    loop {
+        let moved_to = to_guest(muxer, rings, &mut turn)?;
+        let moved_from = from_guest(muxer, rings, &mut turn)?;
         to += moved_to;
         from += moved_from;
         if moved_to + moved_from == 0 && !listen(muxer, rings)? {
             break;
         }
-        if round == MAX_ROUNDS {
+        if turn.is_over() {
             muxer.come_again().map_err(MuxerError::from)?;
             break;
         }
@@ -81,24 +83,25 @@ fn listen(muxer: &Muxer, rings: &mut Rings<'_>) -> Result<bool, Error> {
 }
 
 /// Fills buffers of the guest. Returns how many were used.
-fn to_guest(muxer: &mut Muxer, rings: &mut Rings<'_>) -> Result<usize, Error> {
+fn to_guest(muxer: &mut Muxer, rings: &mut Rings<'_>, turn: &mut Turn) -> Result<usize, Error> {
     let mut moved = 0;
-    while moved < ROUND_LEN && muxer.has_outgoing() {
-        let Some(chain) = rings.rx.pop_descriptor_chain(rings.mem) else {
+    while moved < ROUND_LEN && !turn.is_over() && muxer.has_outgoing() {
+        let Some(chain) = Chain::next_of(rings.rx, rings.mem, Tables::Followed)? else {
             break;
         };
-        let head = chain.head_index();
+        turn.spend_chain();
         // A buffer that can't hold a packet goes back empty.
-        let len = match Span::writable(rings.mem, chain) {
-            Some(span) => fill(muxer, span),
-            None => Some(0),
+        let len = match Span::writable(rings.mem, &chain) {
+            Ok(span) => fill(muxer, span),
+            Err(_) => Some(0),
         };
         let Some(len) = len else {
             let unused = rings.rx.next_avail().wrapping_sub(1);
             rings.rx.set_next_avail(unused);
             break;
         };
-        rings.rx.add_used(rings.mem, head, len)?;
+        turn.spend(usize::try_from(len).unwrap_or(usize::MAX));
+        rings.rx.add_used(rings.mem, chain.head_index(), len)?;
         moved += 1;
     }
     Ok(moved)
@@ -116,17 +119,19 @@ fn fill(muxer: &mut Muxer, mut span: Span<'_>) -> Option<u32> {
 }
 
 /// Takes packets of the guest. Returns how many there were.
-fn from_guest(muxer: &mut Muxer, rings: &mut Rings<'_>) -> Result<usize, Error> {
+fn from_guest(muxer: &mut Muxer, rings: &mut Rings<'_>, turn: &mut Turn) -> Result<usize, Error> {
     let mut moved = 0;
-    while moved < ROUND_LEN {
-        let Some(chain) = rings.tx.pop_descriptor_chain(rings.mem) else {
+    while moved < ROUND_LEN && !turn.is_over() {
+        let Some(chain) = Chain::next_of(rings.tx, rings.mem, Tables::Followed)? else {
             break;
         };
-        let head = chain.head_index();
-        if let Some(span) = Span::readable(rings.mem, chain) {
+        turn.spend_chain();
+        // What isn't a chain is dropped, as what isn't a packet.
+        if let Ok(span) = Span::readable(rings.mem, &chain) {
+            turn.spend(span.byte_len().min(MAX_PAYLOAD_LEN));
             deliver(muxer, span);
         }
-        rings.tx.add_used(rings.mem, head, 0)?;
+        rings.tx.add_used(rings.mem, chain.head_index(), 0)?;
         moved += 1;
     }
     Ok(moved)

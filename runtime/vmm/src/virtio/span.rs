@@ -2,73 +2,64 @@
 //!
 //! Owns the way from hostile descriptors to checked memory. Knows no packets.
 
-use std::ops::Deref;
-
-use virtio_queue::DescriptorChain;
+use virtio_queue::Error;
+use virtio_queue::desc::split::Descriptor;
 use vm_memory::{GuestMemory, GuestMemoryMmap, Permissions, VolatileSlice};
 
-/// Most pieces a span is made of. Linux sends 64 KiB in at most 18; a longer chain
-/// isn't served.
-const MAX_SLICES: usize = 64;
+use super::chain::Chain;
 
 /// Memory in one or more pieces, read or written front to back.
-#[derive(Debug)]
-pub struct Span<'m> {
+#[derive(Debug, Default)]
+pub(crate) struct Span<'m> {
     slices: Vec<VolatileSlice<'m>>,
 }
 
 impl<'m> Span<'m> {
-    /// The bytes that the device may read. `None`: the chain leaves guest memory,
-    /// or has too many pieces.
-    pub fn readable<M>(mem: &'m GuestMemoryMmap, chain: DescriptorChain<M>) -> Option<Self>
-    where
-        M: Deref<Target = GuestMemoryMmap>,
-    {
+    /// The bytes that the device may read.
+    ///
+    /// # Errors
+    /// The chain is broken, or leaves guest memory.
+    pub(crate) fn readable(mem: &'m GuestMemoryMmap, chain: &Chain<'_>) -> Result<Self, Error> {
         Self::gather(mem, chain.readable(), Permissions::Read)
     }
 
     /// The bytes that the device may write; else as `readable`.
-    pub fn writable<M>(mem: &'m GuestMemoryMmap, chain: DescriptorChain<M>) -> Option<Self>
-    where
-        M: Deref<Target = GuestMemoryMmap>,
-    {
+    pub(crate) fn writable(mem: &'m GuestMemoryMmap, chain: &Chain<'_>) -> Result<Self, Error> {
         Self::gather(mem, chain.writable(), Permissions::Write)
     }
 
     fn gather(
         mem: &'m GuestMemoryMmap,
-        descriptors: impl Iterator<Item = virtio_queue::desc::split::Descriptor>,
+        descriptors: impl Iterator<Item = Result<Descriptor, Error>>,
         access: Permissions,
-    ) -> Option<Self> {
+    ) -> Result<Self, Error> {
         let mut slices = Vec::with_capacity(2);
         for descriptor in descriptors {
-            let len = usize::try_from(descriptor.len()).ok()?;
-            let parts = GuestMemory::get_slices(mem, descriptor.addr(), len, access).ok()?;
+            let descriptor = descriptor?;
+            // Every length fits: usize has 64 bits.
+            let len = usize::try_from(descriptor.len()).unwrap_or(usize::MAX);
+            let parts = GuestMemory::get_slices(mem, descriptor.addr(), len, access)
+                .map_err(Error::GuestMemory)?;
             for part in parts {
-                slices.push(part.ok()?);
-            }
-            if slices.len() > MAX_SLICES {
-                return None;
+                slices.push(part.map_err(Error::GuestMemory)?);
             }
         }
-        Some(Self { slices })
+        Ok(Self { slices })
     }
 
     /// Its pieces.
-    #[must_use]
-    pub fn slices(&self) -> &[VolatileSlice<'m>] {
+    pub(crate) fn slices(&self) -> &[VolatileSlice<'m>] {
         &self.slices
     }
 
     /// Bytes in all pieces.
-    #[must_use]
-    pub fn byte_len(&self) -> usize {
-        // A chain is shorter than 2^32 bytes: `DescriptorChain` sees to that.
+    pub(crate) fn byte_len(&self) -> usize {
+        // A chain is shorter than 2^32 bytes: `Chain` sees to that.
         self.slices.iter().map(VolatileSlice::len).sum()
     }
 
     /// Cuts the first `len` bytes off. `None`: there are fewer.
-    pub fn split_front(&mut self, len: usize) -> Option<Self> {
+    pub(crate) fn split_front(&mut self, len: usize) -> Option<Self> {
         let mut front = Vec::with_capacity(1);
         let mut missing = len;
         while missing > 0 {
@@ -85,8 +76,14 @@ impl<'m> Span<'m> {
         Some(Self { slices: front })
     }
 
+    /// Cuts off as many of the first `most` bytes as there are.
+    pub(crate) fn take_front(&mut self, most: usize) -> Self {
+        let len = most.min(self.byte_len());
+        self.split_front(len).unwrap_or_default()
+    }
+
     /// Copies from the guest into `bytes`, as far as both reach.
-    pub fn copy_to(&self, mut bytes: &mut [u8]) {
+    pub(crate) fn copy_to(&self, mut bytes: &mut [u8]) {
         for slice in &self.slices {
             let copied = slice.copy_to(bytes);
             bytes = bytes.get_mut(copied..).unwrap_or_default();
@@ -94,7 +91,7 @@ impl<'m> Span<'m> {
     }
 
     /// Copies `bytes` to the guest, as far as both reach.
-    pub fn copy_from(&self, mut bytes: &[u8]) {
+    pub(crate) fn copy_from(&self, mut bytes: &[u8]) {
         for slice in &self.slices {
             let len = bytes.len().min(slice.len());
             let (now, later) = bytes.split_at(len);
