@@ -4,15 +4,23 @@
 //! come from a process with CAP_SETUID and CAP_SETGID in the parent namespace,
 //! and whoever makes a user namespace has none there any more. So a child is
 //! forked before, waits on a pipe, writes the maps from outside and ends.
+//!
+//! A process that root starts would still be kernel user 0, whom the kernel lets do to
+//! root's processes what needs no capability: signal them, look at their files. So it
+//! becomes a user of its own, in a range that nothing else uses. Its number is that of
+//! its user namespace, which the kernel gives to one at a time.
 
 use std::fs;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::{CloneFlags, unshare};
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags, openat, stat};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Gid, Uid, parent_process_death_signal, set_parent_process_death_signal};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use crate::error::{Error, Step};
 use crate::sys::{self, Child};
@@ -23,15 +31,28 @@ pub enum Identities {
     /// The caller's own user and group, as root. Needs no privilege; other
     /// owners of files look like `nobody`, and none can be given to a file.
     Own,
+    /// One user and group that no other process has, as root; for a caller that doesn't
+    /// have these identities to give (an ordinary user, or root of a user namespace
+    /// with few), as `Own`. Needs CAP_SETUID and CAP_SETGID if the caller has them.
+    Unique,
     /// Every identity the caller sees, each as itself. Needs CAP_SETUID and
     /// CAP_SETGID.
     All,
 }
 
+/// The users and groups of [`Identities::Unique`]: above those that accounts and
+/// containers are given, and below those that systemd calls foreign.
+pub const UNIQUE_IDS: Range<u32> = 0x7000_0000..0x7ff0_0000;
+
+/// Numbers of namespaces begin here (`PROC_DYNAMIC_FIRST` of linux/fs/proc).
+const FIRST_NAMESPACE: u64 = 0xf000_0000;
+
 /// Moves this process into new user, mount, net, ipc, uts and cgroup namespaces.
 pub(crate) fn enter_namespaces(identities: Identities) -> Result<(), Error> {
     match identities {
         Identities::Own => enter_user_namespace_of_one()?,
+        Identities::Unique if are_unique_ids_mapped()? => enter_user_namespace_of_unique()?,
+        Identities::Unique => enter_user_namespace_of_one()?,
         Identities::All => enter_user_namespace_of_all()?,
     }
     // Mounts need no change of propagation: in a new user namespace they are
@@ -58,9 +79,68 @@ fn enter_user_namespace_of_one() -> Result<(), Error> {
 }
 
 fn enter_user_namespace_of_all() -> Result<(), Error> {
-    let writer = MapWriter::fork()?;
+    let uids = identity_map("/proc/self/uid_map")?;
+    let gids = identity_map("/proc/self/gid_map")?;
+    let writer = MapWriter::fork(|_| Maps { uids, gids })?;
     unshare(CloneFlags::CLONE_NEWUSER).map_err(Step::EnterUserNamespace.refused())?;
-    writer.write_maps()
+    writer.write_maps(0)
+}
+
+fn enter_user_namespace_of_unique() -> Result<(), Error> {
+    let writer = MapWriter::fork(|id| {
+        let map = format!("0 {id} 1\n");
+        Maps {
+            uids: map.clone(),
+            gids: map,
+        }
+    })?;
+    unshare(CloneFlags::CLONE_NEWUSER).map_err(Step::EnterUserNamespace.refused())?;
+    let refused = |e: Errno| Step::BecomeUnique.refused()(e);
+    let namespace = stat("/proc/self/ns/user").map_err(refused)?;
+    let id = unique_id(namespace.st_ino).ok_or_else(|| refused(Errno::RANGE))?;
+    writer.write_maps(id)?;
+    // Who changes identity is otherwise forgotten to be ended with its parent.
+    let at_parents_end = parent_process_death_signal().map_err(refused)?;
+    set_thread_groups(&[]).map_err(refused)?;
+    set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).map_err(refused)?;
+    set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).map_err(refused)?;
+    set_parent_process_death_signal(at_parents_end).map_err(refused)
+}
+
+/// The identity for the namespace with this number.
+fn unique_id(namespace: u64) -> Option<u32> {
+    let offset = u32::try_from(namespace.checked_sub(FIRST_NAMESPACE)?).ok()?;
+    let id = UNIQUE_IDS.start.checked_add(offset)?;
+    UNIQUE_IDS.contains(&id).then_some(id)
+}
+
+/// The caller has the whole range to give.
+fn are_unique_ids_mapped() -> Result<bool, Error> {
+    let is_in = |path| {
+        let map = fs::read_to_string(path).map_err(Step::WriteIdentityMaps.refused())?;
+        Ok(covers(&map, &UNIQUE_IDS))
+    };
+    let is_root = rustix::process::geteuid().is_root();
+    Ok(is_root && is_in("/proc/self/uid_map")? && is_in("/proc/self/gid_map")?)
+}
+
+/// A line `inside outside count` of `map` has all of `ids` inside.
+fn covers(map: &str, ids: &Range<u32>) -> bool {
+    map.lines().any(|line| {
+        let numbers: Result<Vec<u64>, _> = line.split_whitespace().map(str::parse).collect();
+        match numbers.as_deref() {
+            Ok(&[inside, _, count]) => {
+                inside <= ids.start.into() && inside.saturating_add(count) >= ids.end.into()
+            }
+            _ => false,
+        }
+    })
+}
+
+/// What is written into the two map files.
+struct Maps {
+    uids: String,
+    gids: String,
 }
 
 /// The child that stays outside, waiting for its word to write the maps.
@@ -70,10 +150,9 @@ struct MapWriter {
 }
 
 impl MapWriter {
-    fn fork() -> Result<Self, Error> {
+    /// `maps` makes the maps of the number that the writer is told.
+    fn fork(maps: impl FnOnce(u32) -> Maps) -> Result<Self, Error> {
         let refused = |e: Errno| Step::ForkMapWriter.refused()(e);
-        let uids = identity_map("/proc/self/uid_map")?;
-        let gids = identity_map("/proc/self/gid_map")?;
         // By descriptor and not by number: in a pid namespace of its own, this
         // process does not know its number in the /proc it sees.
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -84,10 +163,11 @@ impl MapWriter {
         let go_number = std::os::fd::AsRawFd::as_raw_fd(&go);
         let child = sys::fork(|| {
             sys::close_range(go_number.unsigned_abs(), go_number.unsigned_abs())?;
-            let mut word = [0];
-            if rustix::io::read(&wait, &mut word)? != 1 {
+            let mut number = [0; size_of::<u32>()];
+            if rustix::io::read(&wait, &mut number)? != number.len() {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
+            let Maps { uids, gids } = maps(u32::from_ne_bytes(number));
             write_map(&process, "uid_map", &uids)?;
             write_map(&process, "gid_map", &gids)
         })
@@ -95,11 +175,11 @@ impl MapWriter {
         Ok(Self { child, go })
     }
 
-    fn write_maps(self) -> Result<(), Error> {
+    fn write_maps(self, number: u32) -> Result<(), Error> {
         let Self { child, go } = self;
         // A refused write means that the child is dead, which its status tells
         // better.
-        let told = rustix::io::write(&go, &[1]);
+        let told = rustix::io::write(&go, &number.to_ne_bytes());
         drop(go);
         child.wait().map_err(Step::WriteIdentityMaps.refused())?;
         told.map(|_| ()).map_err(Step::WriteIdentityMaps.refused())
@@ -136,7 +216,25 @@ fn to_identity(map: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::to_identity;
+    use super::*;
+
+    #[test]
+    fn each_namespace_has_an_identity_in_the_range() {
+        assert_eq!(unique_id(0xf000_0000), Some(UNIQUE_IDS.start));
+        assert_eq!(unique_id(0xf000_0021), Some(UNIQUE_IDS.start + 0x21));
+        assert_eq!(unique_id(0xfff0_0000), None);
+        assert_eq!(unique_id(0xefff_fffd), None, "the initial one");
+        assert_eq!(unique_id(u64::MAX), None);
+    }
+
+    #[test]
+    fn only_a_map_of_the_whole_range_covers_it() {
+        assert!(covers("0 0 4294967295\n", &UNIQUE_IDS));
+        assert!(!covers("0 1000 1\n1 100000 65536\n", &UNIQUE_IDS));
+        assert!(!covers("", &UNIQUE_IDS));
+        assert!(covers("0 5 1\n1879048192 7 267386880", &UNIQUE_IDS));
+        assert!(!covers("1879048192 7 267386879", &UNIQUE_IDS));
+    }
 
     #[test]
     fn each_identity_of_the_outer_map_becomes_itself() {

@@ -10,7 +10,7 @@ use crate::{CapabilitySet, Error, Identities, descriptors, identities, privilege
 ///
 /// Must be entered while the process has one thread: a user namespace cannot be
 /// made by one thread of several. Works for root and, with
-/// [`Identities::Own`], for any user that may make user namespaces.
+/// [`Identities::Own`] and [`Identities::Unique`], for any user that may make user namespaces.
 #[derive(Debug, Clone)]
 pub struct Jail<'a> {
     /// Numbers of the descriptors that stay open, beside 0, 1 and 2.

@@ -2,7 +2,8 @@
 //! root folder that holds nothing (or exactly what it serves), no capabilities
 //! outside its own user namespace, no way to gain any. Knows nothing of virtual
 //! machines. The pid namespace is made by whoever spawns the process, and the
-//! seccomp filter by the process itself, as its last step.
+//! filter of system calls ([`syscalls`]) is installed by the process itself, as its
+//! last step.
 //!
 //! Called by every helper of the runtime as its first act, while it has one
 //! thread: [`Jail::enter`]. The owner uses [`detached`] to prepare what a
@@ -18,9 +19,10 @@ pub mod later;
 mod privileges;
 mod root;
 mod sys;
+pub mod syscalls;
 
 pub use error::{Error, Step};
-pub use identities::Identities;
+pub use identities::{Identities, UNIQUE_IDS};
 pub use inherited::inherited;
 pub use jail::Jail;
 pub use root::NewRoot;

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::error_line::is_unprintable;
 use crate::owner::ProcessEntry;
 
 /// One column.
@@ -198,7 +199,7 @@ pub(super) fn table(processes: &[ProcessEntry], columns: &[Column]) -> String {
 
 /// As procps has it: what a program calls itself must not reach the terminal's controls.
 fn printable(value: &str) -> String {
-    value.replace(char::is_control, "?")
+    value.replace(is_unprintable, "?")
 }
 
 /// Since its start; a clock that was set back makes it 0.

@@ -12,6 +12,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use serde::Serialize;
 
@@ -226,11 +227,56 @@ impl Killer {
     }
 }
 
-/// Children of this thread see no process but their own. Without the right to
-/// do so (an ordinary user outside of a user namespace), they stay in this one.
+/// Children of this thread see no process but their own, and can signal no other. A
+/// helper is not started without: what it could reach is not known.
 fn enter_pid_namespace() -> io::Result<()> {
-    match unshare(CloneFlags::CLONE_NEWPID) {
-        Ok(()) | Err(nix::errno::Errno::EPERM) => Ok(()),
-        Err(errno) => Err(errno.into()),
+    unshare(CloneFlags::CLONE_NEWPID).map_err(no_pid_namespace)
+}
+
+fn no_pid_namespace(errno: Errno) -> io::Error {
+    let way_out = match errno {
+        Errno::EPERM => {
+            "run caisson as root, or give the container a user namespace \
+             (linux.namespaces: user, with uidMappings)"
+        }
+        Errno::ENOSPC | Errno::EUSERS => "raise sysctl user.max_pid_namespaces",
+        _ => "the host's kernel needs CONFIG_PID_NS",
+    };
+    let reason = errno.desc();
+    io::Error::other(format!(
+        "no pid namespace can be made for it ({reason}): {way_out}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_pid_namespace_is_an_error_with_a_way_out() {
+        let error = no_pid_namespace(Errno::EPERM).to_string();
+        assert_eq!(
+            error,
+            "no pid namespace can be made for it (Operation not permitted): run caisson as \
+             root, or give the container a user namespace (linux.namespaces: user, with \
+             uidMappings)"
+        );
+    }
+
+    /// A thread that has no right to a pid namespace starts nothing.
+    #[test]
+    fn nothing_is_started_without_a_pid_namespace() {
+        let refused = std::thread::spawn(|| {
+            let none = rustix::thread::CapabilitySets {
+                effective: rustix::thread::CapabilitySet::empty(),
+                permitted: rustix::thread::CapabilitySet::empty(),
+                inheritable: rustix::thread::CapabilitySet::empty(),
+            };
+            rustix::thread::set_capabilities(None, none).unwrap();
+            start("true", Command::new("/bin/true"))
+        });
+        let started = refused.join().unwrap().unwrap();
+        let error = started.unwrap_err().to_string();
+        assert!(error.starts_with("no pid namespace"), "{error}");
     }
 }

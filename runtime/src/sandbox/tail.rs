@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::error::Error;
 use super::thread;
+use crate::error_line::is_unprintable;
 
 const MAX_LINES: usize = 16;
 const MAX_LINE_LEN: usize = 200;
@@ -82,7 +83,7 @@ impl Tail {
     fn push(&self, line: &[u8]) {
         let text: String = String::from_utf8_lossy(line)
             .chars()
-            .filter(|c| !c.is_control())
+            .filter(|c| !is_unprintable(*c))
             .collect();
         if text.trim().is_empty() {
             return;

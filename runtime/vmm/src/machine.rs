@@ -132,7 +132,7 @@ impl Machine {
                 .stack_size(VCPU_STACK_LEN)
                 .spawn(move || run_vcpu(vcpu, &filter, &start))?;
         }
-        seccomp::install(&seccomp::device_filter(self.vhost_net)?)?;
+        seccomp::device_filter(self.vhost_net)?.install()?;
         // Once for "all are filtered", once for "run the guest".
         start.wait();
         event_loop.announce()?;
@@ -145,7 +145,7 @@ impl Machine {
 
 /// A vCPU thread. None runs the guest before all are filtered.
 fn run_vcpu(mut vcpu: Vcpu, filter: &seccomp::Filter, start: &Barrier) {
-    let filtered = seccomp::install(filter);
+    let filtered = filter.install();
     start.wait();
     start.wait();
     let exit = match filtered {

@@ -78,7 +78,7 @@ fn run_machine(
 ) -> Result<Exit, machine::Error> {
     let jail = Jail {
         descriptors: &spec.descriptors(),
-        identities: Identities::Own,
+        identities: Identities::Unique,
         capabilities: CapabilitySet::empty(),
         open_files: OPEN_FILES,
     };

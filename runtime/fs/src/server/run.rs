@@ -37,7 +37,7 @@ pub enum Error {
     FileSystem(#[source] io::Error),
     /// The limit of system calls could not be set.
     #[error("system call filter")]
-    Filter(#[from] seccompiler::Error),
+    Filter(#[from] caisson_jail::syscalls::Error),
     /// The vhost-user back end could not be made.
     #[error("vhost-user back end")]
     Backend(#[source] virtiofsd::vhost_user::Error),

@@ -2,66 +2,47 @@
 //! relative to descriptors it holds, its queues, its threads. No program can be
 //! started, no process made, no socket opened.
 
-use std::collections::BTreeMap;
-
-use seccompiler::SeccompCmpArgLen::Qword;
-use seccompiler::SeccompCmpOp::MaskedEq;
-use seccompiler::{
-    BpfProgram, Error, SeccompAction, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
-    apply_filter,
+use caisson_jail::syscalls::{
+    Argument, DESCRIPTOR_FLAGS, EVERY_THREAD, Error, Filter, NEW_THREADS, Rule, bits,
 };
 
 /// Limits this thread and those it makes from now on. Anything else ends the
 /// whole process.
 pub(super) fn limit() -> Result<(), Error> {
-    // Of two filters the stricter answer counts. This one makes the C library
-    // fall back from clone3, whose flags a filter cannot see, to clone.
-    apply_filter(&answer_enosys(libc::SYS_clone3)?)?;
-    apply_filter(&allow_list()?)
+    // This one makes the C library fall back from clone3, whose flags a filter cannot
+    // see, to clone.
+    Filter::missing(&[libc::SYS_clone3])?.install()?;
+    let others: Vec<Rule> = ALLOWED.iter().map(|&call| (call, &[][..])).collect();
+    Filter::of([
+        EVERY_THREAD,
+        NEW_THREADS,
+        DESCRIPTOR_FLAGS,
+        &others,
+        WITH_ARGUMENTS,
+    ])?
+    .install()
 }
 
-fn answer_enosys(call: i64) -> Result<BpfProgram, Error> {
-    let rules = BTreeMap::from([(call, vec![])]);
-    let answer = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
-    compile(rules, SeccompAction::Allow, answer)
-}
-
-fn allow_list() -> Result<BpfProgram, Error> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        ALLOWED.iter().map(|&call| (call, vec![])).collect();
-    let thread = u64::from(libc::CLONE_THREAD.unsigned_abs());
-    rules.insert(libc::SYS_clone, vec![masked(0, thread, thread)?]);
-    let executable = u64::from(libc::PROT_EXEC.unsigned_abs());
-    rules.insert(libc::SYS_mmap, vec![masked(2, executable, 0)?]);
-    rules.insert(libc::SYS_mprotect, vec![masked(2, executable, 0)?]);
-    let prctl = PRCTL
-        .iter()
-        .map(|&option| masked(0, u64::MAX, option.unsigned_abs().into()));
-    rules.insert(libc::SYS_prctl, prctl.collect::<Result<_, _>>()?);
-    compile(rules, SeccompAction::KillProcess, SeccompAction::Allow)
-}
-
-/// Argument number `index`, under `mask`, is `value`.
-fn masked(index: u8, mask: u64, value: u64) -> Result<SeccompRule, Error> {
-    let condition = SeccompCondition::new(index, Qword, MaskedEq(mask), value)?;
-    Ok(SeccompRule::new(vec![condition])?)
-}
-
-fn compile(
-    rules: BTreeMap<i64, Vec<SeccompRule>>,
-    otherwise: SeccompAction,
-    on_match: SeccompAction,
-) -> Result<BpfProgram, Error> {
-    Ok(SeccompFilter::new(rules, otherwise, on_match, TargetArch::x86_64)?.try_into()?)
-}
-
-/// Naming a thread, and what libcap-ng asks when the file system acts as a user
-/// of the guest: questions only, the securebits forbid to raise anything.
-const PRCTL: &[i32] = &[
-    libc::PR_SET_NAME,
-    libc::PR_GET_SECUREBITS,
-    libc::PR_CAPBSET_READ,
-    libc::PR_CAP_AMBIENT,
+/// Beside those that are allowed whatever their arguments.
+const WITH_ARGUMENTS: &[Rule] = &[
+    // What libcap-ng asks when the file system acts as a user of the guest: questions
+    // only, the securebits forbid to raise anything.
+    (
+        libc::SYS_prctl,
+        &[Argument::IsOneOf(
+            0,
+            &[
+                bits(libc::PR_GET_SECUREBITS),
+                bits(libc::PR_CAPBSET_READ),
+                bits(libc::PR_CAP_AMBIENT),
+            ],
+        )],
+    ),
+    // The front end.
+    (
+        libc::SYS_accept4,
+        &[Argument::Is(3, bits(libc::SOCK_CLOEXEC))],
+    ),
 ];
 
 const ALLOWED: &[i64] = &[
@@ -74,7 +55,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
     libc::SYS_fchownat,
-    libc::SYS_fcntl,
     libc::SYS_fdatasync,
     libc::SYS_fgetxattr,
     libc::SYS_flistxattr,
@@ -126,7 +106,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_setresgid,
     libc::SYS_setresuid,
     // The socket and the queues.
-    libc::SYS_accept4,
     libc::SYS_epoll_create1,
     libc::SYS_epoll_ctl,
     libc::SYS_epoll_pwait,
@@ -134,27 +113,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_eventfd2,
     libc::SYS_recvmsg,
     libc::SYS_sendmsg,
-    // Memory, threads, time and the end.
-    libc::SYS_brk,
+    // Time and chance.
     libc::SYS_clock_gettime,
-    libc::SYS_clone3,
-    libc::SYS_exit,
-    libc::SYS_exit_group,
-    libc::SYS_futex,
-    libc::SYS_getpid,
     libc::SYS_getrandom,
-    libc::SYS_gettid,
-    libc::SYS_madvise,
-    libc::SYS_mremap,
-    libc::SYS_munmap,
-    libc::SYS_restart_syscall,
-    libc::SYS_rseq,
-    libc::SYS_rt_sigaction,
-    libc::SYS_rt_sigprocmask,
-    libc::SYS_rt_sigreturn,
-    libc::SYS_sched_getaffinity,
-    libc::SYS_sched_yield,
-    libc::SYS_set_robust_list,
-    libc::SYS_sigaltstack,
-    libc::SYS_tgkill,
 ];

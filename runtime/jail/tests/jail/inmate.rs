@@ -32,6 +32,11 @@ fn enter(name: &str) -> Result<(), Error> {
     };
     match name {
         "empty" => empty.enter(),
+        "unique" => Jail {
+            identities: Identities::Unique,
+            ..empty
+        }
+        .enter(),
         "all" => {
             let capabilities = CapabilitySet::CHOWN | CapabilitySet::SETUID;
             Jail {

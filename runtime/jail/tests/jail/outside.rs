@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
+use caisson_jail::UNIQUE_IDS;
 use caisson_jail::detached::{Access, Tree, detach};
 use command_fds::{CommandFdExt, FdMapping};
 use libtest_mimic::Trial;
@@ -23,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("every_namespace_is_its_own", own_namespaces),
         trial("the_root_is_empty_and_read_only", empty_root),
         trial("one_identity_or_all_of_them", identity_maps),
+        trial("each_has_a_user_of_its_own", unique_identities),
         trial("inherited_descriptors_are_closed", descriptors),
         trial("limits_hold", limits),
         trial("a_mount_is_found_where_it_was_attached", furnished),
@@ -65,6 +67,29 @@ fn empty_root() {
     assert!(fields[5].starts_with("ro,nosuid,nodev,noexec"), "{mounts}");
     let refused = fs::create_dir(inmate.proc("root/new")).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+}
+
+/// Root's inmates, if this test may give the users away: none of them is root outside,
+/// or another inmate.
+fn unique_identities() {
+    let inmates = [Inmate::enter("unique"), Inmate::enter("unique")];
+    let users = inmates.each_ref().map(|inmate| {
+        assert_eq!(inmate.status("Groups"), "");
+        assert_eq!(inmate.status("Uid"), inmate.status("Gid"));
+        let id = inmate.status("Uid");
+        let id = id.split_once(' ').unwrap().0;
+        assert_eq!(inmate.status("Uid"), [id; 4].join(" "));
+        let map = inmate.read("uid_map");
+        let map: Vec<&str> = map.split_whitespace().collect();
+        assert_eq!(map, ["0", id, "1"]);
+        id.parse::<u32>().unwrap()
+    });
+    assert!(
+        users.iter().all(|user| UNIQUE_IDS.contains(user)),
+        "{users:?}"
+    );
+    assert_ne!(users[0], users[1]);
+    assert_eq!(inmates[0].status("CapEff"), "0000000000000000");
 }
 
 fn identity_maps() {

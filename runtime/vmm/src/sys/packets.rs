@@ -8,9 +8,9 @@ use nix::libc;
 use vm_memory::{GuestAddress, GuestMemory, GuestMemoryMmap, Permissions};
 
 /// `TUNSETOFFLOAD`: _IOW('T', 208, unsigned int)
-pub(crate) const TUN_SET_OFFLOAD: u64 = 0x4004_54d0;
+pub(crate) const TUN_SET_OFFLOAD: u32 = 0x4004_54d0;
 /// `TUNSETQUEUE`: _IOW('T', 217, int)
-pub(crate) const TUN_SET_QUEUE: u64 = 0x4004_54d9;
+pub(crate) const TUN_SET_QUEUE: u32 = 0x4004_54d9;
 /// What one call takes at most (`UIO_MAXIOV`).
 pub(crate) const MAX_PIECES: usize = 1024;
 
@@ -111,8 +111,13 @@ impl Pieces {
 pub(crate) fn set_tap_offloads(tap: BorrowedFd<'_>, flags: u32) -> io::Result<()> {
     // SAFETY: the argument of this request is a number. Another kind of descriptor
     // refuses it.
-    let answer =
-        unsafe { libc::ioctl(tap.as_raw_fd(), TUN_SET_OFFLOAD, libc::c_ulong::from(flags)) };
+    let answer = unsafe {
+        libc::ioctl(
+            tap.as_raw_fd(),
+            TUN_SET_OFFLOAD.into(),
+            libc::c_ulong::from(flags),
+        )
+    };
     if answer < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -134,7 +139,8 @@ pub(crate) fn use_tap_queue(queue: BorrowedFd<'_>, used: bool) -> io::Result<()>
         },
     };
     // SAFETY: the kernel reads one ifreq, which lives until it answers.
-    let answer = unsafe { libc::ioctl(queue.as_raw_fd(), TUN_SET_QUEUE, &raw const request) };
+    let answer =
+        unsafe { libc::ioctl(queue.as_raw_fd(), TUN_SET_QUEUE.into(), &raw const request) };
     if answer < 0 {
         return Err(io::Error::last_os_error());
     }

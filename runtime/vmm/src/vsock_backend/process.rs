@@ -58,7 +58,7 @@ pub enum Error {
     Jail(#[from] caisson_jail::Error),
     /// The system calls can't be limited.
     #[error("limit system calls")]
-    Filter(#[from] seccompiler::Error),
+    Filter(#[from] caisson_jail::syscalls::Error),
     /// The device can't be set up.
     #[error("set up the vsock device")]
     SetUp(#[source] io::Error),
@@ -80,7 +80,7 @@ pub fn run() -> Result<(), Error> {
     let spec: BackendSpec = serde_json::from_str(&json)?;
     let jail = Jail {
         descriptors: &[spec.socket_fd, spec.channel_fd],
-        identities: Identities::Own,
+        identities: Identities::Unique,
         capabilities: CapabilitySet::empty(),
         open_files: OPEN_FILES,
     };
