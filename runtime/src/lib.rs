@@ -30,6 +30,7 @@ pub mod owner;
 pub mod pidfd;
 pub mod plan;
 pub mod preserved;
+pub mod private;
 pub mod resources;
 pub mod sandbox;
 pub mod seccomp;

@@ -1,12 +1,14 @@
-//! The state folder: one folder per container, with its record and socket.
+//! The state directory: one directory per container, with its record and socket.
 //!
-//! Owns names, files and their versions below `--root`. Knows nothing of
-//! machines; whether a container lives is read from its owner's process.
+//! Owns names, files and their versions below `--root`; who may change them is
+//! `private`'s. Knows nothing of machines; whether a container lives is read from
+//! its owner's process.
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -14,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Group;
 use crate::hooks::Hooks;
+use crate::private::{self, Directory};
 
 /// Version of [`Record`]'s form; another is not read.
 const RECORD_VERSION: u32 = 1;
@@ -43,6 +46,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// It can't be used, or others may change it.
+    #[error(transparent)]
+    Private(#[from] private::Error),
     /// A record of another version.
     #[error(
         "{}: state record of version {version}, and this caisson knows version {RECORD_VERSION}: the one that made the container can end it",
@@ -188,21 +194,19 @@ impl Store {
     /// [`Error::Exists`] when the name is taken, [`Error::Id`] when it can't be one.
     pub fn reserve(&self, id: &str) -> Result<(Entry, Flock<File>), Error> {
         check_id(id)?;
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.root)
-            .map_err(io("create state folder", &self.root))?;
         let entry = Entry {
             id: id.to_owned(),
             dir: self.root.join(id),
         };
         loop {
-            match DirBuilder::new().mode(0o711).create(&entry.dir) {
-                Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
+            let root = Directory::make(&self.root)?;
+            match root.make_below(OsStr::new(id)) {
+                Err(private::Error::Io { source, .. })
+                    if source.kind() == io::ErrorKind::AlreadyExists =>
+                {
                     return Err(Error::Exists(id.to_owned()));
                 }
-                made => made.map_err(io("create", &entry.dir))?,
+                made => made?,
             }
             match entry.lock() {
                 // Who found it empty took it for the rest of a creation that was killed.
@@ -212,38 +216,43 @@ impl Store {
         }
     }
 
+    /// Makes the state directory, for what callers keep in it beside containers.
+    ///
+    /// # Errors
+    /// When it can't be made, or others may write to it.
+    pub fn make(&self) -> Result<Directory, Error> {
+        Ok(Directory::make(&self.root)?)
+    }
+
     /// The folder of a container that exists.
     ///
     /// # Errors
     /// [`Error::NotExist`] when there is none of that name.
     pub fn entry(&self, id: &str) -> Result<Entry, Error> {
         check_id(id)?;
-        let dir = self.root.join(id);
-        if dir.is_dir() {
-            return Ok(Entry {
-                id: id.to_owned(),
-                dir,
-            });
-        }
-        Err(Error::NotExist(id.to_owned()))
+        let entry = Entry {
+            id: id.to_owned(),
+            dir: self.root.join(id),
+        };
+        entry.directory().map(|_| entry)
     }
 
-    /// All containers, by name.
+    /// Names of all containers, in order. What has such a name may be none: finding it
+    /// tells.
     ///
     /// # Errors
-    /// When the folder exists and can't be read.
-    pub fn entries(&self) -> Result<Vec<Entry>, Error> {
-        let read = match fs::read_dir(&self.root) {
-            Ok(read) => read,
-            Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(err) => return Err(io("read", &self.root)(err)),
+    /// When the state directory exists and can't be read, or others may write to it.
+    pub fn names(&self) -> Result<Vec<String>, Error> {
+        let root = match Directory::open(&self.root) {
+            Err(err) if err.is_not_found() => return Ok(Vec::new()),
+            opened => opened?,
         };
-        let mut entries: Vec<Entry> = read
-            .filter_map(Result::ok)
-            .filter_map(|entry| self.entry(entry.file_name().to_str()?).ok())
-            .collect();
-        entries.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(entries)
+        let directories = root.directories().map_err(io("read", &self.root))?;
+        let names = directories.into_iter().map(OsString::into_string);
+        let mut names: Vec<String> = names.filter_map(Result::ok).collect();
+        names.retain(|name| check_id(name).is_ok());
+        names.sort();
+        Ok(names)
     }
 }
 
@@ -273,29 +282,25 @@ impl Entry {
     /// # Errors
     /// When the folder can't be written, a full disk included.
     pub fn write(&self, record: &Record) -> Result<(), Error> {
-        let path = self.dir.join(RECORD);
-        let draft = self.dir.join(".state.json");
         let encode = |source| Error::Record {
-            path: path.clone(),
+            path: self.dir.join(RECORD),
             source,
         };
         let text = serde_json::to_vec(record).map_err(encode)?;
-        let written = File::create(&draft)
-            .and_then(|mut file| file.write_all(&text))
-            .and_then(|()| fs::rename(&draft, &path));
-        written.map_err(io("write", &path))
+        Ok(self.directory()?.replace(RECORD, &text)?)
     }
 
     /// Reads the record.
     ///
     /// # Errors
-    /// [`Error::NotExist`] when creation never got that far.
+    /// [`Error::NotExist`] when creation never got that far; when others may have
+    /// written it.
     pub fn read(&self) -> Result<Record, Error> {
         let path = self.dir.join(RECORD);
-        let text = fs::read(&path).map_err(|err| match err.kind() {
-            io::ErrorKind::NotFound => Error::NotExist(self.id.clone()),
-            _ => io("read", &path)(err),
-        })?;
+        let text = self
+            .directory()?
+            .read(RECORD)
+            .map_err(|err| self.unless_missing(err))?;
         // First: of another version nothing else is known.
         let read = serde_json::from_slice(&text).and_then(|Version { version }| {
             let known = (version == RECORD_VERSION).then(|| serde_json::from_slice(&text));
@@ -314,24 +319,45 @@ impl Entry {
     /// [`Error::NotExist`] when another command has removed it meanwhile, even if
     /// there is one of that name again.
     pub fn lock(&self) -> Result<Flock<File>, Error> {
-        let folder = File::open(&self.dir).map_err(|_| Error::NotExist(self.id.clone()))?;
-        let lock = Flock::lock(folder, FlockArg::LockExclusive)
+        let lock = Flock::lock(self.directory()?.into_file(), FlockArg::LockExclusive)
             .map_err(|(_, errno)| io("lock", &self.dir)(errno.into()))?;
         let held = lock.metadata().map_err(io("look at", &self.dir))?;
-        match fs::metadata(&self.dir) {
-            Ok(named) if (named.dev(), named.ino()) == (held.dev(), held.ino()) => Ok(lock),
-            _ => Err(Error::NotExist(self.id.clone())),
+        let named = self.directory()?.into_file();
+        let named = named.metadata().map_err(io("look at", &self.dir))?;
+        if (named.dev(), named.ino()) == (held.dev(), held.ino()) {
+            Ok(lock)
+        } else {
+            Err(Error::NotExist(self.id.clone()))
         }
     }
 
     /// Forgets the container.
     ///
     /// # Errors
-    /// When its folder can't be removed.
+    /// When its directory can't be removed.
     pub fn remove(&self) -> Result<(), Error> {
-        match fs::remove_dir_all(&self.dir) {
+        let removed = self.root()?.remove_below(OsStr::new(&self.id));
+        match removed {
             Err(err) if err.kind() != io::ErrorKind::NotFound => Err(io("remove", &self.dir)(err)),
             _ => Ok(()),
+        }
+    }
+
+    fn root(&self) -> Result<Directory, Error> {
+        let root = self.dir.parent().unwrap_or_else(|| Path::new("/"));
+        Directory::open(root).map_err(|err| self.unless_missing(err))
+    }
+
+    fn directory(&self) -> Result<Directory, Error> {
+        let opened = self.root()?.open_below(OsStr::new(&self.id));
+        opened.map_err(|err| self.unless_missing(err))
+    }
+
+    fn unless_missing(&self, err: private::Error) -> Error {
+        if err.is_not_found() {
+            Error::NotExist(self.id.clone())
+        } else {
+            err.into()
         }
     }
 }
@@ -381,7 +407,7 @@ mod tests {
             .write(&Record::new("one").owned_by_this_process())
             .unwrap();
         assert!(entry.read().unwrap().owner_lives());
-        assert_eq!(store.entries().unwrap().len(), 1);
+        assert_eq!(store.names().unwrap(), ["one"]);
         entry.remove().unwrap();
         assert!(matches!(store.entry("one"), Err(Error::NotExist(_))));
         fs::remove_dir(&folder).unwrap();

@@ -12,12 +12,12 @@
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use caisson::private::Directory;
 use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
 use protobuf::Message;
 use protobuf::well_known_types::any::Any;
@@ -62,7 +62,8 @@ pub(crate) fn start(arguments: &Arguments) -> Result<(), Error> {
     reach(&socket, begin)?;
     let address = format!("unix://{}", socket.display());
     // containerd before 2.0 finds the server again by this file.
-    fs::write("address", &address).map_err(step("write the file address"))?;
+    place::write(Path::new("address"), address.as_bytes())
+        .map_err(step("write the file address"))?;
     let answer = answer(address, parameters.is_some()).map_err(step("encode the answer"))?;
     let mut output = io::stdout();
     output.write_all(&answer).map_err(step("print the address"))
@@ -120,40 +121,40 @@ fn reach(
     if UnixStream::connect(socket).is_ok() {
         return Ok(());
     }
-    make_folder_of(socket).map_err(step("make the folder of sockets"))?;
+    let folder = Directory::make(folder_of(socket)).map_err(io::Error::other);
+    let folder = folder.map_err(step("make the folder of sockets"))?;
     let lock = lock_folder_of(socket).map_err(step("lock the folder of sockets"))?;
     if UnixStream::connect(socket).is_err() {
-        let listener = listen(socket).map_err(step("make the socket"))?;
+        let listener = listen(&folder, socket).map_err(step("make the socket"))?;
         begin(listener)?;
     }
     drop(lock);
     Ok(())
 }
 
-fn make_folder_of(socket: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    let builder = builder.recursive(true).mode(0o711);
-    socket
-        .parent()
-        .map_or(Ok(()), |folder| builder.create(folder))
+fn folder_of(socket: &Path) -> &Path {
+    socket.parent().unwrap_or_else(|| Path::new("/"))
 }
 
 /// Held by who tells from a socket's silence that its server has died. The folder
 /// itself, which all groups share, is what is locked: a file of the group's could be
 /// removed while another waits for it.
 pub(crate) fn lock_folder_of(socket: &Path) -> io::Result<File> {
-    let folder = File::open(socket.parent().unwrap_or_else(|| Path::new("/")))?;
+    let folder = Directory::open(folder_of(socket)).map_err(io::Error::other)?;
+    let folder = folder.into_file();
     folder.lock()?;
     Ok(folder)
 }
 
-/// A socket of that name that nobody answers is one of a server that died.
-fn listen(socket: &Path) -> io::Result<UnixListener> {
+/// A socket of that name that nobody answers is one of a server that died. Only this
+/// user and root can connect to the new one.
+fn listen(folder: &Directory, socket: &Path) -> io::Result<UnixListener> {
     match fs::remove_file(socket) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
         _ => {}
     }
-    UnixListener::bind(socket)
+    let name = socket.file_name().unwrap_or_default();
+    folder.listen(name).map_err(io::Error::other)
 }
 
 /// The server gets the socket as standard input, and nothing else of this process.
@@ -229,6 +230,27 @@ mod tests {
         .unwrap();
         assert!(taken.is_some());
         reach(&socket, |_| panic!("somebody answers")).unwrap();
+    }
+
+    #[test]
+    fn nobody_else_can_connect_to_the_server() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("made/s");
+        reach(&socket, |listener| {
+            drop(listener);
+            Ok(())
+        })
+        .unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&socket), 0o600);
+        assert_eq!(mode(&folder.path().join("made")), 0o700);
+        let open_to_all = fs::Permissions::from_mode(0o777);
+        fs::set_permissions(folder.path().join("made"), open_to_all).unwrap();
+        let refused = reach(&socket, |_| panic!("a server was started"));
+        let text = caisson::error_line::chain(&refused.unwrap_err());
+        assert!(text.contains("may be written to by others"), "{text}");
     }
 
     #[test]

@@ -65,9 +65,9 @@ fn end(store: &Store, id: &str) -> Result<u32, Error> {
 
 /// Further containers of the group: from 2.0 on, containerd calls for the first alone.
 fn end_members(store: &Store, group: &str) -> Result<(), Error> {
-    for entry in store.entries()? {
+    for name in store.names()? {
         // One that can't be read is damaged, and nobody's.
-        let Ok(record) = entry.read() else {
+        let Ok(record) = store.entry(&name).and_then(|entry| entry.read()) else {
             continue;
         };
         let is_member = group::of(|key| record.annotations.get(key).map(String::as_str));

@@ -3,6 +3,7 @@
 //!
 //! Owns the terminal's master for as long as the process is known.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
+use caisson::private::{self, Directory};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::termios::{Winsize, tcsetwinsize};
 
@@ -31,12 +33,14 @@ pub(crate) struct ConsoleSocket {
 impl ConsoleSocket {
     /// Listens at a name of its own in `folder`, which need not exist.
     pub(crate) fn listen(folder: &Path) -> io::Result<Self> {
-        std::fs::create_dir_all(folder)?;
+        let directory = Directory::make(folder).map_err(io::Error::other)?;
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = folder.join(format!(".console-{}-{number}", std::process::id()));
+        let name = format!(".console-{}-{number}", std::process::id());
+        let path = folder.join(&name);
         std::fs::remove_file(&path).ok();
+        let listening = directory.listen(OsStr::new(&name));
         Ok(Self {
-            listener: UnixListener::bind(&path)?,
+            listener: listening.map_err(io::Error::other)?,
             path,
         })
     }
@@ -50,6 +54,9 @@ impl ConsoleSocket {
     pub(crate) fn receive(&self) -> io::Result<OwnedFd> {
         self.listener.set_nonblocking(true)?;
         let (stream, _) = self.listener.accept()?;
+        if !private::is_trusted(&stream)? {
+            return Err(io::Error::other("somebody else sends a terminal"));
+        }
         let mut name = [0; 4096];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut rights = RecvAncillaryBuffer::new(&mut space);
@@ -131,5 +138,24 @@ fn copy(mut from: File, mut to: File) {
         {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn nobody_else_can_send_a_terminal() {
+        let above = tempfile::tempdir().unwrap();
+        let folder = above.path().join("state");
+        let console = ConsoleSocket::listen(&folder).unwrap();
+        let mode = |path: &Path| {
+            let metadata = std::fs::metadata(path).unwrap();
+            metadata.permissions().mode() & 0o777
+        };
+        assert_eq!([mode(&folder), mode(console.path())], [0o700, 0o600]);
     }
 }

@@ -21,7 +21,7 @@ impl Log {
         let fifo = File::options()
             .read(true)
             .write(true)
-            .custom_flags(nix::libc::O_NONBLOCK)
+            .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW)
             .open(bundle.join("log"));
         Self { fifo: fifo.ok() }
     }

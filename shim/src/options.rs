@@ -14,6 +14,7 @@ use protobuf::well_known_types::any::Any;
 use protobuf::{CodedInputStream, Message};
 
 use crate::error::Error;
+use crate::place;
 
 const RUNC: &str = "containerd.runc.v1.Options";
 const OTHERS: &str = "runtimeoptions.v1.Options";
@@ -59,7 +60,7 @@ pub(crate) fn keep(any: &Any, bundle: &Path) -> io::Result<()> {
         return Ok(());
     }
     let bytes = any.write_to_bytes().map_err(io::Error::other)?;
-    fs::write(bundle.join(KEPT), bytes)
+    place::write(&bundle.join(KEPT), &bytes)
 }
 
 /// Those that were kept.
@@ -154,7 +155,7 @@ fn of_table(body: &str, bundle: &Path) -> Result<Options, Error> {
         });
     }
     let path = bundle.join(WRITTEN);
-    fs::write(&path, table.to_string())
+    place::write(&path, table.to_string().as_bytes())
         .map_err(|err| Error::step("write the runtime's options", &err))?;
     Ok(Options {
         driver,

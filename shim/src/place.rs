@@ -1,10 +1,14 @@
-//! Where this shim keeps what must be found again: state folders, sockets.
+//! Where this shim keeps what must be found again: state folders, sockets, files in
+//! the bundle.
 //!
-//! Owns these paths. Below the state folder of a namespace lies what the
+//! Owns these paths, and the mode of the files. Below the state folder of a namespace lies what the
 //! command line shows too, with `caisson --root`.
 
-use std::fmt::Write;
-use std::path::PathBuf;
+use std::fmt::Write as _;
+use std::fs::{File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
@@ -12,6 +16,7 @@ use sha2::{Digest, Sha256};
 const STATE: &str = "/run/caisson-shim";
 /// Where containerd's shims put their sockets, unless told otherwise.
 const SOCKETS: &str = "/run/containerd/s";
+const FILE_MODE: u32 = 0o600;
 
 /// The state folder of a namespace.
 pub(crate) fn state_folder(namespace: &str) -> PathBuf {
@@ -40,9 +45,37 @@ pub(crate) fn socket(
     PathBuf::from(folder.unwrap_or(SOCKETS)).join(name)
 }
 
+/// Writes a file that only this user and root may read, such as one in a bundle; what
+/// it leads to, if it is a link, is not written.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = File::options();
+    let options = options.write(true).create(true).truncate(true);
+    let mut file = options
+        .mode(FILE_MODE)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(path)?;
+    file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+    file.write_all(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_private_and_a_link_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, link] = ["file", "link"].map(|name| folder.path().join(name));
+        std::fs::write(&path, "longer").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+        write(&path, b"new").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, FILE_MODE);
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        write(&link, b"other").unwrap_err();
+        assert_eq!(std::fs::read(&path).unwrap(), b"new");
+    }
 
     #[test]
     fn a_socket_is_the_same_for_a_group_and_another_for_any_other() {

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use containerd_shim_protos::sandbox_api::CreateSandboxRequest;
@@ -14,6 +15,7 @@ use protobuf::well_known_types::any::Any;
 use serde_json::{Value, json};
 
 use crate::error::Error;
+use crate::place;
 
 /// Generated from `proto/pod.proto`.
 #[expect(
@@ -38,6 +40,8 @@ const PROGRAM: &str = "/pause";
 /// Empty but for the places of mounts. containerd has its own folder `rootfs` in the
 /// bundle, and doesn't forget a sandbox while anything is in there.
 const ROOT: &str = "root";
+/// Every user of the sandbox may enter its root.
+const ROOT_MODE: u32 = 0o755;
 
 /// Writes the bundle of the sandbox that `request` describes; `pause` is its program.
 pub(crate) fn write_bundle(
@@ -52,8 +56,10 @@ pub(crate) fn write_bundle(
     let pod = pod_of(request.options.as_ref())?;
     let bundle = PathBuf::from(&request.bundle_path);
     let config = configuration(request, &pod, (namespace, pause))?;
-    fs::create_dir_all(bundle.join(ROOT))
-        .and_then(|()| fs::write(bundle.join("config.json"), config.to_string()))
+    let root = bundle.join(ROOT);
+    fs::create_dir_all(&root)
+        .and_then(|()| fs::set_permissions(&root, fs::Permissions::from_mode(ROOT_MODE)))
+        .and_then(|()| place::write(&bundle.join("config.json"), config.to_string().as_bytes()))
         .map_err(|err| Error::step("write the sandbox's bundle", &err))?;
     Ok(bundle)
 }

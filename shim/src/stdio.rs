@@ -21,6 +21,9 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use crate::console::{ConsoleSocket, Terminal};
 
+/// Of a file for output, as containerd makes it.
+const OUTPUT_MODE: u32 = 0o644;
+
 /// What the caller has named.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Names {
@@ -124,7 +127,11 @@ pub(crate) fn open(names: &Names, (namespace, id): (&str, &str)) -> io::Result<S
     let (stdout, stderr) = match names.stdout.split_once("://") {
         Some(("binary", rest)) => start_logger(rest, (namespace, id), &mut held)?,
         Some(("file", path)) => {
-            let file = File::options().append(true).create(true).open(path)?;
+            let file = File::options()
+                .append(true)
+                .create(true)
+                .mode(OUTPUT_MODE)
+                .open(path)?;
             (file.try_clone()?, file)
         }
         Some((other, _)) => {

@@ -40,6 +40,7 @@ mod rootless;
 mod seccomp;
 mod shim;
 mod signals;
+mod state_directory;
 mod streams;
 mod sudden_death;
 mod systemd;
@@ -87,6 +88,7 @@ const SUBJECTS: &[&[Story]] = &[
     host_cgroup::STORIES,
     systemd::STORIES,
     rootless::STORIES,
+    state_directory::STORIES,
     shim::STORIES,
 ];
 

@@ -1,8 +1,9 @@
 //! Folders of a cgroup hierarchy: made with all they need above, and removed with
 //! all that is below.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -38,7 +39,8 @@ pub(super) fn make(
 
 /// Whether it was missing.
 fn make_one(folder: &Path, hierarchy: &Hierarchy) -> Result<bool, Error> {
-    let made = match fs::create_dir(folder) {
+    // Whoever may write to it may make cgroups in it.
+    let made = match DirBuilder::new().mode(0o755).create(folder) {
         Ok(()) => true,
         Err(err) if err.kind() == ErrorKind::AlreadyExists => false,
         Err(source) => return Err(io("create", folder)(source)),

@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{Caller, Outcome, failed};
@@ -13,6 +14,9 @@ use crate::notify::NotifySocket;
 use crate::owner::Surroundings;
 use crate::pidfd::Pidfd;
 use crate::preserved::Preserved;
+
+/// Callers read it, and signal whom it names.
+const PID_FILE_MODE: u32 = 0o644;
 
 /// Flags that `create` and `run` have in common.
 #[derive(Debug, clap::Args)]
@@ -144,6 +148,7 @@ pub(super) fn write_pid_file(path: &Path, pid: i32) -> Result<(), Box<dyn std::e
     let written = OpenOptions::new()
         .write(true)
         .create_new(true)
+        .mode(PID_FILE_MODE)
         .open(&draft)
         .and_then(|mut file| file.write_all(pid.to_string().as_bytes()))
         .and_then(|()| std::fs::rename(&draft, path));

@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 use super::{Caller, Outcome};
-use crate::container::{Container, State};
+use crate::container::{Container, Error, State};
 use crate::error_line;
 use crate::log::Level;
+use crate::store;
 
 /// List containers
 ///
@@ -29,14 +30,13 @@ impl List {
     pub(super) fn run(self, caller: &Caller) -> Outcome {
         // One that is being created, or vanishes meanwhile, is left out.
         let mut states = Vec::new();
-        for entry in caller.store.entries()? {
-            let Ok(container) = Container::find(&caller.store, &entry.id) else {
-                continue;
-            };
-            match container.state() {
+        for name in caller.store.names()? {
+            let found = Container::find(&caller.store, &name);
+            match found.and_then(|container| container.state()) {
                 Ok(state) => states.push(state),
+                Err(Error::Store(store::Error::NotExist(_))) => {}
                 Err(err) => {
-                    let line = format!("container {}: {}", entry.id, error_line::chain(&err));
+                    let line = format!("container {name}: {}", error_line::chain(&err));
                     caller.log.write(Level::Warning, &line);
                 }
             }

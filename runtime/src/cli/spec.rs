@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -33,6 +34,8 @@ impl Spec {
         let written = OpenOptions::new()
             .write(true)
             .create_new(true)
+            // Who may change it decides what is run.
+            .mode(0o644)
             .open(&path)
             .and_then(|mut file| file.write_all(text.as_bytes()));
         written.map_err(failed(format!("write {}", path.display())))?;

@@ -1,10 +1,11 @@
 //! Carries messages between a command and a container's owner: a length, JSON,
 //! and descriptors beside the length.
 //!
-//! Owns framing and descriptor passing. Both ends are trusted (the socket lies
-//! in a folder only its user can enter), but lengths are limited all the same.
+//! Owns framing and descriptor passing. Both ends are trusted: the socket lies in a
+//! directory that only its user can enter, and each end looks whose the other is.
+//! Lengths are limited all the same.
 
-use std::fs::File;
+use std::ffi::OsStr;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -17,6 +18,8 @@ use nix::sys::socket::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::private::{self, Directory};
 
 /// Longest message in bytes: a process with the most arguments Linux allows fits.
 const MAX_MESSAGE_LEN: u32 = 8 << 20;
@@ -35,6 +38,9 @@ pub enum Error {
     /// The socket failed.
     #[error("talk to the container's owner")]
     Io(#[from] io::Error),
+    /// The socket, or its directory, is not this user's alone.
+    #[error(transparent)]
+    Private(#[from] private::Error),
     /// What arrived is not a message.
     #[error("message of the container's owner")]
     Decode(#[source] serde_json::Error),
@@ -52,41 +58,41 @@ pub struct Connection {
 /// Connects to the owner that listens at `socket`.
 ///
 /// # Errors
-/// [`Error::Closed`] when no one listens.
+/// [`Error::Closed`] when no one listens; when it is not this user's or root's.
 pub fn connect(socket: &Path) -> Result<Connection, Error> {
-    let stream =
-        at_any_length(socket, |path| UnixStream::connect(path)).map_err(|err| {
-            match err.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::Closed,
-                _ => Error::Io(err),
-            }
-        })?;
+    let (directory, name) = parts(socket)?;
+    let connected = Directory::open(directory).and_then(|directory| directory.connect(name));
+    let stream = connected.map_err(|err| {
+        if is_gone(&err) {
+            Error::Closed
+        } else {
+            err.into()
+        }
+    })?;
     Ok(Connection { stream })
 }
 
-/// Listens at `socket`.
+/// Listens at `socket`, to which only this user and root can connect.
 ///
 /// # Errors
-/// When the socket can't be made.
+/// When the socket can't be made, or others may write to its directory.
 pub fn listen(socket: &Path) -> io::Result<UnixListener> {
-    at_any_length(socket, |path| UnixListener::bind(path))
+    let (directory, name) = parts(socket)?;
+    let listening = Directory::open(directory).and_then(|directory| directory.listen(name));
+    listening.map_err(io::Error::other)
 }
 
-/// Socket addresses hold 107 bytes of path; a state folder may be deeper, so
-/// the folder is opened and named by its descriptor.
-pub(crate) fn at_any_length<T>(
-    socket: &Path,
-    call: impl FnOnce(&Path) -> io::Result<T>,
-) -> io::Result<T> {
-    let (Some(folder), Some(name)) = (socket.parent(), socket.file_name()) else {
-        return call(socket);
+fn parts(socket: &Path) -> io::Result<(&Path, &OsStr)> {
+    let parts = socket.parent().zip(socket.file_name());
+    parts.ok_or_else(|| io::Error::other("the socket has no name"))
+}
+
+fn is_gone(err: &private::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, NotFound};
+    let private::Error::Io { source, .. } = err else {
+        return false;
     };
-    let folder = File::open(folder)?;
-    call(
-        &Path::new("/proc/self/fd")
-            .join(folder.as_raw_fd().to_string())
-            .join(name),
-    )
+    matches!(source.kind(), NotFound | ConnectionRefused)
 }
 
 impl From<UnixStream> for Connection {
@@ -96,6 +102,13 @@ impl From<UnixStream> for Connection {
 }
 
 impl Connection {
+    /// One that was accepted, if it comes from this user or root. The mode of the socket
+    /// holds others off; this holds where somebody has changed that.
+    pub(crate) fn accepted(stream: UnixStream) -> Option<Self> {
+        let is_trusted = private::is_trusted(&stream).unwrap_or(false);
+        is_trusted.then_some(Self { stream })
+    }
+
     /// Lets each message take so long at most, in both directions.
     ///
     /// # Errors
@@ -239,6 +252,8 @@ fn lost(err: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
     use crate::owner::{Reply, Request};
 

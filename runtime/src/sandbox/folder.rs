@@ -49,7 +49,7 @@ impl Folder {
     fn is_own(&self) -> bool {
         let identity = |folder: Metadata| (folder.dev(), folder.ino());
         let held = self.held.as_ref().and_then(|held| held.metadata().ok());
-        let named = fs::metadata(&self.path).ok();
+        let named = fs::symlink_metadata(&self.path).ok();
         held.is_some() && held.map(identity) == named.map(identity)
     }
 }

@@ -244,7 +244,7 @@ impl Desk {
     pub(crate) fn open(self: &Arc<Self>, listener: UnixListener) -> Result<(), Error> {
         let desk = Arc::clone(self);
         let work = move || {
-            thread::take_each(listener.incoming(), |stream| desk.serve(stream.into()));
+            thread::take_each(listener.incoming(), |stream| desk.serve(stream));
         };
         thread::spawn("requests", 256, work)
     }
@@ -294,7 +294,10 @@ impl Desk {
         self.execs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn serve(self: &Arc<Self>, connection: Connection) {
+    fn serve(self: &Arc<Self>, stream: UnixStream) {
+        let Some(connection) = Connection::accepted(stream) else {
+            return;
+        };
         let desk = Arc::clone(self);
         thread::spawn("request", 256, move || desk.converse(&connection)).ok();
     }

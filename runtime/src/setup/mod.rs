@@ -11,6 +11,7 @@ mod podman;
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::installation;
@@ -207,7 +208,8 @@ fn replace(file: &Path, text: &str) -> std::io::Result<()> {
     // A link stays one: what it leads to is changed.
     let target = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
     if let Some(folder) = target.parent() {
-        fs::create_dir_all(folder)?;
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o755).create(folder)?;
     }
     let mut name = target.clone().into_os_string();
     name.push(format!(".caisson-{}", std::process::id()));
@@ -220,7 +222,9 @@ fn replace(file: &Path, text: &str) -> std::io::Result<()> {
 }
 
 fn write_beside(new: &Path, target: &Path, text: &str) -> std::io::Result<()> {
-    let mut file = fs::File::create_new(new)?;
+    let mut options = fs::File::options();
+    let options = options.write(true).create_new(true);
+    let mut file = options.mode(0o644).open(new)?;
     if let Ok(old) = fs::metadata(target) {
         file.set_permissions(old.permissions())?;
     }
