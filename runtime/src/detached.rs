@@ -118,10 +118,8 @@ pub fn stand_in() -> Result<u8, StartError> {
         }
     };
     std::env::set_current_dir("/").map_err(|err| StartError::Step("change to /", err))?;
-    if order.console_socket.is_some() {
-        release_standard_streams()
-            .map_err(|err| StartError::Step("close standard streams", err))?;
-    }
+    // What the process writes to is open once more, and closed when it closes it.
+    release_standard_streams().map_err(|err| StartError::Step("close standard streams", err))?;
     caller.send(&Outcome::Created, &[])?;
     drop(caller);
     // The caller is gone: nobody would read an error line, the status says it.

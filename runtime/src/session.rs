@@ -249,8 +249,8 @@ fn pass_on(signals: HeldBack, connection: &Connection, pty: Option<Pty>) -> Resu
     signals.forward(send).map_err(io_error("pass signals on"))
 }
 
-/// A process that lives on must not hold the caller's streams once it has a
-/// terminal of its own.
+/// A process that lives on must not hold the caller's streams: who reads them sees
+/// their end only when nobody holds them any more.
 ///
 /// # Errors
 /// When /dev/null can't be opened.

@@ -1,4 +1,5 @@
-//! Takes the signals that reach a process which stands for one in the guest.
+//! Takes the signals that reach a process which stands for one in the guest, and
+//! undoes what a program inherits of its caller's.
 //!
 //! Owns which signals are passed on. SIGKILL can't be caught: then this process
 //! dies, and what it stands for is killed because its connection closes.
@@ -25,6 +26,25 @@ const FAULTS: [Signal; 6] = [
     Signal::SIGSYS,
     Signal::SIGTRAP,
 ];
+
+/// What nohup(1) and a shell's background jobs ignore on purpose: it stays so for this
+/// program and what it starts on the host, as with runc.
+const CALLERS: [i32; 2] = [Signal::SIGHUP as i32, Signal::SIGINT as i32];
+
+/// Forgets which signals the caller has blocked and ignores: a program whose caller
+/// ignores SIGCHLD learns of no child how it ended (wait(2)), and hooks would inherit
+/// all of it. Call first in a program, before any thread starts.
+pub fn forget_callers() {
+    // SIGPIPE is ignored by Rust's own start, and not by what it starts.
+    let kept = [Signal::SIGPIPE as i32, Signal::SIGKILL as i32, Signal::SIGSTOP as i32];
+    for number in 1..=nix::libc::SIGRTMAX() {
+        if !CALLERS.contains(&number) && !kept.contains(&number) {
+            crate::sys::stop_ignoring(number);
+        }
+    }
+    // The kernel refuses no mask.
+    SigSet::empty().thread_set_mask().ok();
+}
 
 /// Signals that are held back, to be passed on.
 #[derive(Debug)]

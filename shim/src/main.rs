@@ -40,6 +40,7 @@ use std::process::ExitCode;
 use arguments::{Action, Arguments};
 
 fn main() -> ExitCode {
+    caisson::signals::forget_callers();
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use caisson_tests::{Bundle, Container, Scene, stories, wait};
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 stories![
     kill_sends_a_signal_by_name_or_number,
@@ -16,6 +17,7 @@ stories![
     kill_and_pid_signals_reach_execd_processes,
     the_foreground_run_passes_signals_on,
     real_time_signals_and_those_of_faults_are_passed_on,
+    what_the_caller_ignores_and_blocks_changes_nothing,
 ];
 
 /// A program that says when it is ready, and names the signal it got.
@@ -204,4 +206,61 @@ fn real_time_signals_and_those_of_faults_are_passed_on(scene: &Scene) {
         assert_eq!(foreground.wait().unwrap().code(), Some(3));
     }
     container.remove();
+}
+
+/// As below supervisors that ignore SIGCHLD, and others that block everything. What runs
+/// in the guest inherits nothing; a hook what nohup(1) ignores, as with runc.
+fn what_the_caller_ignores_and_blocks_changes_nothing(scene: &Scene) {
+    const SHOW: [&str; 4] = ["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"];
+    const IGNORED: &str = "--ignore-signal=HUP,INT,QUIT,USR1,PIPE,ALRM,TERM,CHLD,RTMAX";
+    const NOTHING: &str = "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n";
+    let beneath = |inner: Command| {
+        let mut command = Command::new("env");
+        command.args([IGNORED, "--block-signal"]);
+        command.arg(inner.get_program()).args(inner.get_args());
+        for (name, value) in inner.get_envs() {
+            command.env(name, value.unwrap());
+        }
+        command.stdin(Stdio::null());
+        scene.output_of(command)
+    };
+    let seen = scene.path("seen");
+    let bundle = scene.bundle(&["sleep", "1000"]);
+    let hook = format!("grep -E '{}' {} >{}", SHOW[2], SHOW[3], seen.display());
+    bundle.edit(|config| {
+        config["hooks"]["prestart"] = json!([{"path": "/bin/sh", "args": ["sh", "-c", hook]}]);
+    });
+    let folder = bundle.path.to_str().unwrap();
+    let pid_file = bundle.path.join("pid");
+    let create = [
+        "create",
+        "--bundle",
+        folder,
+        "--pid-file",
+        pid_file.to_str().unwrap(),
+    ];
+    beneath(scene.command([&create[..], &[&bundle.id]].concat())).ok();
+    let pid = std::fs::read_to_string(&pid_file).unwrap().parse().unwrap();
+    let container = Container::known(scene, &bundle.id, pid);
+    beneath(scene.command(["start", &bundle.id])).ok();
+    let exec = beneath(scene.command([&["exec", &bundle.id][..], &SHOW].concat()));
+    assert_eq!(exec.ok(), NOTHING);
+    let by_hook = std::fs::read_to_string(&seen).unwrap();
+    // Without the two that the C library itself ignores in what this test spawns.
+    let kept_by_runc = ["SigIgn:\t0000000000000003\n", "SigIgn:\t0000000180000003\n"];
+    assert!(
+        by_hook.starts_with("SigBlk:\t0000000000000000\n"),
+        "{by_hook}"
+    );
+    assert!(
+        kept_by_runc.iter().any(|kept| by_hook.ends_with(kept)),
+        "{by_hook}"
+    );
+    beneath(scene.command(["kill", &bundle.id, "KILL"])).ok();
+    assert_eq!(container.wait(), 137);
+    container.delete();
+
+    let bundle = scene.bundle(&SHOW);
+    let run = ["run", "--bundle", bundle.path.to_str().unwrap(), &bundle.id];
+    assert_eq!(beneath(scene.command(run)).ok(), NOTHING);
 }

@@ -17,6 +17,7 @@ stories![
     the_last_line_before_the_exit_is_never_lost.limit(240),
     a_reader_that_is_slow_gets_everything,
     output_nobody_reads_does_not_block_the_end,
+    output_ends_for_its_reader_when_the_program_closes_it,
 ];
 
 const FULL_MIB: usize = 100;
@@ -158,4 +159,32 @@ fn output_nobody_reads_does_not_block_the_end(scene: &Scene) {
     drop(reader);
     assert_eq!(container.wait(), 3);
     container.delete();
+}
+
+/// The reader of what a detached container, and a detached exec, writes.
+fn output_ends_for_its_reader_when_the_program_closes_it(scene: &Scene) {
+    let script = "echo hello; exec >&- 2>&-; exec sleep 1000";
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let streams = [
+        Stdio::null(),
+        writer.try_clone().unwrap().into(),
+        writer.into(),
+    ];
+    let container = scene.create_with_streams(&scene.shell(script), streams);
+    container.start();
+    let mut said = String::new();
+    reader.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "hello\n");
+    container.assert_status("running");
+
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let mut exec = scene.command(["exec", "--detach", &container.id, "sh", "-c", script]);
+    exec.stdout(writer.try_clone().unwrap()).stderr(writer);
+    assert!(exec.status().unwrap().success());
+    drop(exec);
+    let mut said = String::new();
+    reader.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "hello\n");
+    container.assert_status("running");
+    container.remove();
 }

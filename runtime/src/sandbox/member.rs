@@ -102,7 +102,7 @@ fn begin(
     let session = Session::follow(connection, ends, (terminal, stdin), signals)
         .map_err(|err| Error::Join(crate::error_line::chain(&err)))?;
     entry.write(&order.record.owned_by_this_process())?;
-    release_caller(order)?;
+    release_caller()?;
     view::enter(&order.plan, &order.record.rootfs)?;
     Ok(session)
 }

@@ -182,7 +182,7 @@ impl Monitor {
         let listener = owner::listen(&entry.socket()).map_err(step("listen for commands"))?;
         desk.open(listener)?;
         entry.write(&order.record.owned_by_this_process())?;
-        release_caller(order)?;
+        release_caller()?;
         view::enter(&order.plan, &order.record.rootfs)?;
         let init = ProcessName::init_of(&order.id);
         let monitor = Self {
@@ -388,12 +388,9 @@ pub(super) fn host_stdio(terminal: Option<&Pty>) -> Result<HostStdio, Error> {
     .map_err(step("take over standard streams"))
 }
 
-/// This process lives on: it must hold neither the caller's folder nor, where
-/// the streams were taken over, its descriptors.
-pub(super) fn release_caller(order: &Order) -> Result<(), Error> {
+/// This process lives on: it must hold neither the caller's folder nor its streams.
+/// Those that it copies to are open once more, and closed when the guest closes them.
+pub(super) fn release_caller() -> Result<(), Error> {
     std::env::set_current_dir("/").map_err(step("change to /"))?;
-    if order.console_socket.is_some() {
-        release_standard_streams().map_err(step("close standard streams"))?;
-    }
-    Ok(())
+    release_standard_streams().map_err(step("close standard streams"))
 }

@@ -65,6 +65,21 @@ pub(crate) fn die_with_parent(command: &mut Command) {
     unsafe { command.pre_exec(prepare) };
 }
 
+/// Has a signal do what it does by default again, if it is ignored. Those that the C
+/// library keeps for itself are refused, and stay.
+pub(crate) fn stop_ignoring(number: i32) {
+    // SAFETY: the structure is plain numbers, for which zero is the default action; no
+    // handler is installed, and none that a program has is replaced.
+    unsafe {
+        let mut now: libc::sigaction = std::mem::zeroed();
+        let read = libc::sigaction(number, std::ptr::null(), &raw mut now);
+        if read == 0 && now.sa_sigaction == libc::SIG_IGN {
+            let default: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(number, &raw const default, std::ptr::null_mut());
+        }
+    }
+}
+
 /// Sends a signal by its number, which may be a real-time one (pidfd_send_signal(2)).
 ///
 /// # Errors
