@@ -40,10 +40,10 @@ deps: ## Install the Debian packages that everything here needs
 .PHONY: programs
 programs: deps
 	cargo build --locked --profile $(PROFILE) --bins \
-		-p caisson -p caisson-vmm -p caisson-fs -p caisson-agent -p caisson-shim
+		-p caisson -p caisson-vmm -p caisson-fs -p caisson-jail -p caisson-agent -p caisson-shim
 	mkdir -p $(DIST)/bin $(DIST)/libexec/caisson $(DIST)/share/caisson
 	install -m 0755 $(BUILD)/caisson $(BUILD)/containerd-shim-caisson-v2 $(DIST)/bin/
-	install -m 0755 $(addprefix $(BUILD)/,caisson-vmm caisson-vsock caisson-fs caisson-pause) $(DIST)/libexec/caisson/
+	install -m 0755 $(addprefix $(BUILD)/,caisson-vmm caisson-vsock caisson-fs caisson-jail caisson-pause) $(DIST)/libexec/caisson/
 	kernel-config/initramfs.sh $(BUILD)/caisson-agent $(DIST)/share/caisson/initramfs.cpio
 
 .PHONY: kernel

@@ -86,7 +86,7 @@ virtual_time() {
 
 sizes() {
 	local file
-	for file in bin/caisson libexec/caisson/{caisson-vmm,caisson-fs,caisson-vsock} share/caisson/{initramfs.cpio,vmlinux}; do
+	for file in bin/caisson libexec/caisson/{caisson-vmm,caisson-fs,caisson-vsock,caisson-jail} share/caisson/{initramfs.cpio,vmlinux}; do
 		printf 'size of %s\tMiB\tcaisson\t%s\n' "$(basename "$file")" \
 			"$(stat -c %s "$dist/$file" | awk '{ printf "%.2f", $1 / 1048576 }')" >>"$samples"
 	done

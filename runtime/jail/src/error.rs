@@ -62,6 +62,8 @@ pub enum Step {
     DropCapabilities,
     ForbidNewPrivileges,
     ForbidTracing,
+    ReadSpec,
+    Execute(PathBuf),
 }
 
 impl Step {
@@ -105,6 +107,8 @@ impl fmt::Display for Step {
             Self::DropAmbientSet => f.write_str("drop the ambient set"),
             Self::DropCapabilities => f.write_str("drop capabilities"),
             Self::ForbidNewPrivileges => f.write_str("forbid new privileges"),
+            Self::ReadSpec => f.write_str("read the spec of the program"),
+            Self::Execute(path) => write!(f, "execute {} in its jail", path.display()),
             Self::ForbidTracing => f.write_str("forbid tracing and core dumps"),
         }
     }

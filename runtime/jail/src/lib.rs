@@ -7,7 +7,8 @@
 //!
 //! Called by every helper of the runtime as its first act, while it has one
 //! thread: [`Jail::enter`]. The owner uses [`detached`] to prepare what a
-//! helper may serve, and [`later`] to serve more.
+//! helper may serve, and [`later`] to serve more. [`program`] is for programs that
+//! know nothing of all this: it goes to jail first, and becomes them there.
 
 mod descriptors;
 pub mod detached;
@@ -17,6 +18,7 @@ mod inherited;
 mod jail;
 pub mod later;
 mod privileges;
+pub mod program;
 mod root;
 mod sys;
 pub mod syscalls;

@@ -11,7 +11,9 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
 };
 use rustix::process::{chdir, fchdir, pivot_root};
+use serde::{Deserialize, Serialize};
 
+use crate::detached::{Access, Tree, detach};
 use crate::error::{Error, Step};
 use crate::sys;
 
@@ -22,7 +24,8 @@ pub struct NewRoot {
 }
 
 /// What can be seen at a path of the new root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// A folder with everything below it.
     Folder,
@@ -60,6 +63,16 @@ impl NewRoot {
         let flags =
             MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
         move_mount(tree, "", place, "", flags).map_err(Step::Attach(path.into()).refused())
+    }
+
+    /// Shows the process its own descriptors as `/proc/self/fd`, and of `/proc` nothing
+    /// else: for programs that open by name what they were given. Also after an exec.
+    ///
+    /// # Errors
+    /// The step that was refused.
+    pub fn attach_own_descriptors(&self) -> Result<(), Error> {
+        let tree = detach(Path::new("/proc/self/fd"), Tree::One, Access::ReadOnly)?;
+        self.attach(Path::new("proc/self/fd"), Kind::Folder, tree)
     }
 
     /// Makes `path` and every folder above it; existing ones stay.

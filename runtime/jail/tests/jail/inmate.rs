@@ -31,6 +31,8 @@ fn enter(name: &str) -> Result<(), Error> {
         open_files: 64,
     };
     match name {
+        // Who was executed in a jail is there.
+        "resident" => Ok(()),
         "empty" => empty.enter(),
         "unique" => Jail {
             identities: Identities::Unique,

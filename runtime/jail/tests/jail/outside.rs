@@ -1,7 +1,7 @@
 //! What /proc tells about a jailed process.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -30,6 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("a_mount_is_found_where_it_was_attached", furnished),
         trial("a_second_thread_is_refused", second_thread),
         trial("a_path_upwards_is_refused", path_upwards),
+        trial("a_program_is_executed_in_its_jail", executed),
     ]
 }
 
@@ -177,6 +178,51 @@ fn path_upwards() {
     );
 }
 
+/// By `caisson-jail`: the program is this one, which is static and needs no library.
+fn executed() {
+    let this = std::env::current_exe().unwrap();
+    let tree = detach(&this, Tree::One, Access::ReadOnly).unwrap();
+    let kept = fs::File::open("/etc/passwd").unwrap();
+    let stray = fs::File::open("/etc/group").unwrap();
+    let spec = serde_json::json!({
+        "program": "/bin/inmate", "arguments": ["inmate=resident"],
+        "files": [{"path": "bin/inmate", "kind": "file", "descriptor": TREE}],
+        "descriptors": [4], "open_files": 64,
+    });
+    let (spec_end, mut end) = std::io::pipe().unwrap();
+    end.write_all(spec.to_string().as_bytes()).unwrap();
+    drop(end);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_caisson-jail"));
+    command.env("SECRET", "1");
+    let inmate = Inmate::started(
+        command,
+        [
+            (spec_end.into(), 3),
+            (kept.into(), 4),
+            (stray.into(), 5),
+            (tree, TREE),
+        ],
+    );
+    assert_eq!(inmate.word, "in");
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(inmate.status(set), "0000000000000000", "{set}");
+    }
+    assert_eq!(inmate.status("NoNewPrivs"), "1");
+    assert_eq!(inmate.descriptors(), ["0", "1", "2", "4"]);
+    assert_eq!(inmate.read("environ"), "");
+    let entries = fs::read_dir(inmate.proc("root")).unwrap();
+    let mut entries: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+    entries.sort();
+    assert_eq!(entries, ["bin", "proc"]);
+    let own: Vec<_> = fs::read_dir(inmate.proc("root/proc/self/fd"))
+        .unwrap()
+        .collect();
+    assert_eq!(own.len(), 4);
+    assert!(!inmate.proc("root/proc/self/mem").exists());
+    let refused = fs::write(inmate.proc("root/bin/inmate"), "").unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+}
+
 /// A process that went to jail; ends when dropped.
 struct Inmate {
     child: Child,
@@ -196,14 +242,21 @@ impl Inmate {
 
     fn enter_with(jail: &str, tree: Option<OwnedFd>) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command
-            .arg(format!("inmate={jail}"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
-        let mappings = tree.into_iter().map(|parent_fd| FdMapping {
-            parent_fd,
-            child_fd: TREE,
-        });
+        command.arg(format!("inmate={jail}"));
+        Self::started(command, tree.map(|tree| (tree, TREE)))
+    }
+
+    fn started(
+        mut command: Command,
+        descriptors: impl IntoIterator<Item = (OwnedFd, i32)>,
+    ) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mappings = descriptors
+            .into_iter()
+            .map(|(parent_fd, child_fd)| FdMapping {
+                parent_fd,
+                child_fd,
+            });
         command.fd_mappings(mappings.collect()).unwrap();
         let mut child = command.spawn().unwrap();
         let life = child.stdin.take().unwrap();
