@@ -44,7 +44,8 @@ run_tcg() {
 	need "$(command -v qemu-system-x86_64 || echo qemu-system-x86_64)" 'make deps'
 	local newer status=0
 	suite_here 'machine tcg' "$suite" "$@" || status=$?
-	newer=$("$here/outer-vm/qemu.sh" --suite sid)/qemu-system-x86_64
+	# The program itself: caisson shows it the libraries of the tree that it lies in.
+	newer=$("$here/outer-vm/qemu.sh" --suite sid)/../usr/bin/qemu-system-x86_64
 	suite_here 'machine tcg, QEMU of sid' CAISSON_SMOKE=1 CAISSON_QEMU="$newer" "$suite" "$@" || status=$?
 	suite_here "machine tcg, the distribution's kernel" CAISSON_SMOKE=1 CAISSON_KERNEL=stock "$suite" "$@" || status=$?
 	return $status

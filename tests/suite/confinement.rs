@@ -12,6 +12,7 @@ stories![
     the_monitor_of_machines_is_confined.only(Machine::Kvm),
     the_file_server_is_confined,
     the_vsock_device_is_confined.only(Machine::Tcg),
+    the_emulator_is_confined.only(Machine::Tcg).smoke(),
     the_containers_pid_leads_to_its_own_files_only,
 ];
 
@@ -179,6 +180,58 @@ fn the_vsock_device_is_confined(scene: &Scene) {
     device.assert_powerless();
     device.assert_empty_root();
     device.assert_descriptors(OF_A_MACHINE);
+    container.remove();
+}
+
+/// It is a program of the distribution, so its root holds what it is linked with and its
+/// firmware, and nothing of this host's own.
+fn the_emulator_is_confined(scene: &Scene) {
+    let container = scene.started(&scene.bundle(&["sleep", "1000"]));
+    let qemu = Process::called("qemu-system-x86");
+    qemu.assert_confined(&[ALL_NAMESPACES, &["cgroup"]].concat());
+    qemu.assert_powerless();
+    let entries: BTreeSet<_> = fs::read_dir(qemu.path("root"))
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    let allowed = BTreeSet::from(["lib", "lib64", "proc", "usr"].map(String::from));
+    assert!(entries.is_subset(&allowed), "its root holds {entries:?}");
+    for missing in [
+        "etc",
+        "home",
+        "root",
+        "var",
+        "run",
+        "proc/1",
+        "proc/self/mem",
+    ] {
+        let path = qemu.path(&format!("root/{missing}"));
+        assert!(fs::symlink_metadata(&path).is_err(), "it sees /{missing}");
+    }
+    let mounts = fs::read_to_string(qemu.path("mountinfo")).unwrap();
+    for mount in mounts.lines() {
+        let words: Vec<&str> = mount.split(' ').collect();
+        assert!(words[5].starts_with("ro,nosuid,nodev"), "{mount}");
+        let is_known = words[4] == "/"
+            || [
+                "/lib",
+                "/usr/lib",
+                "/usr/share/",
+                "/usr/bin/qemu",
+                "/proc/self/fd",
+            ]
+            .iter()
+            .any(|known| words[4].starts_with(known));
+        assert!(is_known, "{mount}");
+    }
+    let image = scene
+        .settings
+        .dist
+        .canonicalize()
+        .unwrap()
+        .join("share/caisson/");
+    qemu.assert_descriptors(&[OF_A_MACHINE, &["/dev/net/tun", image.to_str().unwrap()]].concat());
     container.remove();
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use super::qemu::View;
 use crate::installation::{Installation, MachineChoice};
 
 const KVM: &str = "/dev/kvm";
@@ -95,18 +96,21 @@ fn has_hardware_virtualization(cpuinfo: &str) -> bool {
 }
 
 fn find_qemu(installation: &Installation) -> Result<PathBuf, Error> {
-    if let Some(path) = &installation.config.qemu {
-        return if path.exists() {
-            Ok(path.clone())
-        } else {
-            Err(Error::NoQemu)
-        };
-    }
+    let qemu = match &installation.config.qemu {
+        Some(path) => path.exists().then(|| path.clone()),
+        None => find_on_path(),
+    };
+    let qemu = qemu.ok_or(Error::NoQemu)?;
+    // What is wrong with it is told before anything is begun.
+    View::of(&qemu)?;
+    Ok(qemu)
+}
+
+fn find_on_path() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
     std::env::split_paths(&path)
         .map(|folder| folder.join(QEMU))
         .find(|candidate| candidate.exists())
-        .ok_or(Error::NoQemu)
 }
 
 #[cfg(test)]

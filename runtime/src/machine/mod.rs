@@ -7,6 +7,7 @@ mod choice;
 mod kernel;
 mod kvm;
 mod nics;
+mod qemu;
 mod tcg;
 
 use std::os::fd::OwnedFd;
@@ -33,6 +34,14 @@ pub enum Error {
         "qemu-system-x86_64 not found on PATH: install it (Debian: qemu-system-x86), or name it with `qemu` in the configuration"
     )]
     NoQemu,
+    /// A QEMU that can't be started in a jail.
+    #[error("QEMU {}: {reason}", .path.display())]
+    Qemu {
+        /// The program.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A kernel that is not one.
     #[error("guest kernel {path}: {reason}")]
     Kernel {

@@ -1,6 +1,7 @@
 //! A machine in QEMU's emulation, for hosts without hardware virtualization.
 //!
-//! Owns QEMU's command line and the reading of how it ended. The guest is the
+//! Owns QEMU's command line and the reading of how it ended; `qemu` starts it in its
+//! jail, where it opens nothing by path but its own descriptors. The guest is the
 //! same as on KVM; vsock comes from `caisson-vsock`, our device code as a
 //! vhost-user back end, because such hosts rarely have /dev/vhost-vsock.
 
@@ -8,7 +9,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use caisson_protocol::{GUEST_CID, POWER_OFF_PORT, SHARE_TAG};
 use caisson_vmm::control::Exit;
@@ -16,6 +17,7 @@ use caisson_vmm::spec::queue_pairs;
 use serde::Serialize;
 
 use super::nics::Waiting;
+use super::qemu::Jailed;
 use super::{Parts, kernel};
 use crate::installation::{GuestImage, Installation, KernelKind};
 use crate::network::Mac;
@@ -64,10 +66,12 @@ impl Machine {
         let (vsock, vsock_front) = start_vsock(installation, &parts.folder, parts.vsock_channel)?;
 
         let (nics, taps) = Waiting::make(NICS, queue_pairs(parts.vcpus));
-        let mut program = Program::new(qemu.to_owned());
+        let initramfs = File::open(&parts.image.initramfs).map_err(step("open the guest image"))?;
+        let mut program = Jailed::new(installation, qemu)?;
         let numbers = Numbers {
             memory: program.pass(parts.memory),
             kernel: program.pass(kernel),
+            initramfs: program.pass(initramfs),
             fs: program.pass(parts.fs),
             vsock: program.pass(vsock_front),
             console: program.pass(parts.console),
@@ -79,9 +83,8 @@ impl Machine {
                 })
                 .collect(),
         };
-        let mut arguments = arguments(&numbers, &parts.image, parts.vcpus, parts.mem_mib);
-        arguments.extend(firmware_folder(qemu));
-        let qemu = program.arguments(arguments).spawn(&())?;
+        let arguments = arguments(&numbers, &parts.image, parts.vcpus, parts.mem_mib);
+        let qemu = program.spawn(arguments)?;
         let machine = Self {
             qemu,
             vsock,
@@ -146,6 +149,7 @@ fn start_vsock(
 struct Numbers {
     memory: i32,
     kernel: i32,
+    initramfs: i32,
     fs: i32,
     vsock: i32,
     console: i32,
@@ -157,6 +161,7 @@ fn arguments(numbers: &Numbers, image: &GuestImage, vcpus: u8, mem_mib: u32) -> 
     let Numbers {
         memory,
         kernel,
+        initramfs,
         fs,
         vsock,
         console,
@@ -177,7 +182,7 @@ fn arguments(numbers: &Numbers, image: &GuestImage, vcpus: u8, mem_mib: u32) -> 
             "-object memory-backend-file,id=ram,size={mem_mib}M,mem-path=/proc/self/fd/{memory},share=on"
         ),
         "-global virtio-mmio.force-legacy=false".into(),
-        format!("-kernel /proc/self/fd/{kernel}"),
+        format!("-kernel /proc/self/fd/{kernel} -initrd /proc/self/fd/{initramfs}"),
         format!(
             "-chardev socket,id=fs,fd={fs} -device vhost-user-fs-device,chardev=fs,tag={SHARE_TAG}"
         ),
@@ -198,8 +203,6 @@ fn arguments(numbers: &Numbers, image: &GuestImage, vcpus: u8, mem_mib: u32) -> 
         .flat_map(|line| line.split(' '))
         .map(str::to_owned)
         .collect();
-    // These two may hold blanks.
-    arguments.extend(["-initrd".into(), image.initramfs.display().to_string()]);
     // Without an early frequency a busy host's guest hangs in timer calibration.
     let tsc_khz = crate::sys::tsc_khz();
     let words = Kernel::of(image.kind).words;
@@ -208,6 +211,7 @@ fn arguments(numbers: &Numbers, image: &GuestImage, vcpus: u8, mem_mib: u32) -> 
     } else {
         String::new()
     };
+    // Holds blanks.
     arguments.extend([
         "-append".into(),
         format!("{CMDLINE} {words} tsc_early_khz={tsc_khz}{transports}"),
@@ -271,18 +275,4 @@ fn transports() -> String {
             )
         })
         .collect()
-}
-
-/// A QEMU outside the system's folders brings its firmware along.
-fn firmware_folder(qemu: &Path) -> Vec<String> {
-    let folder: Option<PathBuf> = qemu
-        .canonicalize()
-        .ok()
-        .and_then(|path| Some(path.parent()?.parent()?.join("share/qemu")));
-    match folder {
-        Some(folder) if folder.is_dir() && !folder.starts_with("/usr") => {
-            vec!["-L".into(), folder.display().to_string()]
-        }
-        _ => Vec::new(),
-    }
 }

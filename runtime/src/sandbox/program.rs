@@ -31,21 +31,23 @@ const END_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Program {
     path: PathBuf,
-    arguments: Vec<String>,
+    name: String,
     passed: Vec<OwnedFd>,
 }
 
 impl Program {
     pub(crate) fn new(path: PathBuf) -> Self {
+        let name = path.file_name().unwrap_or_default();
         Self {
+            name: name.to_string_lossy().into_owned(),
             path,
-            arguments: Vec::new(),
             passed: Vec::new(),
         }
     }
 
-    pub(crate) fn arguments(mut self, arguments: impl IntoIterator<Item = String>) -> Self {
-        self.arguments.extend(arguments);
+    /// Has it be spoken of by the name of the program that it becomes.
+    pub(crate) fn called(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
         self
     }
 
@@ -57,12 +59,7 @@ impl Program {
 
     /// Starts it, with `spec` to read as JSON.
     pub(crate) fn spawn(self, spec: &impl Serialize) -> Result<Running, Error> {
-        let name = self
-            .path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = self.name;
         let spec = memory_file(c"spec", &serde_json::to_vec(spec).unwrap_or_default())
             .map_err(step("write a helper's spec"))?;
         let (log, log_end) = io::pipe().map_err(step("make a pipe"))?;
@@ -78,7 +75,6 @@ impl Program {
         }
         let mut command = Command::new(&self.path);
         command
-            .args(&self.arguments)
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::null())
