@@ -3,6 +3,8 @@
 #
 # Owns nothing that outlives it: bundles and state lie in a temporary folder.
 # Needs no registry: one root file system is busybox, the other Debian's minbase.
+# Where KVM does not work it runs all the same, slowly: it allows emulation, which
+# caisson does not take by itself.
 set -euo pipefail
 
 dist=${1:?usage: demo.sh DIST}
@@ -53,6 +55,12 @@ debian_rootfs() {
 	echo "$target/rootfs"
 }
 
+echo 'allow_emulation = true' >"$work/config.toml"
+export CAISSON_CONFIG=$work/config.toml
+echo "This demo sets \`allow_emulation = true\`: where KVM does not work, QEMU emulates the"
+echo "machines, slowly and as a weaker barrier, with a warning for each. caisson's default is"
+echo 'to run nothing then.'
+echo
 busybox_rootfs
 echo "host kernel:      $(uname -sr)"
 bundle uname "$work/busybox" uname -a

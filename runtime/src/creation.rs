@@ -7,6 +7,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
+use crate::annotations::{Annotations, Bounds};
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Established, Group};
 use crate::container::{Container, Error};
@@ -48,6 +49,8 @@ pub struct Creation {
     pub log_json: bool,
     /// Tell decisions.
     pub debug: bool,
+    /// Who calls reads standard error too: a weaker barrier is told there as well.
+    pub warn_on_stderr: bool,
     /// The configuration of caisson, where it is not the usual one.
     pub config: Option<PathBuf>,
     /// What the owner begins with.
@@ -83,6 +86,9 @@ fn create_in(
     for remark in &bundle.remarks {
         log.write(Level::Warning, remark);
     }
+    if let Home::Own(choice) = &order.home {
+        warn_of_emulation(choice, creation.warn_on_stderr, &log);
+    }
     let created = bring_up(&mut order, (creation, held), &log);
     match created {
         Ok(owner) => Ok((entry.read()?, owner)),
@@ -90,6 +96,17 @@ fn create_in(
             tell_poststop(&order.record, &log);
             Err(err)
         }
+    }
+}
+
+/// Said before the slow start, so that whoever waits for it knows why.
+fn warn_of_emulation(choice: &machine::Choice, on_stderr: bool, log: &Log) {
+    let Some(warning) = choice.warning() else {
+        return;
+    };
+    log.write(Level::Warning, warning);
+    if on_stderr && log.has_file() {
+        Log::default().write(Level::Warning, warning);
     }
 }
 
@@ -176,13 +193,14 @@ fn converse(
 
 fn order(entry: &Entry, bundle: &Bundle, creation: &Creation) -> Result<Order, Error> {
     let installation = Installation::find(creation.config.as_deref())?;
+    let cpus = std::thread::available_parallelism()
+        .map_or(1, |cpus| u8::try_from(cpus.get()).unwrap_or(u8::MAX));
+    let bounds = installation.bounds(cpus, host_mem_mib());
     let facts = HostFacts {
-        cpus: std::thread::available_parallelism()
-            .map_or(1, |cpus| u8::try_from(cpus.get()).unwrap_or(u8::MAX)),
+        cpus,
         default_mem_mib: installation.config.default_mem_mib,
         default_vcpus: installation.config.default_vcpus,
-        machine: installation.config.machine,
-        kernels: installation.permitted_kernels(),
+        bounds,
         cgroup_driver: creation.cgroup_driver,
         user: User::unprivileged(),
         group: creation.group.iter().map(member).collect(),
@@ -195,8 +213,9 @@ fn order(entry: &Entry, bundle: &Bundle, creation: &Creation) -> Result<Order, E
         notify::plan_for(&creation.id, &mut plan);
     }
     check_terminal(plan.terminal, creation)?;
-    if !creation.group.is_empty() {
+    if let Some(first) = creation.group.first() {
         check_joined(&mut plan, bundle)?;
+        check_group(&facts.bounds, bundle, first)?;
     }
     let home = match creation.group.first() {
         Some(first) => Home::Joined(first.socket()),
@@ -258,6 +277,20 @@ fn check_joined(plan: &mut Plan, bundle: &Bundle) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// A machine is shared by the word of an engine, or by that of both containers.
+fn check_group(bounds: &Bounds, bundle: &Bundle, first: &Container) -> Result<(), plan::Error> {
+    let none = Annotations::new();
+    let joining = bundle.spec.annotations().as_ref().unwrap_or(&none);
+    let first = first.record();
+    Ok(bounds.join(joining, (&first.id, &first.annotations))?)
+}
+
+/// Memory of the host in MiB; nothing is a bound where it can't be known.
+fn host_mem_mib() -> u32 {
+    let total = nix::sys::sysinfo::sysinfo().map_or(u64::MAX, |host| host.ram_total());
+    u32::try_from(total >> 20).unwrap_or(u32::MAX)
 }
 
 fn check_terminal(terminal: bool, creation: &Creation) -> Result<(), Error> {

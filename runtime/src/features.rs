@@ -6,10 +6,9 @@
 use caisson_protocol::MOUNT_OPTIONS;
 use serde_json::{Value, json};
 
-use crate::cgroup::ANNOTATION_PREFIX;
+use crate::annotations;
 use crate::fields::is_applied;
 use crate::numa;
-use crate::plan::MACHINE_ANNOTATION;
 use crate::seccomp::{ACTIONS, ARCHITECTURES, KNOWN_FLAGS, OPERATORS, SUPPORTED_FLAGS};
 
 /// The oldest configuration that is understood.
@@ -48,7 +47,7 @@ pub fn features() -> Value {
         "annotations": {
             "dev.caisson.version": env!("CARGO_PKG_VERSION"),
         },
-        "potentiallyUnsafeConfigAnnotations": [MACHINE_ANNOTATION, "dev.caisson.group", ANNOTATION_PREFIX],
+        "potentiallyUnsafeConfigAnnotations": [annotations::MACHINE, annotations::GROUP, annotations::SYSTEMD_PREFIX],
     })
 }
 

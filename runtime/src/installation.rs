@@ -5,7 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
+use caisson_vmm::spec::{MAX_MEM_MIB, MAX_VCPUS};
 use serde::{Deserialize, Serialize};
+
+use crate::annotations::Bounds;
 
 /// Configuration read when `CAISSON_CONFIG` names no other.
 pub const DEFAULT_CONFIG: &str = "/etc/caisson/config.toml";
@@ -49,7 +52,7 @@ pub enum Error {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MachineChoice {
-    /// KVM where it really works, else emulation.
+    /// KVM; emulation where it does not work and the configuration allows that.
     #[default]
     Auto,
     /// caisson's own monitor on KVM.
@@ -103,18 +106,28 @@ pub enum FileCache {
 pub struct Config {
     /// `auto` (default), `kvm` or `tcg`.
     pub machine: MachineChoice,
+    /// With `machine = "auto"`, emulation is allowed where KVM does not work, and to
+    /// containers that ask for it. Off by default: its barrier is QEMU, not hardware.
+    pub allow_emulation: bool,
     /// `auto` (default), `built` or `stock`.
     pub kernel: KernelChoice,
     /// Memory of a container without a limit, in MiB.
     pub default_mem_mib: Option<u32>,
     /// Virtual CPUs of a container without a quota.
     pub default_vcpus: Option<u8>,
+    /// Most memory of a machine, in MiB; the host's without.
+    pub max_mem_mib: Option<u32>,
+    /// Most virtual CPUs of a machine; the host's CPUs without.
+    pub max_vcpus: Option<u8>,
+    /// Containers may share a machine only as a pod: annotations that name a group
+    /// are refused.
+    pub forbid_groups: bool,
     /// `auto` (default), `always` or `never`.
     pub file_cache: FileCache,
     /// The host's kernel moves the packets of containers (vhost-net), on KVM: fewer
     /// switches between guest and host, for a kernel that parses what guests write.
     pub vhost_net: bool,
-    /// The QEMU program for `machine = "tcg"`; else the first on PATH.
+    /// The QEMU program for machine tcg, with support for seccomp; else the first on PATH.
     pub qemu: Option<PathBuf>,
     /// Kernels that config.json may ask for by `vm.kernel.path`, beside the
     /// installed one. Each must be of the kind that `kernel` says.
@@ -122,6 +135,18 @@ pub struct Config {
     /// Folder with helper programs and guest images, in place of the one that
     /// this program was installed with.
     pub prefix: Option<PathBuf>,
+}
+
+impl Config {
+    /// Whether any container may run in emulation.
+    #[must_use]
+    pub const fn allows_emulation(&self) -> bool {
+        match self.machine {
+            MachineChoice::Auto => self.allow_emulation,
+            MachineChoice::Kvm => false,
+            MachineChoice::Tcg => true,
+        }
+    }
 }
 
 /// What a kernel needs of its machine.
@@ -149,6 +174,8 @@ pub struct GuestImage {
 pub struct Installation {
     /// Settings.
     pub config: Config,
+    /// The file they were read from, or would be if it existed.
+    pub config_path: PathBuf,
     prefix: PathBuf,
 }
 
@@ -176,7 +203,11 @@ impl Installation {
             Some(prefix) => prefix.clone(),
             None => prefix_of(&std::env::current_exe().map_err(Error::Exe)?),
         };
-        Ok(Self { config, prefix })
+        Ok(Self {
+            config,
+            config_path: path,
+            prefix,
+        })
     }
 
     /// The program `caisson`.
@@ -218,13 +249,22 @@ impl Installation {
         }
     }
 
-    /// Kernels that config.json may name.
+    /// What containers may choose among on a host of so many CPUs and so much memory.
     #[must_use]
-    pub fn permitted_kernels(&self) -> Vec<PathBuf> {
+    pub fn bounds(&self, host_cpus: u8, host_mem_mib: u32) -> Bounds {
+        let config = &self.config;
         let own = self.guest_image().ok().map(|image| image.kernel);
-        own.into_iter()
-            .chain(self.config.allowed_kernels.iter().cloned())
-            .collect()
+        Bounds {
+            machine: config.machine,
+            emulation: config.allows_emulation(),
+            max_mem_mib: config.max_mem_mib.unwrap_or(host_mem_mib).min(MAX_MEM_MIB),
+            max_vcpus: config.max_vcpus.unwrap_or(host_cpus).clamp(1, MAX_VCPUS),
+            kernels: own
+                .into_iter()
+                .chain(config.allowed_kernels.iter().cloned())
+                .collect(),
+            groups: !config.forbid_groups,
+        }
     }
 
     fn image(&self, kind: KernelKind) -> Result<GuestImage, Error> {

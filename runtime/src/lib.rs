@@ -5,6 +5,7 @@
 //! `machine` and talks to the guest's agent. `owner` is how other commands
 //! reach that process. `cli` is one door; a containerd shim is another.
 
+pub mod annotations;
 pub mod bundle;
 mod capabilities;
 pub mod cgroup;

@@ -9,13 +9,13 @@ mod devices;
 mod joined;
 mod size;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use caisson_protocol::SHARE_PATH;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Spec};
 use serde::{Deserialize, Serialize};
 
+use crate::annotations::{self, Annotations, Bounds};
 use crate::bundle::Bundle;
 use crate::cgroup::{self, Place};
 use crate::fields;
@@ -23,17 +23,12 @@ use crate::hooks::{self, Hooks};
 use crate::identity::{self, Identities, User};
 use crate::installation::MachineChoice;
 use crate::numa::{self, MemoryPolicy};
-use crate::seccomp::{self, VsockAccess};
+use crate::seccomp;
 
 pub use binds::IdMaps;
 use joined::Joined;
 use size::Size;
 pub use size::{DEFAULT_MEM_MIB, DEFAULT_VCPUS, GUEST_OVERHEAD_MIB};
-
-/// Annotation that chooses the machine of one container: `auto`, `kvm` or `tcg`.
-pub const MACHINE_ANNOTATION: &str = "dev.caisson.machine";
-/// Annotation that gives the container's processes sockets of `AF_VSOCK`: `allow`.
-pub const VSOCK_ANNOTATION: &str = "dev.caisson.vsock";
 
 /// What can't be planned.
 #[derive(Debug, thiserror::Error)]
@@ -41,15 +36,9 @@ pub enum Error {
     /// A field of config.json that caisson can't apply.
     #[error(transparent)]
     Refused(#[from] fields::Error),
-    /// An annotation of ours has a value it can't have.
-    #[error("annotation {MACHINE_ANNOTATION}: {message}")]
-    Annotation {
-        /// What is wrong with it.
-        message: String,
-    },
-    /// It neither gives sockets to the host nor refuses them.
-    #[error("annotation {VSOCK_ANNOTATION}: {0:?} is neither allow nor refuse")]
-    VsockAnnotation(String),
+    /// An annotation asks for what is not allowed.
+    #[error(transparent)]
+    Annotation(#[from] annotations::Refused),
     /// A bind mount that can't be one.
     #[error(transparent)]
     Bind(#[from] binds::Malformed),
@@ -85,10 +74,8 @@ pub struct HostFacts {
     pub default_mem_mib: Option<u32>,
     /// The administrator's default vCPUs.
     pub default_vcpus: Option<u8>,
-    /// The administrator's choice of machine.
-    pub machine: MachineChoice,
-    /// Kernels that config.json may name.
-    pub kernels: Vec<PathBuf>,
+    /// What the administrator lets containers choose among.
+    pub bounds: Bounds,
     /// Who makes cgroups.
     pub cgroup_driver: cgroup::Driver,
     /// The user, unless it is root.
@@ -206,7 +193,9 @@ pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error>
         .linux()
         .as_ref()
         .and_then(|linux| linux.seccomp().as_ref());
-    let seccomp = seccomp::compile(profile, vsock_access(&bundle.spec)?)?;
+    let none = Annotations::new();
+    let annotations = bundle.spec.annotations().as_ref().unwrap_or(&none);
+    let seccomp = seccomp::compile(profile, annotations::vsock(annotations)?)?;
     let mut spec = bundle.spec.clone();
     let mut shares = vec![share_rootfs(id, bundle)];
     shares.extend(binds::share_binds(
@@ -227,8 +216,10 @@ pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error>
         .as_ref()
         .and_then(|linux| linux.resources().as_ref());
     let size = Size::of(resources, &bundle.raw, facts)?;
+    let unknown = annotations::unknown(annotations);
+    let unknown = unknown.iter().map(ToString::to_string);
     Ok(Plan {
-        machine: choose_machine(&bundle.spec, facts)?,
+        machine: facts.bounds.machine(annotations)?,
         vcpus: size.vcpus,
         mem_mib: size.mem_mib,
         kernel: size.kernel,
@@ -254,6 +245,8 @@ pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error>
             .iter()
             .map(ToString::to_string)
             .chain(left_out)
+            .chain(size.cut)
+            .chain(unknown)
             .collect(),
     })
 }
@@ -266,31 +259,6 @@ fn forget_pids(spec: &mut Spec) {
         resources.set_pids(None);
         linux.set_resources(Some(resources));
         spec.set_linux(Some(linux));
-    }
-}
-
-fn choose_machine(spec: &Spec, facts: &HostFacts) -> Result<MachineChoice, Error> {
-    let wish = spec
-        .annotations()
-        .as_ref()
-        .and_then(|all| all.get(MACHINE_ANNOTATION));
-    match wish {
-        Some(text) => text
-            .parse()
-            .map_err(|message| Error::Annotation { message }),
-        None => Ok(facts.machine),
-    }
-}
-
-fn vsock_access(spec: &Spec) -> Result<VsockAccess, Error> {
-    let annotations = spec.annotations().as_ref();
-    match annotations.and_then(|all| all.get(VSOCK_ANNOTATION)) {
-        None => Ok(VsockAccess::Refused),
-        Some(text) => match text.as_str() {
-            "allow" => Ok(VsockAccess::Allowed),
-            "refuse" => Ok(VsockAccess::Refused),
-            _ => Err(Error::VsockAnnotation(text.clone())),
-        },
     }
 }
 
@@ -401,7 +369,7 @@ fn take_identities(spec: &mut Spec, facts: &HostFacts) -> Result<Option<Identiti
 fn place(id: &str, spec: &Spec, driver: cgroup::Driver) -> Result<Place, cgroup::Malformed> {
     let linux = spec.linux().as_ref();
     let wish = linux.and_then(|linux| linux.cgroups_path().as_deref());
-    let none = HashMap::new();
+    let none = Annotations::new();
     let annotations = spec.annotations().as_ref().unwrap_or(&none);
     Place::of(id, wish.and_then(Path::to_str), (driver, annotations))
 }

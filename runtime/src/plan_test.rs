@@ -4,12 +4,20 @@ use serde_json::json;
 
 use super::*;
 
+const BOUNDS: Bounds = Bounds {
+    machine: MachineChoice::Auto,
+    emulation: false,
+    max_mem_mib: 16 * 1024,
+    max_vcpus: 8,
+    kernels: Vec::new(),
+    groups: true,
+};
+
 const FACTS: HostFacts = HostFacts {
     cpus: 4,
     default_mem_mib: None,
     default_vcpus: None,
-    machine: MachineChoice::Auto,
-    kernels: Vec::new(),
+    bounds: BOUNDS,
     cgroup_driver: cgroup::Driver::Cgroupfs,
     user: None,
     group: Vec::new(),
@@ -114,7 +122,7 @@ fn the_hardware_of_the_configuration_comes_first() {
     for (hardware, text) in [
         (
             json!({"vcpus": 65}),
-            "vm.hwConfig.vcpus: a machine has 1 to 64 vCPUs, not 65",
+            "vm.hwConfig.vcpus: a machine has 1 to 8 vCPUs, not 65",
         ),
         (
             json!({"memory": 1}),
@@ -139,10 +147,11 @@ fn only_a_permitted_kernel_boots() {
         err.starts_with("vm.kernel.path: /boot/mine is not a kernel"),
         "{err}"
     );
-    let facts = HostFacts {
+    let bounds = Bounds {
         kernels: vec!["/boot/mine".into()],
-        ..FACTS
+        ..BOUNDS
     };
+    let facts = HostFacts { bounds, ..FACTS };
     let planned = plan("web1", &named, &facts).unwrap();
     assert_eq!(planned.kernel, Some("/boot/mine".into()));
 }
@@ -175,11 +184,50 @@ fn a_given_network_namespace_is_joined_on_the_host_and_not_in_the_guest() {
 }
 
 #[test]
-fn the_annotation_beats_the_configuration() {
-    let plan = planned(|raw| raw["annotations"] = json!({"dev.caisson.machine": "tcg"}));
-    assert_eq!(plan.machine, MachineChoice::Tcg);
-    let wrong = bundle(|raw| raw["annotations"] = json!({"dev.caisson.machine": "xen"}));
-    super::plan("web1", &wrong, &FACTS).unwrap_err();
+fn an_annotation_chooses_only_what_the_configuration_allows() {
+    let with = |wish: &str| bundle(|raw| raw["annotations"] = json!({"dev.caisson.machine": wish}));
+    let plan_of = |wish, machine, emulation| {
+        let bounds = Bounds {
+            machine,
+            emulation,
+            ..BOUNDS
+        };
+        plan("web1", &with(wish), &HostFacts { bounds, ..FACTS }).map(|plan| plan.machine)
+    };
+    let err = plan_of("tcg", MachineChoice::Kvm, false).unwrap_err();
+    let line = err.to_string();
+    assert!(
+        line.starts_with("annotation dev.caisson.machine: tcg is not allowed"),
+        "{line}"
+    );
+    let chosen = plan_of("tcg", MachineChoice::Auto, true).unwrap();
+    assert_eq!(chosen, MachineChoice::Tcg);
+    let chosen = plan_of("kvm", MachineChoice::Tcg, true).unwrap();
+    assert_eq!(chosen, MachineChoice::Kvm);
+    plan_of("xen", MachineChoice::Auto, true).unwrap_err();
+}
+
+#[test]
+fn a_limit_makes_no_larger_machine_than_is_allowed() {
+    let with_limit =
+        |bytes: u64| planned(|raw| raw["linux"]["resources"] = json!({"memory": {"limit": bytes}}));
+    assert_eq!(with_limit(1 << 30).warnings, Vec::<String>::new());
+    let plan = with_limit(1 << 40);
+    assert_eq!(plan.mem_mib, BOUNDS.max_mem_mib);
+    assert!(
+        plan.warnings[0].contains("`max_mem_mib`"),
+        "{:?}",
+        plan.warnings
+    );
+    let pod = planned(|raw| {
+        raw["annotations"] = json!({
+            "io.kubernetes.cri.container-type": "sandbox",
+            "io.kubernetes.cri.sandbox-memory": "1099511627776",
+            "io.kubernetes.cri.sandbox-cpu-quota": "6400000",
+            "io.kubernetes.cri.sandbox-cpu-period": "100000",
+        });
+    });
+    assert_eq!((pod.mem_mib, pod.vcpus), (BOUNDS.max_mem_mib, FACTS.cpus));
 }
 
 #[test]

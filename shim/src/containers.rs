@@ -216,6 +216,7 @@ impl Containers {
             log: Some(owner_log(&bundle)),
             log_json: false,
             debug: self.settings.debug,
+            warn_on_stderr: false,
             config: options.config,
             around: Surroundings {
                 program: Some(around.program.clone()),

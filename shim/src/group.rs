@@ -1,20 +1,12 @@
 //! Which containers share one shim, and one machine.
 //!
-//! Owns the annotations by which the callers say so: pods of Kubernetes, by
-//! containerd and by CRI-O, and groups that a user names.
+//! Owns how a bundle's annotations are read for it; which they are, and who may join
+//! whom, is the library's (`caisson::annotations`).
 
 use std::path::Path;
 
+use caisson::annotations::GROUPS;
 use serde_json::Value;
-
-/// In the order in which they count: what a user says must not take a container out of
-/// its pod, and into another's machine.
-const KEYS: [&str; 4] = [
-    "io.kubernetes.cri.sandbox-id",
-    "io.kubernetes.cri-o.SandboxID",
-    "dev.caisson.group",
-    "io.containerd.runc.v2.group",
-];
 
 /// The group of the container `id`, whose bundle is `bundle`; itself without any.
 pub(crate) fn of_bundle(bundle: &Path, id: &str) -> String {
@@ -27,7 +19,7 @@ pub(crate) fn of_bundle(bundle: &Path, id: &str) -> String {
 
 /// The group that annotations name.
 pub(crate) fn of<'a>(annotation: impl Fn(&str) -> Option<&'a str>) -> Option<&'a str> {
-    let named = KEYS.iter().find_map(|key| annotation(key));
+    let named = GROUPS.iter().find_map(|key| annotation(key));
     named.filter(|name| !name.is_empty())
 }
 

@@ -55,8 +55,8 @@ client_up() { # client_up PEER
 	in_network client "near-$1"
 	[ "$1" = runc ] || {
 		config=$scene/$1.toml
-		: >"$config"
-		[[ $1 != *+vhost* ]] || echo 'vhost_net = true' >"$config"
+		echo "max_vcpus = $vcpus" >"$config"
+		[[ $1 != *+vhost* ]] || echo 'vhost_net = true' >>"$config"
 		export CAISSON_CONFIG=$config
 		jq --argjson n "$vcpus" '.vm.hwConfig.vcpus = $n' "$dir/config.json" >"$dir/new"
 		mv "$dir/new" "$dir/config.json"

@@ -12,6 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::output::without_emulation_warning;
 use crate::{Bundle, Output, Scene, wait};
 
 /// A state change that must be seen from outside takes no longer.
@@ -194,10 +195,11 @@ impl Container<'_> {
         fs::read_to_string(&self.stdout).unwrap()
     }
 
-    /// What it, or its owner, has written to standard error so far.
+    /// What it, or its owner, has written to standard error so far, without the warning
+    /// of an emulated start.
     #[must_use]
     pub fn stderr(&self) -> String {
-        fs::read_to_string(&self.stderr).unwrap()
+        without_emulation_warning(&fs::read_to_string(&self.stderr).unwrap())
     }
 
     /// # Panics

@@ -3,6 +3,17 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
+/// What the line that tells of an emulated start has in it.
+pub const EMULATION_WARNING: &str = "level=warning msg=\"machine tcg, ";
+
+/// `text` without the lines that emulated starts add to it.
+#[must_use]
+pub fn without_emulation_warning(text: &str) -> String {
+    text.split_inclusive('\n')
+        .filter(|line| !line.contains(EMULATION_WARNING))
+        .collect()
+}
+
 /// Exit code and streams of a command that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {

@@ -13,6 +13,7 @@ use std::time::Instant;
 use tempfile::TempDir;
 
 use crate::leftovers::Leftovers;
+use crate::output::without_emulation_warning;
 use crate::{Bundle, Output, Settings};
 
 /// Where one test plays.
@@ -107,7 +108,7 @@ impl Scene {
         .ok();
     }
 
-    /// Writes the configuration, with further lines.
+    /// Writes the configuration, with further lines, which may choose the machine.
     pub fn configure(&self, lines: &str) {
         let Settings {
             machine,
@@ -115,7 +116,10 @@ impl Scene {
             qemu,
             ..
         } = &self.settings;
-        let mut text = format!("machine = \"{}\"\nkernel = \"{kernel}\"\n", machine.name());
+        let mut text = format!("kernel = \"{kernel}\"\n");
+        if !lines.contains("machine =") {
+            text.push_str(&format!("machine = \"{}\"\n", machine.name()));
+        }
         if let Some(qemu) = qemu.as_ref().filter(|_| !lines.contains("qemu =")) {
             text.push_str(&format!("qemu = \"{}\"\n", qemu.display()));
         }
@@ -139,7 +143,8 @@ impl Scene {
         self.output_of(self.command(arguments))
     }
 
-    /// Runs any command to its end with files for its output.
+    /// Runs any command to its end with files for its output. The warning of an
+    /// emulated start is no part of what a test is about.
     #[must_use]
     pub fn output_of(&self, mut command: Command) -> Output {
         let number = self.number();
@@ -155,7 +160,7 @@ impl Scene {
         Output {
             code: Output::code_of(status),
             stdout: text(&stdout),
-            stderr: text(&stderr),
+            stderr: without_emulation_warning(&text(&stderr)),
             command: format!("{command:?}"),
         }
     }

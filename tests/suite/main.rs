@@ -12,6 +12,7 @@
 )]
 
 mod bad_input;
+mod barrier;
 mod clock;
 mod command_line;
 mod confinement;
@@ -72,6 +73,7 @@ const SUBJECTS: &[&[Story]] = &[
     files::STORIES,
     mounts::STORIES,
     bad_input::STORIES,
+    barrier::STORIES,
     misuse::STORIES,
     random_verbs::STORIES,
     readiness::STORIES,

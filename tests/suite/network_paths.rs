@@ -62,6 +62,7 @@ fn talk_both_ways(container: &Container<'_>, far: &Namespace) {
 fn several_vcpus_have_as_many_pairs_of_queues(scene: &Scene) {
     let (namespace, far) = pair();
     serve_in(&far);
+    scene.configure("max_vcpus = 3\n");
     let container = scene.started(&bundle_with(scene, &namespace, 3));
     assert_eq!(queues_of(&container), "rx-0 rx-1 rx-2 tx-0 tx-1 tx-2");
     assert_eq!(kernel_files(), 0);
@@ -88,7 +89,7 @@ fn kernel_files() -> usize {
 fn the_kernel_of_the_host_moves_packets_where_it_is_asked_to(scene: &Scene) {
     let (namespace, far) = pair();
     serve_in(&far);
-    scene.configure("vhost_net = true\n");
+    scene.configure("vhost_net = true\nmax_vcpus = 2\n");
     let container = scene.started(&bundle_with(scene, &namespace, 2));
     assert_eq!(queues_of(&container), "rx-0 rx-1 tx-0 tx-1");
     assert_eq!(kernel_files(), 2);

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use caisson_tests::output::without_emulation_warning;
 use caisson_tests::{Bundle, Output, Scene, stories, wait};
 
 stories![
@@ -230,7 +231,7 @@ impl Call {
             return Some(format!("{:?} hangs", self.verb));
         }
         let code = Output::code_of(child.wait().unwrap());
-        let said = fs::read_to_string(&self.stderr).unwrap();
+        let said = without_emulation_warning(&fs::read_to_string(&self.stderr).unwrap());
         let refused = code == self.verb.refusal() && ANSWERS.iter().any(|one| said.contains(one));
         // What runs in a container that is killed is killed.
         let killed = self.verb == Verb::Exec && code == 137;

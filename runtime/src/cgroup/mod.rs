@@ -19,5 +19,4 @@ mod systemd;
 pub use group::{Error, Established, Group};
 pub use hierarchy::Version;
 pub use place::{Driver, Malformed, Place};
-pub use property::ANNOTATION_PREFIX;
 pub use settings::{Allowance, Files, Setting, quota, settings};

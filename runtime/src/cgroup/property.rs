@@ -9,8 +9,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-/// `org.systemd.property.Name: "value"`, as runc and crun know it.
-pub const ANNOTATION_PREFIX: &str = "org.systemd.property.";
+use crate::annotations::SYSTEMD_PREFIX;
 
 /// systemd's word for no limit.
 const INFINITY: u64 = u64::MAX;
@@ -60,12 +59,12 @@ pub enum Typed {
 pub enum Malformed {
     /// Not a name that systemd could have.
     #[error(
-        "annotation {ANNOTATION_PREFIX}{0}: a property's name has three letters or more, and letters alone"
+        "annotation {SYSTEMD_PREFIX}{0}: a property's name has three letters or more, and letters alone"
     )]
     Name(String),
     /// Not a value.
     #[error(
-        "annotation {ANNOTATION_PREFIX}{name}: {text:?} is not a value such as true, 'text', uint64 5 or ['a', 'b']"
+        "annotation {SYSTEMD_PREFIX}{name}: {text:?} is not a value such as true, 'text', uint64 5 or ['a', 'b']"
     )]
     Value {
         /// Of the property.
@@ -74,7 +73,7 @@ pub enum Malformed {
         text: String,
     },
     /// A time in seconds that is none.
-    #[error("annotation {ANNOTATION_PREFIX}{0}: seconds are a whole number")]
+    #[error("annotation {SYSTEMD_PREFIX}{0}: seconds are a whole number")]
     Seconds(String),
 }
 
@@ -87,7 +86,7 @@ pub(super) fn of_annotations(
 ) -> Result<Vec<Property>, Malformed> {
     let mut asked: Vec<(&str, &String)> = annotations
         .iter()
-        .filter_map(|(key, text)| Some((key.strip_prefix(ANNOTATION_PREFIX)?, text)))
+        .filter_map(|(key, text)| Some((key.strip_prefix(SYSTEMD_PREFIX)?, text)))
         .filter(|(name, _)| !name.is_empty())
         .collect();
     asked.sort_unstable();

@@ -69,6 +69,7 @@ impl Common {
             log: caller.log_path.clone(),
             log_json: caller.log_json,
             debug: caller.debug,
+            warn_on_stderr: false,
             config: None,
             around: Surroundings::default(),
             bound: false,

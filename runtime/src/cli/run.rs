@@ -3,7 +3,7 @@
 use super::create::Common;
 use super::{Caller, Outcome};
 use crate::container::Container;
-use crate::creation;
+use crate::creation::{self, Creation};
 use crate::owner::OwnerChild;
 use crate::pidfd::Pidfd;
 use crate::signals::HeldBack;
@@ -36,7 +36,10 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn run(self, caller: &Caller) -> Outcome {
         let foreground = !self.detach;
-        let creation = self.common.creation(caller, foreground)?;
+        let creation = Creation {
+            warn_on_stderr: true,
+            ..self.common.creation(caller, foreground)?
+        };
         let (container, owner) = creation::create(&caller.store, &creation)?;
         // Until here a signal ends this command, and its container with it.
         let signals = foreground.then(HeldBack::begin).transpose()?;

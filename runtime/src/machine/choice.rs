@@ -30,33 +30,65 @@ pub enum Kind {
 pub struct Choice {
     /// The kind.
     pub kind: Kind,
-    /// One line for `--debug`.
+    /// One line: for `--debug`, and for everyone where it is a warning.
     pub reason: String,
 }
 
-/// Takes the planned kind, or for `auto` KVM where it really works.
+impl Choice {
+    const KVM_REASON: &str = "machine kvm: /dev/kvm works";
+
+    fn kvm() -> Self {
+        Self {
+            kind: Kind::Kvm,
+            reason: Self::KVM_REASON.into(),
+        }
+    }
+
+    fn emulation(why: &str, qemu: PathBuf) -> Self {
+        let reason = format!(
+            "machine tcg, {why}: QEMU emulates the guest, which is slow and a weaker barrier than KVM; for trying and testing only"
+        );
+        Self {
+            kind: Kind::Tcg { qemu },
+            reason,
+        }
+    }
+
+    /// What whoever starts the machine has to know: it is emulated.
+    #[must_use]
+    pub fn warning(&self) -> Option<&str> {
+        match self.kind {
+            Kind::Kvm => None,
+            Kind::Tcg { .. } => Some(&self.reason),
+        }
+    }
+}
+
+/// Takes the planned kind; for `auto` KVM, or emulation where KVM does not work and the
+/// configuration allows emulation.
 ///
 /// # Errors
 /// When the wish can't be met; the text says what to do.
 pub fn choose(planned: MachineChoice, installation: &Installation) -> Result<Choice, Error> {
-    let kvm = kvm_works();
+    decide(planned, kvm_works(), installation)
+}
+
+fn decide(
+    planned: MachineChoice,
+    kvm: Result<(), String>,
+    installation: &Installation,
+) -> Result<Choice, Error> {
+    let emulation = |why: &str| Ok(Choice::emulation(why, find_qemu(installation)?));
     match (planned, kvm) {
-        (MachineChoice::Kvm | MachineChoice::Auto, Ok(())) => Ok(Choice {
-            kind: Kind::Kvm,
-            reason: "machine kvm: /dev/kvm works".into(),
-        }),
+        (MachineChoice::Kvm | MachineChoice::Auto, Ok(())) => Ok(Choice::kvm()),
         (MachineChoice::Kvm, Err(reason)) => Err(Error::Kvm(reason)),
-        (MachineChoice::Tcg, _) => Ok(Choice {
-            kind: Kind::Tcg {
-                qemu: find_qemu(installation)?,
-            },
-            reason: "machine tcg: asked for; emulation is slow, for trying and testing".into(),
-        }),
-        (MachineChoice::Auto, Err(reason)) => Ok(Choice {
-            kind: Kind::Tcg {
-                qemu: find_qemu(installation)?,
-            },
-            reason: format!("machine tcg (slow emulation), because {reason}"),
+        (MachineChoice::Tcg, _) => emulation("as asked for"),
+        (MachineChoice::Auto, Err(reason)) if installation.config.allows_emulation() => {
+            emulation(&format!("because {reason}"))
+        }
+        (MachineChoice::Auto, Err(reason)) => Err(Error::EmulationNotAllowed {
+            reason,
+            config: installation.config_path.clone(),
         }),
     }
 }
@@ -116,6 +148,49 @@ fn find_on_path() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Without KVM, as on a host whose driver does not load, with this configuration.
+    fn without_kvm(config: &str, planned: MachineChoice) -> Result<Choice, Error> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.toml");
+        let qemu = "qemu = \"/bin/sh\"\n";
+        std::fs::write(&file, format!("{qemu}{config}")).unwrap();
+        let installation = Installation::find(Some(&file)).unwrap();
+        decide(planned, Err("/dev/kvm: gone".into()), &installation)
+    }
+
+    #[test]
+    fn nothing_is_emulated_unless_the_configuration_says_so() {
+        let err = without_kvm("", MachineChoice::Auto).unwrap_err();
+        let line = err.to_string();
+        for words in [
+            "/dev/kvm: gone; ",
+            "`machine = \"tcg\"`",
+            "`allow_emulation = true`",
+            "/config.toml",
+        ] {
+            assert!(line.contains(words), "{line}");
+        }
+        let strict = without_kvm(
+            "machine = \"kvm\"\nallow_emulation = true",
+            MachineChoice::Kvm,
+        );
+        assert!(matches!(strict, Err(Error::Kvm(_))), "{strict:?}");
+    }
+
+    #[test]
+    fn emulation_that_is_allowed_is_a_warning() {
+        for (config, planned) in [
+            ("allow_emulation = true", MachineChoice::Auto),
+            ("machine = \"tcg\"", MachineChoice::Auto),
+            ("machine = \"tcg\"", MachineChoice::Tcg),
+        ] {
+            let choice = without_kvm(config, planned).unwrap();
+            let warning = choice.warning().unwrap();
+            assert!(warning.starts_with("machine tcg, "), "{warning}");
+        }
+        assert_eq!(Choice::kvm().warning(), None);
+    }
 
     #[test]
     fn hardware_virtualization_is_a_whole_flag() {

@@ -29,6 +29,16 @@ pub enum Error {
     /// KVM was asked for and can't be used.
     #[error("{0}")]
     Kvm(String),
+    /// KVM can't be used, and nobody has allowed emulation.
+    #[error(
+        "{reason}; to have QEMU emulate machines instead, which is slow and a weaker barrier, set `allow_emulation = true` or `machine = \"tcg\"` in {}", .config.display()
+    )]
+    EmulationNotAllowed {
+        /// Why KVM can't be used.
+        reason: String,
+        /// Where emulation can be allowed.
+        config: PathBuf,
+    },
     /// Emulation was asked for and there is no QEMU.
     #[error(
         "qemu-system-x86_64 not found on PATH: install it (Debian: qemu-system-x86), or name it with `qemu` in the configuration"

@@ -6,12 +6,13 @@
 
 use std::path::PathBuf;
 
-use caisson_vmm::spec::{MAX_MEM_MIB, MAX_VCPUS};
+use caisson_vmm::spec::MAX_MEM_MIB;
 use oci_spec::runtime::LinuxResources;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::HostFacts;
+use crate::annotations::{CRI_PREFIX, Refused};
 
 /// Memory that kernel, agent and page tables need beside the container's limit, in MiB.
 pub const GUEST_OVERHEAD_MIB: u32 = 64;
@@ -26,19 +27,9 @@ pub enum Error {
     /// Not of the specification's form.
     #[error("config.json: vm")]
     Malformed(#[source] serde_json::Error),
-    /// Too many.
-    #[error("vm.hwConfig.vcpus: a machine has 1 to {MAX_VCPUS} vCPUs, not {0}")]
-    Vcpus(u32),
-    /// Too little or too much.
-    #[error(
-        "vm.hwConfig.memory: a machine has {GUEST_OVERHEAD_MIB} to {MAX_MEM_MIB} MiB of memory, not {} bytes", .0
-    )]
-    Memory(u64),
-    /// Whoever names a kernel is root in every container it boots.
-    #[error(
-        "vm.kernel.path: {} is not a kernel that this host permits; name it in `allowed_kernels` of the configuration", .0.display()
-    )]
-    Kernel(PathBuf),
+    /// More than the administrator allows.
+    #[error(transparent)]
+    Refused(#[from] Refused),
 }
 
 /// `vm` of config.json, as far as it is applied.
@@ -69,6 +60,8 @@ pub(super) struct Size {
     pub(super) vcpus: u8,
     pub(super) mem_mib: u32,
     pub(super) kernel: Option<PathBuf>,
+    /// What the log says of limits that would make a larger machine than is allowed.
+    pub(super) cut: Option<String>,
 }
 
 impl Size {
@@ -81,31 +74,42 @@ impl Size {
             Some(wish) => Wish::deserialize(wish).map_err(Error::Malformed)?,
             None => Wish::default(),
         };
+        let bounds = &facts.bounds;
         let pod = Pod::of(config);
         let vcpus = match wish.hw_config.vcpus {
-            0 => default_vcpus(resources, facts).max(pod.vcpus.min(facts.cpus.min(MAX_VCPUS))),
-            vcpus => u8::try_from(vcpus)
-                .ok()
-                .filter(|vcpus| *vcpus <= MAX_VCPUS)
-                .ok_or(Error::Vcpus(vcpus))?,
+            0 => default_vcpus(resources, facts).max(pod.vcpus.min(most_vcpus(facts))),
+            vcpus => bounds.vcpus("vm.hwConfig.vcpus", vcpus)?,
         };
-        let mem_mib = match wish.hw_config.memory {
-            0 => default_mem_mib(resources, facts).max(pod.mem_mib),
-            bytes => u32::try_from(bytes.div_ceil(1 << 20))
-                .ok()
-                .filter(|mem_mib| (GUEST_OVERHEAD_MIB..=MAX_MEM_MIB).contains(mem_mib))
-                .ok_or(Error::Memory(bytes))?,
+        let by_limit = wanted_mem_mib(resources, facts).max(pod.mem_mib);
+        let (mem_mib, cut) = match wish.hw_config.memory {
+            0 => cut_to(bounds.max_mem_mib, by_limit),
+            bytes => {
+                let wish = (bytes, GUEST_OVERHEAD_MIB);
+                (bounds.mem_mib("vm.hwConfig.memory", wish)?, None)
+            }
         };
-        let kernel = wish.kernel.map(|kernel| kernel.path);
-        match kernel {
-            Some(path) if !facts.kernels.contains(&path) => Err(Error::Kernel(path)),
-            kernel => Ok(Self {
-                vcpus,
-                mem_mib,
-                kernel,
-            }),
-        }
+        let kernel = wish.kernel.map(|kernel| bounds.kernel(kernel.path));
+        Ok(Self {
+            vcpus,
+            mem_mib,
+            kernel: kernel.transpose()?,
+            cut,
+        })
     }
+}
+
+fn most_vcpus(facts: &HostFacts) -> u8 {
+    facts.cpus.min(facts.bounds.max_vcpus).max(1)
+}
+
+fn cut_to(max_mem_mib: u32, wanted_mib: u32) -> (u32, Option<String>) {
+    if wanted_mib <= max_mem_mib {
+        return (wanted_mib, None);
+    }
+    let line = format!(
+        "the machine gets {max_mem_mib} MiB of memory, as much as `max_mem_mib` of the configuration or the host allows, and not the {wanted_mib} MiB that its limit is worth"
+    );
+    (max_mem_mib, Some(line))
 }
 
 /// What Kubernetes announces of a whole pod with its sandbox; zero is nothing.
@@ -119,7 +123,7 @@ impl Pod {
     /// Of the annotations that containerd's CRI plugin makes.
     fn of(config: &Value) -> Self {
         let annotation = |name: &str| {
-            let value = &config["annotations"][format!("io.kubernetes.cri.{name}")];
+            let value = &config["annotations"][format!("{CRI_PREFIX}{name}")];
             value.as_str().unwrap_or_default()
         };
         let number = |name: &str| annotation(name).parse::<u64>().unwrap_or(0);
@@ -132,8 +136,7 @@ impl Pod {
             0 => 0,
             bytes => u32::try_from(bytes.div_ceil(1 << 20))
                 .unwrap_or(MAX_MEM_MIB)
-                .saturating_add(GUEST_OVERHEAD_MIB)
-                .min(MAX_MEM_MIB),
+                .saturating_add(GUEST_OVERHEAD_MIB),
         };
         Self {
             vcpus: u8::try_from(vcpus).unwrap_or(u8::MAX),
@@ -150,10 +153,7 @@ fn default_vcpus(resources: Option<&LinuxResources>, facts: &HostFacts) -> u8 {
     let pinned = cpu
         .and_then(|cpu| cpu.cpus().as_deref())
         .and_then(count_of_set);
-    let host = facts
-        .cpus
-        .min(pinned.unwrap_or(u8::MAX))
-        .clamp(1, MAX_VCPUS);
+    let host = most_vcpus(facts).min(pinned.unwrap_or(u8::MAX)).max(1);
     let default = facts.default_vcpus.unwrap_or(DEFAULT_VCPUS).clamp(1, host);
     let Some((quota, period)) =
         cpu.and_then(|cpu| Some((cpu.quota()?, cpu.period().unwrap_or(100_000))))
@@ -185,7 +185,7 @@ fn count_of_set(set: &str) -> Option<u8> {
 }
 
 /// The limit plus what the guest itself needs; the exact limit is the guest cgroup's.
-fn default_mem_mib(resources: Option<&LinuxResources>, facts: &HostFacts) -> u32 {
+fn wanted_mem_mib(resources: Option<&LinuxResources>, facts: &HostFacts) -> u32 {
     let limit = resources
         .and_then(|resources| resources.memory().as_ref()?.limit())
         .and_then(|bytes| u64::try_from(bytes).ok())
@@ -197,7 +197,7 @@ fn default_mem_mib(resources: Option<&LinuxResources>, facts: &HostFacts) -> u32
             .saturating_add(GUEST_OVERHEAD_MIB),
         None => default,
     };
-    wanted.clamp(GUEST_OVERHEAD_MIB, MAX_MEM_MIB)
+    wanted.max(GUEST_OVERHEAD_MIB)
 }
 
 #[cfg(test)]
