@@ -1,12 +1,13 @@
 //! The contract between caisson on the host and its agent in the guest:
 //! messages, service, version and the fixed numbers both sides must agree on.
 //!
-//! Owns no I/O, no clock and no policy. The meaning of every call and field
+//! Owns no I/O, no clock and, but for `rate`, no policy. The meaning of every call and field
 //! stands in `proto/agent.proto`. The host builds with feature `client`
 //! (blocking), the guest with feature `server` (async, one thread).
 
 pub mod cgroup;
 pub mod path;
+pub mod rate;
 
 /// Generated for the host: messages in `agent`, the blocking client in `agent_ttrpc`.
 #[cfg(feature = "client")]
