@@ -1,6 +1,9 @@
 //! Events for the host: numbered from 1 without gaps, kept until acknowledged.
 //!
-//! Owns the queue. Does not decide what is an event.
+//! Owns the queue and its length: an exit stays until it is told, and there is one for
+//! each process that the host has started. Of kills for lack of memory, which a container
+//! can have as many of as it likes, at most one for each container waits.
+//! Does not decide what is an event.
 
 use std::{
     collections::VecDeque,
@@ -24,9 +27,14 @@ struct Queue {
 }
 
 impl Events {
-    /// Appends an event and wakes whoever waits for it.
+    /// Appends an event and wakes whoever waits for it. A kill for lack of memory says
+    /// nothing new while the host has not been told of the one before.
     pub(crate) fn push(&self, kind: Kind) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let waits = |event: &Event| event.kind.as_ref() == Some(&kind);
+        if matches!(kind, Kind::Oom(_)) && queue.waiting.iter().any(waits) {
+            return;
+        }
         queue.last_number += 1;
         let number = queue.last_number;
         queue.waiting.push_back(Event {
@@ -66,7 +74,7 @@ impl Events {
 
 #[cfg(test)]
 mod tests {
-    use caisson_protocol::server::agent::Oom;
+    use caisson_protocol::server::agent::{Exited, Oom};
 
     use super::*;
 
@@ -86,6 +94,33 @@ mod tests {
         assert_eq!(events.next(0).await.number, 1);
         assert_eq!(events.next(1).await.number, 2);
         assert_eq!(events.next(1).await.number, 2);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn of_a_flood_of_kills_one_waits_for_each_container_and_exits_all_do() {
+        let events = Events::default();
+        let exited = |exec_id: &str| {
+            Kind::Exited(Exited {
+                exec_id: exec_id.to_owned(),
+                ..Default::default()
+            })
+        };
+        for _ in 0..10_000 {
+            events.push(oom("a"));
+            events.push(oom("b"));
+        }
+        events.push(exited("1"));
+        events.push(exited("1"));
+        let mut after = 0;
+        for expected in [oom("a"), oom("b"), exited("1"), exited("1")] {
+            let event = events.next(after).await;
+            assert_eq!(event.kind, Some(expected));
+            after = event.number;
+        }
+        assert_eq!(after, 4);
+        // Told, so that the next is news.
+        events.push(oom("a"));
+        assert_eq!(events.next(after).await.kind, Some(oom("a")));
     }
 
     #[tokio::test(flavor = "current_thread")]

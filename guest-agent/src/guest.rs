@@ -7,8 +7,10 @@ use std::{
     collections::HashMap,
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
+use caisson_protocol::rate::RateLimit;
 use caisson_protocol::server::agent::{
     ConnectLocalRequest, CreateContainerRequest, ExecRequest, Exited, NetworkConfiguration, Oom,
     Process as ListedProcess, SignalRequest, Statistics, Stdio, event::Kind,
@@ -77,6 +79,8 @@ struct Container {
     init: Process,
     execs: HashMap<String, Process>,
     oom_kills_told: u64,
+    /// A container can have itself killed all the time.
+    oom_rate: RateLimit,
 }
 
 impl Guest {
@@ -184,6 +188,7 @@ impl Guest {
             init,
             execs: HashMap::new(),
             oom_kills_told: 0,
+            oom_rate: RateLimit::default(),
         };
         self.table().add(id, container);
         if let Some(notices) = notices {
@@ -325,8 +330,11 @@ impl Guest {
 
     fn tell_oom(&self, container_id: &str, container: &mut Container) {
         let kills = container.cgroup.oom_kills();
-        if kills > container.oom_kills_told {
-            container.oom_kills_told = kills;
+        if kills <= container.oom_kills_told {
+            return;
+        }
+        container.oom_kills_told = kills;
+        if container.oom_rate.pass(Instant::now()).is_some() {
             self.events.push(Kind::Oom(Oom {
                 container_id: container_id.to_owned(),
                 ..Default::default()

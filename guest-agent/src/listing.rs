@@ -1,15 +1,28 @@
 //! Describing processes as ps does, from /proc.
 //!
-//! Owns the parsing of `stat`. Chooses no processes.
+//! Owns the parsing of `stat`, and how much of it all is told: the host takes an answer
+//! of limited length. Chooses no processes.
 
-use std::{fs, os::unix::fs::MetadataExt};
+use std::{
+    fs::{self, File},
+    io::Read,
+    os::unix::fs::MetadataExt,
+};
 
 use caisson_protocol::server::agent::Process;
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use crate::failure::{Attempt, Failure};
 
-/// Describes each process that still exists.
+/// Processes that are told of; the host takes no more.
+const MAX_PROCESSES: usize = 16 * 1024;
+/// Bytes of a command line that are told of where all are short.
+const MAX_COMMAND_LEN: usize = 4096;
+/// Bytes of all command lines; the host takes a little more, with names.
+const MAX_COMMANDS_LEN: usize = 700 * 1024;
+
+/// Describes each process that still exists, as far as the host takes it: with command
+/// lines that are too long in all, long ones are cut, and short ones are whole.
 ///
 /// # Errors
 /// /proc can't be read at all.
@@ -22,10 +35,39 @@ pub(crate) fn describe(pids: &[Pid]) -> Result<Vec<Process>, Failure> {
             .max(1),
         boot_unix_s: boot_time()?,
     };
-    Ok(pids
+    let mut processes: Vec<_> = pids
         .iter()
+        .take(MAX_PROCESSES)
         .filter_map(|&pid| describe_one(pid, clock))
-        .collect())
+        .collect();
+    let lengths = processes.iter().map(|process| process.command.len());
+    let most = share_of_each(lengths.collect(), MAX_COMMANDS_LEN);
+    for process in &mut processes {
+        cut(&mut process.command, most);
+    }
+    Ok(processes)
+}
+
+/// The greatest length to which each is cut so that all together are no longer than
+/// `all`.
+fn share_of_each(mut lengths: Vec<usize>, mut all: usize) -> usize {
+    lengths.sort_unstable();
+    let count = lengths.len();
+    for (before, length) in lengths.into_iter().enumerate() {
+        let share = all / (count - before);
+        if length > share {
+            return share;
+        }
+        all -= length;
+    }
+    MAX_COMMAND_LEN
+}
+
+/// To so many bytes at most, between two characters.
+fn cut(text: &mut String, most: usize) {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most));
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -47,10 +89,16 @@ fn describe_one(pid: Pid, clock: Clock) -> Option<Process> {
     let folder = format!("/proc/{pid}");
     let uid = fs::metadata(&folder).ok()?.uid();
     let stat = fs::read_to_string(format!("{folder}/stat")).ok()?;
-    let command = fs::read(format!("{folder}/cmdline")).ok()?;
+    let mut command = Vec::new();
+    let file = File::open(format!("{folder}/cmdline")).ok()?;
+    file.take(MAX_COMMAND_LEN as u64)
+        .read_to_end(&mut command)
+        .ok()?;
     let mut process = parse_stat(&stat, clock)?;
     process.uid = uid;
-    let arguments = join_arguments(&command);
+    let mut arguments = join_arguments(&command);
+    // What is not UTF-8 has become longer.
+    cut(&mut arguments, MAX_COMMAND_LEN);
     if !arguments.is_empty() {
         process.command = arguments;
     }
@@ -122,6 +170,22 @@ mod tests {
         assert_eq!(process.command, "[a) b (c]");
         assert_eq!(process.state, "S");
         assert_eq!((process.virtual_kib, process.resident_kib), (8, 12));
+    }
+
+    #[test]
+    fn long_command_lines_are_cut_and_short_ones_whole() {
+        assert_eq!(share_of_each(vec![10, 4096, 20], MAX_COMMANDS_LEN), 4096);
+        // 10,000 of them, one of which is long.
+        let mut lengths = vec![60; 9_999];
+        lengths.push(100_000);
+        let most = share_of_each(lengths, MAX_COMMANDS_LEN);
+        assert!(most > 60 && 9_999 * 60 + most <= MAX_COMMANDS_LEN, "{most}");
+        // 5 MiB of them.
+        assert_eq!(share_of_each(vec![4096; 1280], MAX_COMMANDS_LEN), 560);
+        assert_eq!(share_of_each(Vec::new(), 1), MAX_COMMAND_LEN);
+        let mut text = "äöü".to_owned();
+        cut(&mut text, 3);
+        assert_eq!(text, "ä");
     }
 
     #[test]
