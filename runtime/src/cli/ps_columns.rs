@@ -165,6 +165,9 @@ fn no_column(name: &str) -> String {
     format!("ps: no column {name:?}; there are {}", known.join(", "))
 }
 
+/// Characters of a value that are shown: a program can have a command line of megabytes.
+const MAX_VALUE_LEN: usize = 4096;
+
 /// The table, with columns as wide as their values; the last column is never padded.
 pub(super) fn table(processes: &[ProcessEntry], columns: &[Column]) -> String {
     let heading = columns.iter().map(|column| column.heading.to_owned());
@@ -181,17 +184,18 @@ pub(super) fn table(processes: &[ProcessEntry], columns: &[Column]) -> String {
         values.fold(column.least_width, usize::max)
     };
     let widths: Vec<usize> = columns.iter().enumerate().map(width).collect();
+    let last = columns.len().saturating_sub(1);
+    let cell = |((at, column), (value, width)): ((usize, &Column), (&String, &usize))| match (
+        column.right,
+        at == last,
+    ) {
+        (true, _) => format!("{value:>width$}"),
+        (false, true) => value.clone(),
+        (false, false) => format!("{value:width$}"),
+    };
     let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(columns).zip(&widths);
-        let cells: Vec<String> = cells
-            .map(|((value, column), width)| {
-                if column.right {
-                    format!("{value:>width$}")
-                } else {
-                    format!("{value:width$}")
-                }
-            })
-            .collect();
+        let cells = columns.iter().enumerate().zip(row.iter().zip(&widths));
+        let cells: Vec<String> = cells.map(cell).collect();
         format!("{}\n", cells.join(" ").trim_end())
     };
     rows.iter().map(line).collect()
@@ -199,7 +203,9 @@ pub(super) fn table(processes: &[ProcessEntry], columns: &[Column]) -> String {
 
 /// As procps has it: what a program calls itself must not reach the terminal's controls.
 fn printable(value: &str) -> String {
-    value.replace(is_unprintable, "?")
+    let shown = value.chars().take(MAX_VALUE_LEN);
+    let plain = |letter: char| if is_unprintable(letter) { '?' } else { letter };
+    shown.map(plain).collect()
 }
 
 /// Since its start; a clock that was set back makes it 0.
@@ -270,6 +276,23 @@ mod tests {
         };
         let table = table(&[process], &wanted(&["-o".into(), "cmd".into()]).unwrap());
         assert_eq!(table, "CMD\na?]0;b? ?2J?c\n");
+    }
+
+    #[test]
+    fn a_command_line_of_any_length_is_shown_in_any_column() {
+        let processes = [70_000, 3].map(|length| ProcessEntry {
+            command: "x".repeat(length),
+            ..ProcessEntry::default()
+        });
+        let shown = |columns: &str| {
+            let options = ["-o".to_owned(), columns.to_owned()];
+            table(&processes, &wanted(&options).unwrap())
+        };
+        let long = "x".repeat(MAX_VALUE_LEN);
+        assert_eq!(shown("cmd"), format!("CMD\n{long}\nxxx\n"));
+        let width = MAX_VALUE_LEN;
+        let expected = format!("{:width$} UID\n{long} root\n{:width$} root\n", "CMD", "xxx");
+        assert_eq!(shown("cmd,uid"), expected);
     }
 
     #[test]
