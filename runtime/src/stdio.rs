@@ -11,16 +11,16 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const BUFFER_LEN: usize = 64 * 1024;
 /// A copier needs its buffer and little more.
 const STACK_LEN: usize = 128 * 1024;
 
 /// An agent has sent all that it announces by the time it does; this is for the
-/// way here on a busy host. Longer silence is a guest that lies.
+/// way here on a busy host. A guest that takes longer in all lies.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// What is allowed to the reader of a killed process's last words.
+/// What is allowed to a killed process's last words, in all.
 const HURRY: Duration = Duration::from_secs(5);
 
 /// The guest's ends: what the agent has connected.
@@ -94,7 +94,7 @@ struct Progress {
 struct Shared {
     progress: Mutex<[Progress; 2]>,
     changed: Condvar,
-    /// A caller that takes nothing is not waited for either.
+    /// A slow caller is not waited for either.
     hurried: AtomicBool,
 }
 
@@ -118,7 +118,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// From now on a caller that takes nothing for five seconds is given up.
+    /// From now on all that is still to come is given up after five seconds.
     pub fn hurry(&self) {
         let _progress = self.shared.lock();
         self.shared.hurried.store(true, Ordering::Relaxed);
@@ -127,8 +127,8 @@ impl Output {
 
     /// Waits until that many bytes of standard output and error were written
     /// to the host's descriptors, or the streams have ended. A caller may be as
-    /// slow as it likes; a guest that sends nothing for `patience` has announced
-    /// what it does not have. Whether everything came.
+    /// slow as it likes; a guest that keeps it waiting for `patience` in all has
+    /// announced what it does not have. Whether everything came.
     ///
     /// What a killed process has sent is lost where nobody takes it: its end is more
     /// than its last words, and whoever should read may be gone.
@@ -138,27 +138,40 @@ impl Output {
             let mut pairs = progress.iter().zip(wanted);
             pairs.any(|(now, wanted)| !now.ended && now.bytes < wanted)
         };
+        let mut of_guest = patience;
+        let mut of_anyone = patience.min(HURRY);
         let mut progress = self.shared.lock();
         while behind(&progress) {
-            let before = *progress;
             let hurried = self.shared.hurried.load(Ordering::Relaxed);
-            let limit = if hurried {
-                patience.min(HURRY)
-            } else {
-                patience
+            let caller_is_slow = progress.iter().any(|stream| stream.writing);
+            // Each change of what is asked here ends the wait.
+            let left = match (hurried, caller_is_slow) {
+                (true, _) => of_anyone,
+                (false, true) => Duration::MAX,
+                (false, false) => of_guest,
             };
-            let (after, late) = self
-                .shared
-                .changed
-                .wait_timeout(progress, limit)
-                .unwrap_or_else(PoisonError::into_inner);
-            progress = after;
-            let waits = hurried || !progress.iter().any(|stream| stream.writing);
-            if late.timed_out() && waits && *progress == before {
+            if left.is_zero() {
                 return false;
+            }
+            let begun = Instant::now();
+            progress = self.wait(progress, left);
+            let waited = begun.elapsed();
+            if hurried {
+                of_anyone = of_anyone.saturating_sub(waited);
+            } else if !caller_is_slow {
+                of_guest = of_guest.saturating_sub(waited);
             }
         }
         true
+    }
+
+    fn wait<'a>(
+        &self,
+        progress: MutexGuard<'a, [Progress; 2]>,
+        limit: Duration,
+    ) -> MutexGuard<'a, [Progress; 2]> {
+        let waited = self.shared.changed.wait_timeout(progress, limit);
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
 
@@ -336,5 +349,35 @@ mod tests {
         let waiter = std::thread::spawn(move || waiting.wait_for([300_000, 0], brief));
         output.hurry();
         assert!(!waiter.join().unwrap());
+    }
+
+    /// Each byte is in time, and all of them never are.
+    #[test]
+    fn a_guest_that_sends_byte_by_byte_is_given_up_when_its_time_is_over() {
+        let (guest, mut process) = UnixStream::pair().unwrap();
+        let streams = GuestStreams {
+            stdin: None,
+            stdout: Some(guest),
+            stderr: None,
+        };
+        let host = HostStdio {
+            stdin: file(),
+            stdout: file(),
+            stderr: file(),
+        };
+        let output = copy(streams, host).unwrap();
+        let (over, clock) = std::sync::mpsc::channel::<()>();
+        let trickle = std::thread::spawn(move || {
+            let pause = Duration::from_millis(20);
+            while clock.recv_timeout(pause) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                process.write_all(b".").unwrap();
+            }
+        });
+        let patience = Duration::from_millis(500);
+        assert!(!output.wait_for([1 << 62, 0], patience));
+        output.hurry();
+        assert!(!output.wait_for([1 << 62, 0], patience));
+        drop(over);
+        trickle.join().unwrap();
     }
 }
