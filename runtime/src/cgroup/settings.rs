@@ -12,16 +12,20 @@ use super::hierarchy::Version;
 /// Threads of the owner, the machine, the file server and those who stand for
 /// execs, beside the container's own processes, which the host doesn't see.
 const EXTRA_PIDS: i64 = 1024;
+/// Threads of the file server and of an emulator grow with the processors.
+const PIDS_OF_VCPU: i64 = 64;
 const DEFAULT_PERIOD_US: u64 = 100_000;
 /// Of version 1, as config.json has them.
 const DEFAULT_SHARES: u64 = 1024;
 const IDLE_SHARES: u64 = 2;
 
-/// What a machine and its helpers may use of the host's memory.
+/// What a machine and its helpers may use of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowance {
     /// The guest's memory, in MiB.
     pub mem_mib: u32,
+    /// The guest's processors.
+    pub vcpus: u8,
     /// QEMU emulates: translated code is kept in memory.
     pub emulated: bool,
 }
@@ -123,14 +127,7 @@ pub fn settings(resources: &LinuxResources, allowance: Allowance, files: Files) 
     if let Some(cpu) = resources.cpu() {
         list.add_cpu(cpu);
     }
-    match resources.pids().as_ref().map_or(0, |pids| pids.limit()) {
-        0 => {}
-        limit if limit < 0 => list.wider("pids", ["pids.max"; 2], "max".into()),
-        limit => {
-            let value = limit.saturating_add(EXTRA_PIDS).to_string();
-            list.wider("pids", ["pids.max"; 2], value);
-        }
-    }
+    list.wider("pids", ["pids.max"; 2], max_pids(resources, allowance));
     if let Some(io) = resources.block_io() {
         list.add_weights(io, files.has_bfq);
         list.add_throttles(io);
@@ -151,6 +148,17 @@ pub fn quota(resources: &LinuxResources, version: Version) -> Vec<Setting> {
         list.add_quota(cpu);
     }
     list.settings
+}
+
+/// Tasks on the host: those of the machine, of its owner and of whatever stands for execs.
+/// The container's own are in the guest; so many more that they are never in the way.
+/// Without a limit the host has one all the same.
+fn max_pids(resources: &LinuxResources, allowance: Allowance) -> String {
+    match resources.pids().as_ref().map_or(0, |pids| pids.limit()) {
+        0 => (EXTRA_PIDS + PIDS_OF_VCPU * i64::from(allowance.vcpus)).to_string(),
+        limit if limit < 0 => "max".to_owned(),
+        limit => limit.saturating_add(EXTRA_PIDS).to_string(),
+    }
 }
 
 struct List {

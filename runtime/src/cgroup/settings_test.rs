@@ -6,6 +6,7 @@ use super::*;
 
 const ALLOWANCE: Allowance = Allowance {
     mem_mib: 128,
+    vcpus: 2,
     emulated: false,
 };
 
@@ -22,10 +23,14 @@ fn resources(value: serde_json::Value) -> LinuxResources {
     serde_json::from_value(value).unwrap()
 }
 
+/// As they are written, but for the limit of tasks that every container has.
 fn lines(settings: Vec<Setting>) -> Vec<String> {
     let line = |setting: Setting| format!("{}={}", setting.file, setting.value);
-    settings.into_iter().map(line).collect()
+    let lines = settings.into_iter().map(line);
+    lines.filter(|line| line != DEFAULT_PIDS).collect()
 }
+
+const DEFAULT_PIDS: &str = "pids.max=1152";
 
 #[test]
 fn limits_leave_room_for_the_machine() {
@@ -56,9 +61,15 @@ fn limits_leave_room_for_the_machine() {
 }
 
 #[test]
-fn without_limits_nothing_is_written_and_minus_one_lifts_them() {
+fn without_limits_tasks_alone_are_counted_and_minus_one_lifts_them() {
     let none = resources(json!({"memory": {"swap": -1}, "cpu": {}, "pids": {"limit": 0}}));
-    assert_eq!(settings(&none, ALLOWANCE, V2), []);
+    for none in [none, LinuxResources::default()] {
+        let [pids] = &settings(&none, ALLOWANCE, V2)[..] else {
+            panic!("one setting");
+        };
+        assert_eq!(format!("{}={}", pids.file, pids.value), DEFAULT_PIDS);
+    }
+    let none = LinuxResources::default();
     assert_eq!(quota(&none, Version::V1), []);
     let lifted = resources(json!({"memory": {"limit": -1}, "pids": {"limit": -1}}));
     assert_eq!(
@@ -96,7 +107,8 @@ fn sets_of_cpus_and_block_io_are_exact_and_the_hosts_alone() {
             "throttleWriteIOPSDevice": [{"major": 8, "minor": 16, "rate": 0}]},
     }));
     let two = settings(&limits, ALLOWANCE, V2);
-    assert!(two.iter().all(|setting| setting.need == Need::Only));
+    let is_exact = |setting: &Setting| setting.need == Need::Only || setting.file == "pids.max";
+    assert!(two.iter().all(is_exact));
     assert_eq!(
         lines(two),
         [

@@ -27,6 +27,7 @@ impl Limits {
             group: order.record.cgroup.clone(),
             allowance: Allowance {
                 mem_mib: order.plan.mem_mib,
+                vcpus: order.plan.vcpus,
                 emulated: choice.kind != Kind::Kvm,
             },
             resources: Mutex::new(order.plan.resources.clone()),
