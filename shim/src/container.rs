@@ -6,16 +6,19 @@
 //! another exec's end; the init's end waits for them.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use caisson::container::{Container as Library, Error as LibraryError};
 use caisson::detached::DetachedExec;
 use caisson::owner::{OwnerChild, Reply, Status, Surroundings};
 use caisson::session::Wish;
 use caisson::{fields, log as library_log};
+use caisson_protocol::rate::RateLimit;
 use containerd_shim_protos::events::task as event;
 use containerd_shim_protos::topics;
 use serde_json::{Value, json};
@@ -24,7 +27,7 @@ use crate::beginnings::Beginnings;
 use crate::console::ConsoleSocket;
 use crate::containers::Settings;
 use crate::error::Error;
-use crate::events::Publisher;
+use crate::events::{Place, Publisher};
 use crate::log::Log;
 use crate::process::{Exit, Phase, Process, StandIn};
 use crate::rootfs::Rootfs;
@@ -33,6 +36,9 @@ use crate::stdio::{self, Names};
 /// A start that waits for its log driver holds the news of an end up, but no longer
 /// than this the end of the server.
 const END_LIMIT: Duration = Duration::from_secs(10);
+
+/// Bytes of what an owner has said that are passed on: its end is the last of it.
+const MAX_WORDS_LEN: u64 = 64 * 1024;
 
 /// What containers of one server share.
 #[derive(Debug)]
@@ -248,11 +254,20 @@ impl Container {
 
     /// What the owner had to say of its machine's end.
     fn tell_last_words(&self) {
-        let words = std::fs::read_to_string(owner_log(&self.bundle)).unwrap_or_default();
+        let mut words = Vec::new();
+        let file = File::open(owner_log(&self.bundle));
+        let read = file.and_then(|mut file| {
+            let length = file.metadata()?.len();
+            file.seek(SeekFrom::Start(length.saturating_sub(MAX_WORDS_LEN)))?;
+            file.take(MAX_WORDS_LEN).read_to_end(&mut words)
+        });
+        // One that is not there has said nothing.
+        drop(read);
+        let words = String::from_utf8_lossy(&words);
         words.lines().for_each(|line| self.around.log.warn(line));
     }
 
-    /// Tells containerd whenever memory has run out.
+    /// Tells containerd when memory has run out, once in a second at most.
     fn follow_memory(&self) -> Result<(), Error> {
         let connection = match self.library.follow() {
             Ok(connection) => connection,
@@ -265,9 +280,12 @@ impl Container {
             container_id: self.id.clone(),
             ..Default::default()
         };
+        let (mut limit, place) = (RateLimit::default(), Place::default());
         spawn("memory", move || {
             while let Ok((Reply::OutOfMemory, _)) = connection.receive::<Reply>() {
-                publisher.publish(topics::TASK_OOM_EVENT_TOPIC, &killed);
+                if limit.pass(Instant::now()).is_some() {
+                    publisher.publish_in_place(topics::TASK_OOM_EVENT_TOPIC, &killed, &place);
+                }
             }
         })
     }

@@ -1,7 +1,9 @@
 //! Events for containerd, one after the other, over its restarts.
 //!
-//! Owns the queue and the connection. Order is kept: the next event is sent only
-//! once the one before was taken, or given up.
+//! Owns the queue, its length and the connection. Order is kept: the next event is sent
+//! only once the one before was taken, or given up. An event belongs to a request of
+//! containerd or to the end of a process, which bounds the queue, except that a container
+//! may run out of memory all the time: of that, one for each container waits.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -25,8 +27,26 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone)]
 pub(crate) struct Publisher {
     namespace: String,
-    queue: Sender<Envelope>,
+    queue: Sender<Queued>,
     unsent: Arc<Unsent>,
+}
+
+/// An event on its way.
+#[derive(Debug)]
+struct Queued {
+    envelope: Envelope,
+    /// Of those of which one at a time may wait.
+    _place: Option<Place>,
+}
+
+/// A place in the queue for one event, which is taken as long as it has a clone there.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Place(Arc<()>);
+
+impl Place {
+    fn is_taken(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
 }
 
 /// How many events are on their way.
@@ -77,6 +97,18 @@ impl Publisher {
 
     /// Queues an event of a topic such as `/tasks/exit`.
     pub(crate) fn publish<E: MessageFull>(&self, topic: &str, event: &E) {
+        self.enqueue(topic, event, None);
+    }
+
+    /// Queues an event unless the one that was queued for the same place before still
+    /// waits.
+    pub(crate) fn publish_in_place<E: MessageFull>(&self, topic: &str, event: &E, place: &Place) {
+        if !place.is_taken() {
+            self.enqueue(topic, event, Some(place.clone()));
+        }
+    }
+
+    fn enqueue<E: MessageFull>(&self, topic: &str, event: &E, place: Option<Place>) {
         let any = Any {
             type_url: E::descriptor().full_name().to_owned(),
             value: event.write_to_bytes().unwrap_or_default(),
@@ -90,7 +122,11 @@ impl Publisher {
             ..Default::default()
         };
         self.unsent.change(1);
-        if self.queue.send(envelope).is_err() {
+        let queued = Queued {
+            envelope,
+            _place: place,
+        };
+        if self.queue.send(queued).is_err() {
             self.unsent.change(-1);
         }
     }
@@ -126,10 +162,10 @@ struct Sending {
 }
 
 impl Sending {
-    fn all(mut self, events: &Receiver<Envelope>, unsent: &Unsent) {
+    fn all(mut self, events: &Receiver<Queued>, unsent: &Unsent) {
         // Nothing is ever sent here: it is a clock that ends with nobody.
         let (_never, clock) = mpsc::channel::<()>();
-        for envelope in events {
+        for Queued { envelope, _place } in events {
             self.send(envelope, &clock);
             unsent.change(-1);
         }
@@ -165,5 +201,38 @@ impl Sending {
         self.client
             .insert(client)
             .call(SERVICE, "Forward", payload.to_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use containerd_shim_protos::events::task::{TaskExit, TaskOOM};
+
+    use super::*;
+
+    #[test]
+    fn an_exit_waits_behind_one_kill_for_lack_of_memory_and_not_behind_a_flood() {
+        let (queue, events) = mpsc::channel();
+        let publisher = Publisher {
+            namespace: String::new(),
+            queue,
+            unsent: Arc::default(),
+        };
+        let (oom, exit) = (TaskOOM::default(), TaskExit::default());
+        let places = [Place::default(), Place::default()];
+        for _ in 0..100_000 {
+            for place in &places {
+                publisher.publish_in_place("oom", &oom, place);
+            }
+        }
+        publisher.publish("exit", &exit);
+        publisher.publish("exit", &exit);
+        assert_eq!(*publisher.unsent.count.lock().unwrap(), 4);
+        let topic = |queued: Queued| queued.envelope.topic;
+        let topics: Vec<_> = events.try_iter().map(topic).collect();
+        assert_eq!(topics, ["oom", "oom", "exit", "exit"]);
+        // Those are sent: there is room for another.
+        publisher.publish_in_place("oom", &oom, &places[0]);
+        assert_eq!(events.try_iter().count(), 1);
     }
 }
