@@ -45,6 +45,7 @@ mod state_directory;
 mod streams;
 mod sudden_death;
 mod systemd;
+mod taken_over;
 mod terminal;
 mod traffic;
 mod updates;
@@ -81,6 +82,7 @@ const SUBJECTS: &[&[Story]] = &[
     command_line::STORIES,
     many::STORIES,
     confinement::STORIES,
+    taken_over::STORIES,
     vsock::STORIES,
     hotplug::STORIES,
     network::STORIES,
