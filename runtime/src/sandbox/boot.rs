@@ -76,10 +76,7 @@ pub(crate) fn boot(
     (tell, events): (&Sender<Event>, &Receiver<Event>),
 ) -> Result<Sandbox, Error> {
     let installation = Installation::find(order.config.as_deref())?;
-    // Emulation was told to everyone, before.
-    if choice.warning().is_none() {
-        log.debug(&choice.reason);
-    }
+    log.debug(&choice.reason);
     if let Some(filter) = &order.plan.seccomp {
         log.debug(&format!("seccomp filter flags: {}", filter.flags));
     }
