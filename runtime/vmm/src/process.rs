@@ -13,6 +13,7 @@ use crate::control::{Exit, Report};
 use crate::event_loop::chain;
 use crate::machine::{self, Machine};
 use crate::owner::Owner;
+use crate::seccomp;
 use crate::spec::{DescriptorNumber, MachineSpec};
 use crate::sys::{Inherited, TakeError};
 
@@ -83,6 +84,8 @@ fn run_machine(
         open_files: OPEN_FILES,
     };
     jail.enter()?;
+    // Images are parsed from here on.
+    seccomp::begin()?;
     Machine::build(spec, inherited)?.run(owner)
 }
 

@@ -1,10 +1,11 @@
-//! Which system calls each kind of thread may make once the guest runs.
+//! Which system calls each kind of thread may make once the guest runs, and the process
+//! from the first image on.
 //!
-//! Two tables, each line with its reason; everything else kills the process. The BPF
+//! Tables, each line with its reason; everything else kills the process. The BPF
 //! programs are built from them at start. Filters are per thread, so that the threads
 //! the guest drives directly have the shorter table.
 
-use caisson_jail::syscalls::{Argument, DESCRIPTOR_FLAGS, EVERY_THREAD, Rule, bits};
+use caisson_jail::syscalls::{Argument, DESCRIPTOR_FLAGS, EVERY_THREAD, NEW_THREADS, Rule, bits};
 pub(crate) use caisson_jail::syscalls::{Error, Filter};
 use nix::libc;
 
@@ -17,6 +18,35 @@ const FIONBIO: u32 = 0x5421;
 
 /// For both kinds of thread: eventfds; the log.
 const WORDS: &[Rule] = &[(libc::SYS_read, &[]), (libc::SYS_write, &[])];
+
+/// For the time before the guest runs, in which images are parsed and the machine is
+/// made; all of the other tables is allowed too, as filters only ever narrow.
+const SET_UP: &[Rule] = &[
+    // KVM, whatever it is asked (_IO(0xae, ...)), and vhost-net.
+    (libc::SYS_ioctl, &[Argument::Masked(1, 0xff00, 0xae00)]),
+    // The console's pipe becomes nonblocking; devices and the loop make these.
+    (libc::SYS_epoll_create1, &[]),
+    (libc::SYS_eventfd2, &[]),
+    (
+        libc::SYS_timerfd_create,
+        &[Argument::Is(0, bits(libc::CLOCK_MONOTONIC))],
+    ),
+    // Images, from their files to the memory file.
+    (libc::SYS_fstat, &[]),
+    (libc::SYS_statx, &[]),
+    (libc::SYS_sendfile, &[]),
+    // Huge pages under them.
+    (
+        libc::SYS_madvise,
+        &[Argument::Is(2, bits(libc::MADV_HUGEPAGE))],
+    ),
+    // The filters to come.
+    (libc::SYS_seccomp, &[]),
+    (
+        libc::SYS_prctl,
+        &[Argument::Is(0, bits(libc::PR_SET_NO_NEW_PRIVS))],
+    ),
+];
 
 /// For vCPU threads.
 const VCPU: &[Rule] = &[
@@ -96,6 +126,25 @@ const VHOST_NUMBERS: &[u32] = &[
 ];
 
 const VHOST_REQUESTS: &[Rule] = &[(libc::SYS_ioctl, &[Argument::IsOneOf(1, VHOST_NUMBERS)])];
+
+/// Filters this thread, and those it makes, from the first image on; the filters below
+/// narrow it.
+pub(crate) fn begin() -> Result<(), Error> {
+    // Its flags can't be seen; clone is used instead.
+    Filter::missing(&[libc::SYS_clone3])?.install()?;
+    let tables = [
+        EVERY_THREAD,
+        NEW_THREADS,
+        DESCRIPTOR_FLAGS,
+        WORDS,
+        VCPU,
+        DEVICES,
+        DEVICE_REQUESTS,
+        VHOST_REQUESTS,
+        SET_UP,
+    ];
+    Filter::of(tables)?.install()
+}
 
 /// The filter of vCPU threads.
 pub(crate) fn vcpu_filter() -> Result<Filter, Error> {

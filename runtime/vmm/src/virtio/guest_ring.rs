@@ -17,6 +17,7 @@ pub(crate) const NEXT: u16 = 1;
 /// `VRING_DESC_F_WRITE`: the device writes.
 pub(crate) const WRITE: u16 = 2;
 /// `VRING_DESC_F_INDIRECT`: a table of descriptors.
+#[cfg(test)]
 pub(crate) const INDIRECT: u16 = 4;
 /// Where the two rings are behind the table, for up to so many entries.
 const MAX_LEN: u16 = 1024;
@@ -83,6 +84,7 @@ impl GuestRing {
     }
 
     /// Offers the same chain in every entry.
+    #[cfg(test)]
     pub(crate) fn fill_with(&self, head: u16) {
         for position in 0..self.len {
             self.offer(position, head);

@@ -16,5 +16,5 @@ pub(crate) mod mmio;
 pub(crate) mod net;
 pub(crate) mod rng;
 mod span;
-mod turn;
+pub(crate) mod turn;
 pub mod vsock;

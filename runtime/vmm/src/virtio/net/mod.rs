@@ -151,6 +151,8 @@ impl Net {
             if pair.used == wanted {
                 continue;
             }
+            // Before what the guest can make fail, so that a reset finds what to stop.
+            pair.used = wanted;
             if wanted && several {
                 // A tap that is gone refuses, and the interface goes with it.
                 use_tap_queue(pair.tap(), true).ok();
@@ -169,7 +171,6 @@ impl Net {
             if !wanted {
                 use_tap_queue(pair.tap(), false).ok();
             }
-            pair.used = wanted;
         }
         Ok(())
     }
