@@ -20,6 +20,17 @@ pub struct FsSpec {
     /// What the guest may remember.
     #[serde(default)]
     pub cache: Cache,
+    /// How many names and open files the guest may hold; each is a descriptor of the
+    /// server. A lower limit of open files lowers it.
+    #[serde(default = "default_max_names")]
+    pub max_names: u64,
+}
+
+/// Names and open files of a guest whose owner says nothing of them.
+pub const DEFAULT_NAMES: u64 = 65_536;
+
+const fn default_max_names() -> u64 {
+    DEFAULT_NAMES
 }
 
 /// One detached mount and its place in the served tree.

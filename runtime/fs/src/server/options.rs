@@ -12,6 +12,8 @@ use crate::spec::Cache;
 /// Descriptors kept back for the server itself: the socket, guest memory, rings
 /// and what a request opens for a moment.
 const OWN_DESCRIPTORS: u64 = 128;
+/// As many as kernels allow one process by default (`fs.nr_open`), less a few.
+const MAX_DESCRIPTORS: u64 = 1_000_000;
 
 /// The options for serving `/` of the jail.
 pub(super) fn config(cache: Cache, proc_self_fd: File) -> Config {
@@ -53,14 +55,22 @@ pub(super) fn config(cache: Cache, proc_self_fd: File) -> Config {
         allow_direct_io: false,
         // Shared mappings work in the mode without a cache too.
         allow_mmap: true,
-        guest_fd_limit: guest_descriptors(),
+        // What the guest may hold is counted before the library is asked.
+        guest_fd_limit: u64::MAX,
         ..Config::default()
     }
 }
 
-/// How many files the guest may hold. Beyond it gets ENFILE, while the server
-/// itself can still open what it needs.
-fn guest_descriptors() -> u64 {
+/// How many descriptors the server needs to hold `max_names` for the guest.
+pub(super) fn open_files(max_names: u64) -> u64 {
+    max_names
+        .saturating_add(OWN_DESCRIPTORS)
+        .min(MAX_DESCRIPTORS)
+}
+
+/// How many of `max_names` the guest may hold: as many as the limit of open files
+/// leaves, so that the server itself can still open what it needs.
+pub(super) fn names(max_names: u64) -> u64 {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    limit.saturating_sub(OWN_DESCRIPTORS)
+    max_names.min(limit.saturating_sub(OWN_DESCRIPTORS))
 }

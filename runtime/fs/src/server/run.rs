@@ -10,10 +10,14 @@ use caisson_jail::{CapabilitySet, Identities, Jail, inherited};
 use vhost::vhost_user::Error::Disconnected;
 use vhost_user_backend::VhostUserDaemon;
 use virtiofsd::passthrough::PassthroughFs;
-use virtiofsd::vhost_user::VhostUserFsBackendBuilder;
+use virtiofsd::server::Server;
 use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 
+use super::backend::Backend;
+use super::counted::Counted;
+use super::names::Names;
 use super::tree::{ServedTree, TreeError};
+use super::worker::Worker;
 use super::{diagnostics, options, syscalls};
 use crate::spec::{self, FsSpec};
 
@@ -38,9 +42,6 @@ pub enum Error {
     /// The limit of system calls could not be set.
     #[error("system call filter")]
     Filter(#[from] caisson_jail::syscalls::Error),
-    /// The vhost-user back end could not be made.
-    #[error("vhost-user back end")]
-    Backend(#[source] virtiofsd::vhost_user::Error),
     /// The connection to the machine failed other than by its end.
     #[error("vhost-user: {0}")]
     VhostUser(vhost_user_backend::Error),
@@ -59,14 +60,16 @@ pub fn run() -> Result<(), Error> {
         descriptors: &spec.descriptors(),
         identities: identities(),
         capabilities: CAPABILITIES,
-        open_files: OPEN_FILES,
+        open_files: options::open_files(spec.max_names),
     };
     let proc_self_fd = jail.enter_furnished(|root| tree.furnish(root))?;
+    let names = Arc::new(Names::new(options::names(spec.max_names)));
     let config = options::config(spec.cache, proc_self_fd);
-    let fs = PassthroughFs::new(config).map_err(Error::FileSystem)?;
+    let files = PassthroughFs::new(config).map_err(Error::FileSystem)?;
     // Before the first thread, so that all have it.
     syscalls::limit()?;
-    serve(fs, socket)
+    let server = Server::new(Counted::new(files, Arc::clone(&names)));
+    serve(Worker::new(server, names), socket)
 }
 
 fn read_spec() -> Result<FsSpec, Error> {
@@ -89,10 +92,6 @@ const CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::SETUID)
     .union(CapabilitySet::SETFCAP);
 
-/// One descriptor is open for every file the guest remembers. As many as kernels
-/// allow by default (`fs.nr_open`), less a few.
-const OPEN_FILES: u64 = 1_000_000;
-
 /// With privilege to map them, all users and groups exist in the server, so that
 /// ownership is equal on both sides; else only the caller's own do.
 fn identities() -> Identities {
@@ -106,13 +105,11 @@ fn identities() -> Identities {
     }
 }
 
-fn serve(fs: PassthroughFs, socket: OwnedFd) -> Result<(), Error> {
-    let backend = VhostUserFsBackendBuilder::default()
-        .build(fs)
-        .map_err(Error::Backend)?;
+fn serve(worker: Worker, socket: OwnedFd) -> Result<(), Error> {
     let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
-    let mut daemon = VhostUserDaemon::new("vhost-user".into(), Arc::new(backend), memory)
-        .map_err(Error::VhostUser)?;
+    let backend = Arc::new(Backend::new(worker));
+    let mut daemon =
+        VhostUserDaemon::new("vhost-user".into(), backend, memory).map_err(Error::VhostUser)?;
     daemon
         .start(&mut UnixListener::from(socket).into())
         .map_err(Error::VhostUser)?;

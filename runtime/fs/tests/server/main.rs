@@ -1,18 +1,24 @@
 //! The server as a process: what /proc tells about it while it waits for work,
-//! and how it ends. No machine is needed. Needs root.
+//! how it ends, and what it answers to a guest. No machine is needed. Needs root.
+//!
+//! - `harness`: a server and what it serves
+//! - `guest`: a guest's memory, rings and requests
+//! - `requests`: requests that are wrong, one by one
+//! - `random`: requests that are wrong by chance
+//! - `holding`: guests that hold too much
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::fs;
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Stdio};
+mod guest;
+mod harness;
+mod holding;
+mod random;
+mod requests;
 
-use caisson_fs::socket;
-use caisson_fs::spec::{Cache, FsSpec, Share};
-use caisson_jail::detached::{Access, Tree, detach};
-use command_fds::{CommandFdExt, FdMapping};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use caisson_jail::detached::Access;
+use harness::{Export, Server, host_folder, socket_pair};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount,
 };
@@ -153,20 +159,6 @@ fn a_malformed_spec_is_one_line() {
     assert_eq!(line.lines().count(), 1);
 }
 
-/// A folder `rootfs` and a file `file`.
-fn host_folder() -> tempfile::TempDir {
-    let host = tempfile::tempdir().unwrap();
-    fs::create_dir(host.path().join("rootfs")).unwrap();
-    fs::write(host.path().join("file"), "content").unwrap();
-    host
-}
-
-fn socket_pair() -> (OwnedFd, UnixStream) {
-    let private = tempfile::tempdir().unwrap();
-    let (listener, machine) = socket::pair(private.path()).unwrap();
-    (listener.into(), machine)
-}
-
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
     let mut names: Vec<_> = entries
@@ -196,7 +188,7 @@ impl TestMount {
     }
 
     fn tmpfs(path: &Path) -> Self {
-        rustix::mount::mount("tmpfs", path, "tmpfs", MountFlags::empty(), None).unwrap();
+        rustix::mount::mount("tmpfs", path, "tmpfs", MountFlags::empty(), c"size=16m").unwrap();
         Self(path.into())
     }
 }
@@ -204,125 +196,5 @@ impl TestMount {
 impl Drop for TestMount {
     fn drop(&mut self) {
         unmount(&self.0, UnmountFlags::DETACH).unwrap();
-    }
-}
-
-/// Something of the host to be served.
-struct Export {
-    mount: OwnedFd,
-    path: &'static str,
-    is_dir: bool,
-    promised_read_only: bool,
-}
-
-impl Export {
-    fn folder(host: &Path, path: &'static str, access: Access) -> Self {
-        let mount = detach(host, Tree::Recursive, access).unwrap();
-        Self {
-            mount,
-            path,
-            is_dir: true,
-            promised_read_only: access == Access::ReadOnly,
-        }
-    }
-
-    fn file(host: &Path, path: &'static str, access: Access) -> Self {
-        Self {
-            is_dir: false,
-            ..Self::folder(host, path, access)
-        }
-    }
-}
-
-/// A running server and the machine's end of its connection; ends when dropped.
-struct Server {
-    child: Child,
-    stderr: ChildStderr,
-    machine: Option<UnixStream>,
-}
-
-impl Server {
-    fn start(exports: Vec<Export>) -> Self {
-        let (listener, machine) = socket_pair();
-        let mut descriptors = vec![(4, listener)];
-        let mut shares = Vec::new();
-        for (fd, export) in (5..).zip(exports) {
-            let Export {
-                mount,
-                path,
-                is_dir,
-                promised_read_only: read_only,
-            } = export;
-            shares.push(Share {
-                fd,
-                path: path.into(),
-                is_dir,
-                read_only,
-            });
-            descriptors.push((fd, mount));
-        }
-        let spec = FsSpec {
-            socket_fd: 4,
-            shares,
-            cache: Cache::Auto,
-        };
-        Self::with_spec(&serde_json::to_vec(&spec).unwrap(), descriptors, machine)
-    }
-
-    fn with_spec(spec: &[u8], mut descriptors: Vec<(i32, OwnedFd)>, machine: UnixStream) -> Self {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(spec).unwrap();
-        file.seek(SeekFrom::Start(0)).unwrap();
-        descriptors.push((FsSpec::FD, file.into()));
-        let mappings = descriptors
-            .into_iter()
-            .map(|(child_fd, parent_fd)| FdMapping {
-                parent_fd,
-                child_fd,
-            })
-            .collect();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_caisson-fs"));
-        command
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        let mut child = command.fd_mappings(mappings).unwrap().spawn().unwrap();
-        let stderr = child.stderr.take().unwrap();
-        Self {
-            child,
-            stderr,
-            machine: Some(machine),
-        }
-    }
-
-    /// Returns once the server answers its first vhost-user message.
-    fn wait_until_ready(&self) {
-        // GET_FEATURES, version 1, no payload.
-        let request: [u32; 3] = [1, 1, 0];
-        let request: Vec<u8> = request.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let mut machine = self.machine.as_ref().unwrap();
-        machine.write_all(&request).unwrap();
-        machine.read_exact(&mut [0; 20]).unwrap();
-    }
-
-    fn proc(&self, name: &str) -> PathBuf {
-        Path::new("/proc")
-            .join(self.child.id().to_string())
-            .join(name)
-    }
-
-    fn diagnostics(&mut self) -> String {
-        let mut text = String::new();
-        self.stderr.read_to_string(&mut text).unwrap();
-        text
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Both fail only if the server has ended already.
-        let _gone = self.child.kill();
-        let _status = self.child.wait();
     }
 }
