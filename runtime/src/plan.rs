@@ -25,7 +25,7 @@ use crate::installation::MachineChoice;
 use crate::numa::{self, MemoryPolicy};
 use crate::seccomp;
 
-pub use binds::IdMaps;
+pub use binds::{IdMaps, is_of_guest};
 use joined::Joined;
 use size::Size;
 pub use size::{DEFAULT_MEM_MIB, DEFAULT_VCPUS, GUEST_OVERHEAD_MIB};

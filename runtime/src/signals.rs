@@ -36,7 +36,11 @@ const CALLERS: [i32; 2] = [Signal::SIGHUP as i32, Signal::SIGINT as i32];
 /// all of it. Call first in a program, before any thread starts.
 pub fn forget_callers() {
     // SIGPIPE is ignored by Rust's own start, and not by what it starts.
-    let kept = [Signal::SIGPIPE as i32, Signal::SIGKILL as i32, Signal::SIGSTOP as i32];
+    let kept = [
+        Signal::SIGPIPE as i32,
+        Signal::SIGKILL as i32,
+        Signal::SIGSTOP as i32,
+    ];
     for number in 1..=nix::libc::SIGRTMAX() {
         if !CALLERS.contains(&number) && !kept.contains(&number) {
             crate::sys::stop_ignoring(number);

@@ -17,6 +17,7 @@ mod clock;
 mod command_line;
 mod confinement;
 mod descriptors;
+mod escape;
 mod events;
 mod exec;
 mod exit_codes;
@@ -82,6 +83,7 @@ const SUBJECTS: &[&[Story]] = &[
     command_line::STORIES,
     many::STORIES,
     confinement::STORIES,
+    escape::STORIES,
     taken_over::STORIES,
     vsock::STORIES,
     hotplug::STORIES,

@@ -33,12 +33,12 @@ pub enum Access {
     ReadOnly,
 }
 
-/// Cuts out a copy of the tree at `path`, a folder or a file; a symbolic link is
+/// Cuts out a copy of the tree at `path`, a directory or a file; a symbolic link is
 /// followed.
 ///
-/// The copy hears of mounts and unmounts in the original (slave) but not the
-/// other way round, and never honours a set-user-id bit or opens a
-/// device on the host: that is for the guest to decide, in its mounts.
+/// The copy stays as it is, whatever is mounted in the original later: that may be a
+/// file system of the host's kernel. It never honours a set-user-id bit or opens a device
+/// on the host: that is for the guest to decide, in its mounts.
 ///
 /// # Errors
 /// [`Error::Refused`] with the step; needs CAP_SYS_ADMIN over the mount
@@ -57,7 +57,7 @@ pub fn detach(path: &Path, tree: Tree, access: Access) -> Result<OwnedFd, Error>
     let attributes = MountAttributes {
         set,
         clear: 0,
-        propagation: libc::MS_SLAVE,
+        propagation: libc::MS_PRIVATE,
         ..Default::default()
     };
     let refused = || Step::SetMountAttributes(path.into()).refused();

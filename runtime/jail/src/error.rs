@@ -54,6 +54,7 @@ pub enum Step {
     Attach(PathBuf),
     CheckReadOnly(PathBuf),
     OpenTree(PathBuf),
+    Cover(PathBuf),
     SetMountAttributes(PathBuf),
     MapIds(PathBuf),
     LockSecurebits,
@@ -98,6 +99,7 @@ impl fmt::Display for Step {
             Self::Attach(path) => write!(f, "attach {}", path.display()),
             Self::CheckReadOnly(path) => write!(f, "check that {} is read-only", path.display()),
             Self::OpenTree(path) => write!(f, "detach {}", path.display()),
+            Self::Cover(path) => write!(f, "cover {}", path.display()),
             Self::SetMountAttributes(path) => {
                 write!(f, "set the mount attributes of {}", path.display())
             }

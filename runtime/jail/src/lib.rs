@@ -7,9 +7,10 @@
 //!
 //! Called by every helper of the runtime as its first act, while it has one
 //! thread: [`Jail::enter`]. The owner uses [`detached`] to prepare what a
-//! helper may serve, and [`later`] to serve more. [`program`] is for programs that
+//! helper may serve, [`cover`] to leave mounts out of it, and [`later`] to serve more. [`program`] is for programs that
 //! know nothing of all this: it goes to jail first, and becomes them there.
 
+pub mod cover;
 mod descriptors;
 pub mod detached;
 mod error;

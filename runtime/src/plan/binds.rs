@@ -150,8 +150,9 @@ pub(super) fn is_remount(mount: &Mount) -> bool {
     option(mount, &["remount"], &[])
 }
 
-/// What the kernel itself shows there is of the container's own kernel.
-fn is_of_guest(source: &Path) -> bool {
+/// Returns whether a source of this spelling is the guest's: what the kernel itself shows
+/// there is of the container's own kernel.
+pub fn is_of_guest(source: &Path) -> bool {
     let of_kernel = ["/proc", "/sys", "/dev"]
         .iter()
         .any(|top| source.starts_with(top));

@@ -23,6 +23,7 @@ mod members;
 mod memory;
 mod monitor;
 mod mount_point;
+mod mountinfo;
 mod namespaces;
 mod network;
 mod order;
