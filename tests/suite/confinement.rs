@@ -58,6 +58,25 @@ impl Process {
         }
     }
 
+    /// A user and group that nobody else is, no account's and not root.
+    #[track_caller]
+    fn assert_own_user(&self) {
+        let users = self.of_every_thread("Uid");
+        assert_eq!(users, self.of_every_thread("Gid"));
+        let users: Vec<u32> = users
+            .iter()
+            .flat_map(|line| line.split_whitespace())
+            .map(|id| id.parse().unwrap())
+            .collect();
+        let first = users[0];
+        assert!(users.iter().all(|user| *user == first), "{users:?}");
+        assert!(OWN_USERS.contains(&first), "user {first}");
+        assert_eq!(
+            self.of_every_thread("Groups"),
+            BTreeSet::from([String::new()])
+        );
+    }
+
     fn namespace(&self, kind: &str) -> PathBuf {
         fs::read_link(self.path(&format!("ns/{kind}"))).unwrap()
     }
@@ -128,6 +147,8 @@ impl Process {
     }
 }
 
+/// Those that `caisson-jail` gives out (`UNIQUE_IDS`).
+const OWN_USERS: std::ops::Range<u32> = 0x7000_0000..0x7ff0_0000;
 const NO_CAPABILITIES: &str = "0000000000000000";
 /// What every process of a machine may hold.
 const OF_A_MACHINE: &[&str] = &[
@@ -145,13 +166,14 @@ fn the_monitor_of_machines_is_confined(scene: &Scene) {
     let vmm = Process::called("caisson-vmm");
     vmm.assert_confined(ALL_NAMESPACES);
     vmm.assert_powerless();
+    vmm.assert_own_user();
     vmm.assert_empty_root();
     vmm.assert_descriptors(OF_A_MACHINE);
     container.remove();
 }
 
 /// Its capabilities end at its own user namespace, where it needs them to act
-/// for the owners of files; its root is the share and nothing else.
+/// for the owners of files, and so it has all users and is root's there and outside; its root is the share and nothing else.
 fn the_file_server_is_confined(scene: &Scene) {
     let container = scene.started(&scene.bundle(&["sleep", "1000"]));
     let server = Process::called("caisson-fs");
@@ -178,6 +200,7 @@ fn the_vsock_device_is_confined(scene: &Scene) {
     let device = Process::called("caisson-vsock");
     device.assert_confined(ALL_NAMESPACES);
     device.assert_powerless();
+    device.assert_own_user();
     device.assert_empty_root();
     device.assert_descriptors(OF_A_MACHINE);
     container.remove();

@@ -174,6 +174,11 @@ fn the_running_process_has_no_rights() {
         ] {
             assert!(status.contains(line), "{line} is not in\n{status}");
         }
+        if nix::unistd::geteuid().is_root() {
+            // Not the kernel's user 0.
+            assert!(!status.contains("Uid:\t0"), "{status}");
+            assert!(!status.contains("Gid:\t0"), "{status}");
+        }
     }
     for namespace in ["user", "mnt", "net", "ipc", "uts"] {
         let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/{namespace}")).unwrap();
