@@ -37,6 +37,12 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+    /// config.json is JSON, but no object.
+    #[error("parse {}: it is no object, as the specification has it", path.display())]
+    Kind {
+        /// The file.
+        path: PathBuf,
+    },
     /// Written for a version of the specification that we don't know.
     #[error("ociVersion {found:?} is not supported: caisson knows 1.0 to 1.3")]
     Version {
@@ -102,7 +108,10 @@ impl Bundle {
             source,
         };
         let mut raw: serde_json::Value = serde_json::from_slice(&text).map_err(parse)?;
-        let remarks = capabilities::remarks(&raw["process"]);
+        if !raw.is_object() {
+            return Err(Error::Kind { path: config });
+        }
+        let remarks = capabilities::unknown(&raw["process"]).into_iter().collect();
         let respelled = raw.get_mut("process").is_some_and(respell_process);
         // Errors of the text as it is written say the line.
         let spec = if respelled || raw.get("vm").is_some() {

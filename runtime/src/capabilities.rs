@@ -14,33 +14,36 @@ const SETS: [&str; 5] = [
     "ambient",
 ];
 
-/// A line for each thing that an OCI `process` object asks for in vain. The texts
-/// are runc's.
-pub(crate) fn remarks(process: &Value) -> Vec<String> {
-    let sets = &process["capabilities"];
-    let names = |set: &str| -> Vec<&str> {
-        let list = sets[set].as_array().into_iter().flatten();
-        list.filter_map(Value::as_str).collect()
-    };
-    let mut unknown: Vec<&str> = SETS.iter().flat_map(|set| names(set)).collect();
+/// A line for names that an OCI `process` object has and Linux doesn't. The text is
+/// runc's.
+pub(crate) fn unknown(process: &Value) -> Option<String> {
+    let mut unknown: Vec<&str> = SETS.iter().flat_map(|set| names(process, set)).collect();
     unknown.retain(|name| !is_known(name));
     unknown.sort_unstable();
     unknown.dedup();
-    let mut remarks = Vec::new();
-    if !unknown.is_empty() {
-        let list = unknown.join(" ");
-        remarks.push(format!(
-            "ignoring unknown or unavailable capabilities: [{list}]"
-        ));
-    }
-    let [permitted, inheritable] = ["permitted", "inheritable"].map(names);
-    let ambient = names("ambient").into_iter().filter(|name| is_known(name));
-    remarks.extend(
-        ambient
-            .filter(|name| !permitted.contains(name) || !inheritable.contains(name))
-            .map(|name| format!("can't raise ambient capability {name}: operation not permitted")),
-    );
-    remarks
+    let list = unknown.join(" ");
+    (!unknown.is_empty()).then(|| format!("ignoring unknown or unavailable capabilities: [{list}]"))
+}
+
+/// A line for each capability that can't be ambient, because it is not permitted and
+/// inheritable too. The texts are runc's. Engines ask for them in every container of
+/// an ordinary user, so they are for a log and not for a terminal.
+pub(crate) fn not_raised(process: &Value) -> Vec<String> {
+    let [permitted, inheritable] = ["permitted", "inheritable"].map(|set| names(process, set));
+    let ambient = names(process, "ambient").into_iter();
+    ambient
+        .filter(|name| is_known(name))
+        .filter(|name| !permitted.contains(name) || !inheritable.contains(name))
+        .map(|name| format!("can't raise ambient capability {name}: operation not permitted"))
+        .collect()
+}
+
+fn names<'a>(process: &'a Value, set: &str) -> Vec<&'a str> {
+    let list = process["capabilities"][set].as_array();
+    list.into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect()
 }
 
 fn is_known(name: &str) -> bool {
@@ -61,18 +64,20 @@ mod tests {
             "ambient": ["CAP_KILL", "CAP_CHOWN", "CAP_OF_TOMORROW"],
         }});
         assert_eq!(
-            remarks(&process),
-            [
-                "ignoring unknown or unavailable capabilities: [CAP_OF_TOMORROW]",
-                "can't raise ambient capability CAP_KILL: operation not permitted",
-            ]
+            unknown(&process).unwrap(),
+            "ignoring unknown or unavailable capabilities: [CAP_OF_TOMORROW]"
+        );
+        assert_eq!(
+            not_raised(&process),
+            ["can't raise ambient capability CAP_KILL: operation not permitted"]
         );
         for quiet in [
             json!({}),
             json!({"capabilities": {"ambient": null}}),
             json!(null),
         ] {
-            assert_eq!(remarks(&quiet), Vec::<String>::new());
+            assert_eq!(unknown(&quiet), None);
+            assert_eq!(not_raised(&quiet), Vec::<String>::new());
         }
     }
 }

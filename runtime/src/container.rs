@@ -32,6 +32,10 @@ const END_LIMIT: Duration = Duration::from_secs(10);
 /// An owner may have to ask its guest, which has half of this.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
+/// How the agent begins to say that the kernel refuses a program that was found. One that
+/// was not found is refused at creation (`exec: "NAME": ...`).
+const NOT_EXECUTED: &str = "exec ";
+
 /// Why a move failed. The texts follow runc's where callers match them.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -68,6 +72,10 @@ pub enum Error {
     /// The owner failed or refused; the text is its own.
     #[error("{0}")]
     Refused(String),
+    /// Its program was found, and the guest's kernel doesn't execute it: its format, or
+    /// its interpreter. The text is the guest's.
+    #[error("{0}")]
+    NotExecuted(String),
     /// The conversation with the owner broke.
     #[error(transparent)]
     Owner(#[from] owner::Error),
@@ -97,6 +105,15 @@ pub enum Error {
     /// A terminal with no one to hold it, or the other way round.
     #[error("{0}")]
     Terminal(&'static str),
+    /// Nobody takes the terminal.
+    #[error("console socket {}", path.display())]
+    ConsoleSocket {
+        /// The socket.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// The owner would not end.
     #[error("container {0} did not end within {limit} s", limit = END_LIMIT.as_secs())]
     StillThere(String),
@@ -207,21 +224,27 @@ impl Container {
         })
     }
 
-    /// Runs the program of a created container, then its poststart hooks.
+    /// Runs the program of a created container, then its poststart hooks. When one of
+    /// them fails, the container is deleted, as the specification has it since 1.3
+    /// (runtime.md, "Lifecycle"); what its poststop hooks fail of is told in `log`.
     ///
     /// # Errors
-    /// When it is not in state created, or can't be executed. When a hook
-    /// fails, the container has been stopped.
-    pub fn start(&self) -> Result<(), Error> {
+    /// When it is not in state created, or can't be executed; a hook's failure.
+    pub fn start(&self, log: &Log) -> Result<(), Error> {
         self.request(&Request::Start).map_err(|err| match err {
             Error::NotRunning => Error::StartStopped,
+            Error::Refused(message) if message.starts_with(NOT_EXECUTED) => {
+                Error::NotExecuted(message)
+            }
             other => other,
         })?;
         let hooked = hooks::run(HookKind::Poststart, &self.record, self.record.pid);
         if hooked.is_err() {
-            // Where it has ended meanwhile, or its guest is out of reach, waiting does it.
-            self.kill(nix::libc::SIGKILL, true).ok();
-            self.await_end()?;
+            match self.delete(true, log) {
+                // Somebody else was faster.
+                Ok(()) | Err(Error::Store(store::Error::NotExist(_))) => {}
+                Err(err) => return Err(err),
+            }
         }
         Ok(hooked?)
     }

@@ -305,7 +305,14 @@ fn check_terminal(terminal: bool, creation: &Creation) -> Result<(), Error> {
         (false, true, _) => Err(Error::Terminal(
             "cannot use console socket if the process has no terminal",
         )),
-        _ => Ok(()),
+        _ => creation.console_socket.iter().try_for_each(|socket| {
+            // Connecting would be the one connection that some callers take.
+            let there = std::fs::metadata(socket).map(drop);
+            there.map_err(|source| Error::ConsoleSocket {
+                path: socket.clone(),
+                source,
+            })
+        }),
     }
 }
 

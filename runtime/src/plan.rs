@@ -5,6 +5,7 @@
 //! clock; `size` has how large the machine is. Fields that can't be applied are refused by `fields` before.
 
 mod binds;
+pub mod conditions;
 mod devices;
 mod joined;
 mod size;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::annotations::{self, Annotations, Bounds};
 use crate::bundle::Bundle;
+use crate::capabilities;
 use crate::cgroup::{self, Place};
 use crate::fields;
 use crate::hooks::{self, Hooks};
@@ -39,6 +41,9 @@ pub enum Error {
     /// An annotation asks for what is not allowed.
     #[error(transparent)]
     Annotation(#[from] annotations::Refused),
+    /// Fields that contradict each other, or a value that no process can have.
+    #[error(transparent)]
+    Condition(#[from] conditions::Unmet),
     /// A bind mount that can't be one.
     #[error(transparent)]
     Bind(#[from] binds::Malformed),
@@ -188,6 +193,7 @@ pub struct MountPoint {
 pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error> {
     let joined = Joined::of(&bundle.raw, &facts.group);
     let ignored = fields::check(&joined.without_paths(&bundle.raw))?;
+    conditions::check(&bundle.raw)?;
     let profile = bundle
         .spec
         .linux()
@@ -247,6 +253,7 @@ pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error>
             .chain(left_out)
             .chain(size.cut)
             .chain(unknown)
+            .chain(capabilities::not_raised(&bundle.raw["process"]))
             .collect(),
     })
 }

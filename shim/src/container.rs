@@ -16,8 +16,9 @@ use std::time::{Duration, Instant, SystemTime};
 use caisson::container::{Container as Library, Error as LibraryError};
 use caisson::detached::DetachedExec;
 use caisson::owner::{OwnerChild, Reply, Status, Surroundings};
+use caisson::plan::conditions;
 use caisson::session::Wish;
-use caisson::{fields, log as library_log};
+use caisson::{fields, log as library_log, store};
 use caisson_protocol::rate::RateLimit;
 use containerd_shim_protos::events::task as event;
 use containerd_shim_protos::topics;
@@ -99,7 +100,7 @@ impl Container {
         }
         // Of one that has ended the library says so.
         let beginning = self.beginnings.begin();
-        self.library.start()?;
+        self.library.start(&library_log::Log::default())?;
         self.init.runs(None);
         let pid = self.init.pid();
         let started = event::TaskStart {
@@ -123,6 +124,7 @@ impl Container {
             .map_err(|err| Error::Invalid(format!("the process to run: {err}")))?;
         process["terminal"] = json!(names.terminal);
         fields::check_process(&process).map_err(|err| Error::Invalid(err.to_string()))?;
+        conditions::check_process(&process).map_err(|err| Error::Invalid(err.to_string()))?;
         let mut execs = self.execs();
         if execs.contains_key(exec_id) {
             return Err(Error::AlreadyExists(format!(
@@ -359,7 +361,11 @@ impl Container {
             Phase::Created => true,
             Phase::Added | Phase::Starting | Phase::Stopped(_) => false,
         };
-        self.library.delete(force, &library_log::Log::default())?;
+        match self.library.delete(force, &library_log::Log::default()) {
+            // As after a poststart hook that has failed.
+            Ok(()) | Err(LibraryError::Store(store::Error::NotExist(_))) => {}
+            Err(err) => return Err(err.into()),
+        }
         let exit = self.init.wait();
         let pid = self.init.pid();
         self.let_go();

@@ -24,6 +24,7 @@ stories![
     a_full_state_folder,
     an_unwritable_pid_file,
     fields_that_cannot_be_applied_are_named,
+    what_the_configuration_decides_is_refused_before_a_machine_is_looked_for,
     a_bind_mount_without_its_source,
     a_broken_configuration_of_the_host,
     the_log_gets_the_error_line_as_json,
@@ -241,7 +242,7 @@ fn tcg_without_qemu(scene: &Scene) {
 fn a_full_state_folder(scene: &Scene) {
     let folder = scene.state_folder();
     fs::create_dir(&folder).unwrap();
-    let options = "size=4k,nr_inodes=8";
+    let options = "size=4k,nr_inodes=8,mode=755";
     nix::mount::mount(
         Some("full"),
         &folder,
@@ -325,6 +326,93 @@ fn fields_that_cannot_be_applied_are_named(scene: &Scene) {
         1,
         "annotation dev.caisson.machine: \"xen\" is not a machine: use auto, kvm or tcg",
     );
+}
+
+/// There is no machine here, so whatever is refused otherwise would be refused for that.
+fn what_the_configuration_decides_is_refused_before_a_machine_is_looked_for(scene: &Scene) {
+    scene.configure("qemu = \"/nowhere/qemu\"\nfile_cache = \"auto\"\n");
+    let add = |pointer: &str, value: serde_json::Value| {
+        let bundle = scene.bundle(&["true"]);
+        bundle.edit(|config| {
+            let list = config.pointer_mut(pointer).unwrap();
+            list.as_array_mut().unwrap().push(value);
+        });
+        bundle
+    };
+    let set = |pointer: &str, value: serde_json::Value| {
+        let bundle = scene.bundle(&["true"]);
+        bundle.edit(|config| {
+            let (parent, name) = pointer.rsplit_once('/').unwrap();
+            config.pointer_mut(parent).unwrap()[name] = value;
+        });
+        bundle
+    };
+    let limit = json!({"type": "RLIMIT_NOFILE", "soft": 9, "hard": 9});
+    let long: Vec<String> = (0..60)
+        .map(|n| format!("A{n}={}", "x".repeat(100_000)))
+        .collect();
+    let without_uts = json!([{"type": "pid"}, {"type": "network"}, {"type": "mount"}]);
+    for (bundle, text) in [
+        (
+            set("/linux/namespaces", without_uts),
+            "unable to set hostname without a private UTS namespace",
+        ),
+        (
+            set("/linux/sysctl", json!({"vm.swappiness": "1"})),
+            "sysctl \"vm.swappiness\" is not in a separate kernel namespace",
+        ),
+        (
+            set("/linux/sysctl", json!({"kernel.hostname": "x"})),
+            "sysctl \"kernel.hostname\" is not allowed as it conflicts with the OCI \"hostname\" field",
+        ),
+        (
+            add("/process/rlimits", limit),
+            "process.rlimits: RLIMIT_NOFILE is given twice",
+        ),
+        (
+            add("/mounts", json!({"destination": "/x", "source": "/tmp"})),
+            "mounts: /x has neither a type nor the option bind",
+        ),
+        (
+            add("/process/env", json!("A=\0b")),
+            "environment variable value can't contain null(\\x00): \"A=\\0b\"",
+        ),
+        (
+            add("/process/env", json!("X")),
+            "invalid environment variable: \"X\"",
+        ),
+        (
+            add("/linux/namespaces", json!({"type": "pid"})),
+            "malformed spec file: duplicated ns \"pid\"",
+        ),
+        (
+            set("/process/cwd", json!("tmp")),
+            "Cwd must be an absolute path",
+        ),
+        (
+            set("/process/env", json!(long)),
+            "exec: \"true\": argument list too long",
+        ),
+    ] {
+        create(scene, &bundle).fails(1, text);
+    }
+    let bundle = scene.bundle(&["true"]);
+    bundle.with_terminal();
+    let folder = bundle.path.to_str().unwrap();
+    let socket = ["--console-socket", "/nowhere/socket"];
+    let output = scene.caisson([&["create", "--bundle", folder][..], &socket, &["x"]].concat());
+    output.fails(
+        1,
+        "console socket /nowhere/socket: no such file or directory",
+    );
+    let config = bundle.path.join("config.json");
+    fs::write(&config, "[]").unwrap();
+    let text = format!(
+        "parse {}: it is no object, as the specification has it",
+        config.display()
+    );
+    create(scene, &bundle).fails(1, &text);
+    scene.assert_nothing_is_left();
 }
 
 fn a_bind_mount_without_its_source(scene: &Scene) {

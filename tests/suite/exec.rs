@@ -182,6 +182,13 @@ fn the_error_of_an_exec_is_the_guests_and_its_code_255(scene: &Scene) {
             .caisson(["exec", "-p", path.to_str().unwrap(), id])
             .fails(255, text);
     }
+    for (entry, text) in [
+        ("X", "invalid environment variable: \"X\""),
+        ("=x", "environment variable name can't be empty: \"=x\""),
+    ] {
+        let output = scene.caisson(["exec", "--env", entry, id, "true"]);
+        output.fails(255, text);
+    }
     scene
         .caisson(["exec", "--user", "nobody", id, "true"])
         .fails(255, "--user \"nobody\": give numbers, uid or uid:gid");

@@ -9,6 +9,7 @@ stories![
     create_start_wait_ends_with_the_programs_exit_code.smoke(),
     exec_ends_with_the_programs_exit_code.smoke(),
     a_program_that_cannot_be_executed_is_named,
+    a_program_that_the_kernel_refuses_is_255,
 ];
 
 fn run_ends_with_the_programs_exit_code(scene: &Scene) {
@@ -76,6 +77,26 @@ fn a_program_that_cannot_be_executed_is_named(scene: &Scene) {
     for (program, reason) in cases {
         let text = format!("exec: {program:?}: {reason}");
         scene.run(&scene.bundle(&[program])).fails(1, &text);
+        sibling.exec(&[program]).fails(255, &text);
+    }
+    sibling.remove();
+}
+
+/// One that is found, but not executed: runc's own process, which should have become it,
+/// ends with 255 then.
+fn a_program_that_the_kernel_refuses_is_255(scene: &Scene) {
+    let rootfs = scene.rootfs();
+    let sibling = scene.started(&scene.bundle(&["sleep", "1000"]));
+    std::fs::write(rootfs.join("text"), "hello\n").unwrap();
+    std::fs::write(rootfs.join("orphan"), "#!/no/interpreter\n").unwrap();
+    for (program, reason) in [
+        ("/text", "exec format error"),
+        ("/orphan", "no such file or directory"),
+    ] {
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(rootfs.join(&program[1..]), executable).unwrap();
+        let text = format!("exec {program}: {reason}");
+        scene.run(&scene.bundle(&[program])).fails(255, &text);
         sibling.exec(&[program]).fails(255, &text);
     }
     sibling.remove();

@@ -53,6 +53,7 @@ impl Common {
         caller: &Caller,
         foreground: bool,
     ) -> Result<Creation, Box<dyn std::error::Error>> {
+        check_ways_to_caller(self.pidfd_socket.as_deref(), self.pid_file.as_deref())?;
         Ok(Creation {
             preserved: Preserved::take(self.preserve_fds)?,
             id: self.id.clone(),
@@ -126,6 +127,28 @@ impl Create {
         }
         Ok(0)
     }
+}
+
+/// Before anything is begun: that the caller can be told of the process that stands for
+/// the one in the guest.
+pub(super) fn check_ways_to_caller(
+    pidfd_socket: Option<&Path>,
+    pid_file: Option<&Path>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    if let Some(socket) = pidfd_socket {
+        std::fs::metadata(socket)
+            .map_err(failed(format!("send a pidfd to {}", socket.display())))?;
+    }
+    let Some(path) = pid_file else {
+        return Ok(());
+    };
+    // The parent of a plain name is the working directory, which is there.
+    let directory = path.parent().filter(|above| !above.as_os_str().is_empty());
+    if let Some(directory) = directory {
+        std::fs::metadata(directory)
+            .map_err(failed(format!("write pid file {}", path.display())))?;
+    }
+    Ok(())
 }
 
 /// Sends a pidfd to a socket, with the word that runc sends beside it: `standard` for

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::create::{send_pidfd, write_pid_file};
+use super::create::{check_ways_to_caller, send_pidfd, write_pid_file};
 use super::{Caller, Outcome, failed};
 use crate::capabilities;
 use crate::container::Container;
@@ -13,6 +13,7 @@ use crate::detached::DetachedExec;
 use crate::fields;
 use crate::log::Level;
 use crate::owner::Surroundings;
+use crate::plan::conditions;
 use crate::preserved::Preserved;
 use crate::session::{Session, Terminal, Wish};
 use crate::signals::HeldBack;
@@ -101,15 +102,19 @@ pub(super) struct Exec {
 impl Exec {
     pub(super) fn run(self, caller: &Caller) -> Outcome {
         let preserved = Preserved::take(self.preserve_fds)?;
+        check_ways_to_caller(self.pidfd_socket.as_deref(), self.pid_file.as_deref())?;
         let container = Container::find(&caller.store, &self.id)?;
         let mut process = self.process(&container.record().process)?;
-        let remarks = match &self.process {
-            Some(_) => capabilities::remarks(&process),
+        let asked = match &self.process {
+            Some(_) => process.clone(),
             // What is added may well not be inheritable, which adds less to it.
-            None => capabilities::remarks(&json!({"capabilities": {"bounding": self.cap}})),
+            None => json!({"capabilities": {"bounding": self.cap}}),
         };
-        for remark in remarks {
+        if let Some(remark) = capabilities::unknown(&asked) {
             caller.log.write(Level::Warning, &remark);
+        }
+        for remark in capabilities::not_raised(&asked) {
+            caller.log.write_if_file(Level::Warning, &remark);
         }
         respell_process(&mut process);
         for ignored in fields::check_process(&process)? {
@@ -195,7 +200,7 @@ impl Exec {
             let mut process =
                 serde_json::from_slice(&text).map_err(failed(format!("parse {name}")))?;
             inherit(&mut process, own);
-            validate(&process)?;
+            conditions::check_process(&process)?;
             return Ok(process);
         }
         if self.command.is_empty() {
@@ -221,7 +226,7 @@ impl Exec {
         if !self.cap.is_empty() {
             add_capabilities(&mut process["capabilities"], &self.cap);
         }
-        validate(&process)?;
+        conditions::check_process(&process)?;
         Ok(process)
     }
 
@@ -244,15 +249,6 @@ impl Exec {
             );
         }
         Ok(())
-    }
-}
-
-/// What runc asks of a process, in its words.
-fn validate(process: &Value) -> Result<(), String> {
-    match process["cwd"].as_str() {
-        None | Some("") => Err("Cwd property must not be empty".to_owned()),
-        Some(cwd) if !cwd.starts_with('/') => Err("Cwd must be an absolute path".to_owned()),
-        Some(_) => Ok(()),
     }
 }
 

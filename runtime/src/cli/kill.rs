@@ -30,7 +30,11 @@ pub(super) struct Kill {
 
 impl Kill {
     pub(super) fn run(self, caller: &Caller) -> Outcome {
-        let signal = parse_signal(&self.signal)?;
+        // As with runc, no name is the default.
+        let signal = match self.signal.as_str() {
+            "" => Signal::SIGTERM as i32,
+            named => parse_signal(named)?,
+        };
         Container::find(&caller.store, &self.id)?.kill(signal, self.all)?;
         Ok(0)
     }

@@ -1,8 +1,8 @@
 //! The command line: the verbs and flags of runc, one file per verb.
 //!
 //! Owns parsing, the one error line and the exit code; no policy. Exit codes:
-//! 0 success, 1 failure, 255 failure of `exec`; `run` and `exec` in the
-//! foreground end with the status of the process, 128 plus the signal if one
+//! 0 success, 1 failure, 255 failure of `exec`, and of `run` where the program was
+//! found and can't be executed; `run` and `exec` in the foreground end with the status of the process, 128 plus the signal if one
 //! ended it.
 
 mod arguments;
@@ -90,6 +90,9 @@ struct Title {
     words: Vec<OsString>,
 }
 
+/// What a process ends with that should have become another program, with runc.
+const NOT_EXECUTED: u8 = 255;
+
 /// Runs one command; the answer is the exit code.
 #[must_use]
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
@@ -103,10 +106,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     };
     let Arguments { global, verb } = parsed;
     let failure_code = if matches!(verb, Some(Verb::Exec(_))) {
-        255
+        NOT_EXECUTED
     } else {
         1
     };
+    let is_run = matches!(verb, Some(Verb::Run(_)));
     let caller = match Caller::new(global) {
         Ok(caller) => caller,
         Err(err) => return tell(&*err, failure_code),
@@ -118,7 +122,16 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             if caller.log.has_file() {
                 caller.log.write(crate::log::Level::Error, &message);
             }
-            tell(&*err, failure_code)
+            let is_not_executed = matches!(
+                err.downcast_ref(),
+                Some(crate::container::Error::NotExecuted(_))
+            );
+            let code = if is_run && is_not_executed {
+                NOT_EXECUTED
+            } else {
+                failure_code
+            };
+            tell(&*err, code)
         }
     }
 }

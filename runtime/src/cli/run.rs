@@ -2,11 +2,12 @@
 
 use super::create::Common;
 use super::{Caller, Outcome};
-use crate::container::Container;
+use crate::container::{Container, Error};
 use crate::creation::{self, Creation};
 use crate::owner::OwnerChild;
 use crate::pidfd::Pidfd;
 use crate::signals::HeldBack;
+use crate::store;
 use crate::terminal::RawMode;
 
 /// Create a container and run its program
@@ -43,10 +44,10 @@ impl Run {
         let (container, owner) = creation::create(&caller.store, &creation)?;
         // Until here a signal ends this command, and its container with it.
         let signals = foreground.then(HeldBack::begin).transpose()?;
-        let started = self.start(&container, &owner);
+        let started = self.start((&container, &owner), caller);
         match (started, signals) {
             (Err(err), _) => {
-                container.delete(true, &caller.log)?;
+                delete(&container, caller)?;
                 Err(err)
             }
             (Ok(()), None) => Ok(0),
@@ -64,11 +65,19 @@ impl Run {
 
     fn start(
         &self,
-        container: &Container,
-        owner: &OwnerChild,
+        (container, owner): (&Container, &OwnerChild),
+        caller: &Caller,
     ) -> Result<(), Box<dyn std::error::Error>> {
-        container.start()?;
+        container.start(&caller.log)?;
         self.common.introduce(owner.pid())
+    }
+}
+
+/// Unless it is deleted already, as after a failed poststart hook.
+fn delete(container: &Container, caller: &Caller) -> Result<(), Error> {
+    match container.delete(true, &caller.log) {
+        Err(Error::Store(store::Error::NotExist(_))) => Ok(()),
+        deleted => deleted,
     }
 }
 

@@ -16,7 +16,7 @@ pub(super) struct Start {
 
 impl Start {
     pub(super) fn run(self, caller: &Caller) -> Outcome {
-        Container::find(&caller.store, &self.id)?.start()?;
+        Container::find(&caller.store, &self.id)?.start(&caller.log)?;
         Ok(0)
     }
 }
