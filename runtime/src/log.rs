@@ -7,7 +7,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
+
+use caisson_protocol::rate::RateLimit;
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -101,6 +103,39 @@ impl Log {
     }
 }
 
+/// A kind of line that a guest can cause as often as it likes: the first is written at
+/// once, then at most one in a second, with the number of those that were left out.
+#[derive(Debug, Default)]
+pub struct Repeated {
+    limit: RateLimit,
+}
+
+impl Repeated {
+    /// Writes one of level warning, or counts it.
+    pub fn write(&mut self, log: &Log, message: &str) {
+        if let Some(more) = self.limit.pass(Instant::now()) {
+            log.write_if_file(Level::Warning, &with_count(message, more));
+        }
+    }
+
+    /// Writes the last one with its count, if there were more than was written.
+    pub fn write_rest(&mut self, log: &Log, message: &str) {
+        let more = self.limit.take_dropped();
+        if more > 0 {
+            // It is one of them.
+            log.write_if_file(Level::Warning, &with_count(message, more - 1));
+        }
+    }
+}
+
+fn with_count(message: &str, more: u64) -> String {
+    match more {
+        0 => message.to_owned(),
+        1 => format!("{message} (1 more time)"),
+        more => format!("{message} ({more} more times)"),
+    }
+}
+
 fn format_line(format: Format, level: Level, message: &str, at: SystemTime) -> String {
     let time = humantime::format_rfc3339_seconds(at);
     match format {
@@ -126,6 +161,25 @@ mod tests {
         assert_eq!(value["level"], "error");
         assert_eq!(value["msg"], "a\nb");
         assert_eq!(value["time"], "1970-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn a_flood_of_lines_becomes_one_and_its_count() {
+        let path = std::env::temp_dir().join(format!("caisson-log-{}", std::process::id()));
+        let log = Log::open(Some(&path), Format::Text, false).unwrap();
+        let mut lines = Repeated::default();
+        let begun = Instant::now();
+        while begun.elapsed() < caisson_protocol::rate::PERIOD / 2 {
+            lines.write(&log, "again");
+        }
+        lines.write_rest(&log, "again");
+        lines.write_rest(&log, "again");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert!(lines[0].ends_with("msg=\"again\""), "{text}");
+        assert!(lines[1].ends_with(" more times)\""), "{text}");
     }
 
     #[test]

@@ -3,19 +3,23 @@
 //! Owns time limits and the turning of the agent's refusals into text. Knows
 //! no state of containers.
 
-use std::os::fd::IntoRawFd;
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use caisson_protocol::client::agent::{
-    ConnectLocalRequest, ContainerRequest, CreateContainerRequest, Empty, Event, ExecRequest,
+    ConnectLocalRequest, ContainerRequest, CreateContainerRequest, Empty, ExecRequest,
     HelloRequest, NetworkConfiguration, NextEventRequest, ResizeRequest, Seccomp, SignalRequest,
     Stdio, UpdateContainerRequest,
 };
-use caisson_protocol::client::agent_ttrpc::AgentClient;
 use caisson_protocol::{PROTOCOL_MAJOR, PROTOCOL_MINOR, check_version};
-use ttrpc::{Code, context};
+use protobuf::Message;
+use ttrpc::Code;
 
+use super::answers::{self, News};
+use super::link::{Call, Link, Unanswered};
+use super::monitor::Event;
 use super::streams::Token;
 use crate::owner::{GuestContainer, ProcessEntry};
 use crate::seccomp::Filter;
@@ -33,14 +37,20 @@ pub(crate) enum Error {
     /// The agent said no; the text is its own.
     #[error("{0}")]
     Refused(String),
-    /// The connection is lost, or the container in the guest: it is ending, or has ended.
-    #[error("the guest's agent is gone: {0}")]
+    /// The container is not in the guest: it is ending, or has ended.
+    #[error("the guest's agent does not know it: {0}")]
     Gone(String),
+    /// The connection is lost. The agent connects again, or the machine is ended.
+    #[error("the connection to the guest's agent is lost")]
+    Lost,
     /// It was asked, and says nothing.
     #[error(
         "the guest has not answered in time: it hangs, or its host is overloaded; SIGKILL ends the container with its machine"
     )]
     Silent,
+    /// What it answers can't be an answer.
+    #[error("what the guest's agent has answered is refused: {0}")]
+    Nonsense(String),
 }
 
 /// Which process of a container; an empty `exec_id` is its init.
@@ -82,21 +92,122 @@ impl AgentStart {
 /// The agent of one machine. Clones share its connection.
 #[derive(Clone)]
 pub(crate) struct Agent {
-    client: AgentClient,
+    link: Link,
     token: Token,
+    /// A list of processes and statistics are asked for by one at a time: each takes
+    /// memory here as long as it is looked at.
+    turns: Arc<[Turn; 2]>,
 }
+
+/// Whose turn it is.
+#[derive(Default)]
+struct Turn {
+    taken: Mutex<bool>,
+    free: Condvar,
+}
+
+impl Turn {
+    /// Does `work` while nobody else does; waits as long for that as for an answer.
+    fn with<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .free
+            .wait_timeout_while(taken, PROMPT_LIMIT, |taken| *taken);
+        let (mut taken, late) = waited.unwrap_or_else(PoisonError::into_inner);
+        if late.timed_out() {
+            return Err(Error::Silent);
+        }
+        *taken = true;
+        drop(taken);
+        let done = work();
+        *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.free.notify_one();
+        done
+    }
+}
+
+/// A call that may take long.
+const fn limited(method: &'static str) -> Call {
+    Call {
+        method,
+        limit: Some(CALL_LIMIT),
+        max_answer_len: answers::MAX_FRAME_LEN,
+    }
+}
+
+/// A call that is answered at once.
+const fn prompt(method: &'static str) -> Call {
+    Call {
+        limit: Some(PROMPT_LIMIT),
+        ..limited(method)
+    }
+}
+
+/// A call that takes as long as it takes.
+const fn patient(method: &'static str) -> Call {
+    Call {
+        limit: None,
+        ..limited(method)
+    }
+}
+
+const HELLO: Call = limited("Hello");
 
 impl Agent {
     /// Takes over the connection that the agent has opened, and tells it what to begin
-    /// the further ones with.
-    pub(crate) fn connect(control: UnixStream, token: Token) -> Result<Self, Error> {
-        let client = ttrpc::Client::new(control.into_raw_fd()).map_err(text)?;
+    /// the further ones with. `tell` hears when it was lost, and no other has come.
+    pub(crate) fn connect(
+        control: UnixStream,
+        token: Token,
+        tell: SyncSender<Event>,
+    ) -> Result<Self, Error> {
+        let on_over = move || {
+            // The loop that is told has nothing else to do than to end.
+            tell.send(Event::AgentGone(Error::Lost)).ok();
+        };
+        let link = Link::new(on_over);
+        let attached = link.attach(control, None);
+        attached.map_err(|err| Error::Refused(crate::error_line::chain(&err)))?;
         let agent = Self {
-            client: AgentClient::new(client),
+            link,
             token,
+            turns: Arc::default(),
         };
         agent.hello()?;
         Ok(agent)
+    }
+
+    /// Takes another connection in place of one that is lost; while there is one, it is
+    /// closed. Does not wait.
+    pub(crate) fn reconnect(&self, control: UnixStream) {
+        let hello = hello_request(self.token)
+            .write_to_bytes()
+            .unwrap_or_default();
+        // Without a thread for it, it is as good as lost.
+        self.link.attach(control, Some((HELLO, hello))).ok();
+    }
+
+    /// Whether it is connected, once it is clear that it is, or never will be again.
+    pub(crate) fn is_back(&self) -> bool {
+        self.link.is_attached_again()
+    }
+
+    /// Ends the connection.
+    pub(crate) fn hang_up(&self) {
+        self.link.hang_up();
+    }
+
+    fn ask<T>(
+        &self,
+        call: Call,
+        request: &impl Message,
+        read: impl FnOnce(&[u8]) -> Result<T, answers::Error>,
+    ) -> Result<T, Error> {
+        let request = request
+            .write_to_bytes()
+            .map_err(|err| Error::Refused(err.to_string()))?;
+        let frame = self.link.call(call, request)?;
+        Ok(answers::payload(&frame).and_then(read)?)
     }
 
     /// Tells it the host's time.
@@ -106,18 +217,8 @@ impl Agent {
 
     /// Compares versions, and sets the clock and the token.
     fn hello(&self) -> Result<(), Error> {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let request = HelloRequest {
-            protocol_major: PROTOCOL_MAJOR,
-            protocol_minor: PROTOCOL_MINOR,
-            unix_time_ns: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
-            token: self.token.as_bytes().to_vec(),
-            ..Default::default()
-        };
-        let answer = self.client.hello(limited(), &request).map_err(text)?;
-        check_version(answer.protocol_major).map_err(|err| Error::Refused(err.to_string()))
+        let major = self.ask(HELLO, &hello_request(self.token), answers::major_version)?;
+        check_version(major).map_err(|err| Error::Refused(err.to_string()))
     }
 
     pub(crate) fn create(&self, container: &GuestContainer, stdio: Stdio) -> Result<(), Error> {
@@ -131,21 +232,15 @@ impl Agent {
             notify: container.notifies,
             ..Default::default()
         };
-        self.client
-            .create_container(limited(), &request)
-            .map(drop)
-            .map_err(text)
+        self.ask(limited("CreateContainer"), &request, answers::nothing)
     }
 
     pub(crate) fn start(&self, id: &str, start: AgentStart) -> Result<(), Error> {
-        let limit = match start {
-            AgentStart::Plain => limited(),
-            AgentStart::WithHooks => context::with_timeout(0),
+        let call = match start {
+            AgentStart::Plain => limited("StartContainer"),
+            AgentStart::WithHooks => patient("StartContainer"),
         };
-        self.client
-            .start_container(limit, &container(id))
-            .map(drop)
-            .map_err(text)
+        self.ask(call, &container(id), answers::nothing)
     }
 
     /// A process in a paused container begins when that is resumed, however late.
@@ -155,12 +250,12 @@ impl Agent {
         seccomp: Option<&Filter>,
     ) -> Result<(), Error> {
         request.seccomp = seccomp.map(for_agent).into();
-        let limit = if request.ignore_paused {
-            context::with_timeout(0)
+        let call = if request.ignore_paused {
+            patient("Exec")
         } else {
-            limited()
+            limited("Exec")
         };
-        self.client.exec(limit, &request).map(drop).map_err(text)
+        self.ask(call, &request, answers::nothing)
     }
 
     pub(crate) fn signal(&self, name: &ProcessName, signal: i32, all: bool) -> Result<(), Error> {
@@ -172,10 +267,7 @@ impl Agent {
             all,
             ..Default::default()
         };
-        self.client
-            .signal(prompt(), &request)
-            .map(drop)
-            .map_err(text)
+        self.ask(prompt("Signal"), &request, answers::nothing)
     }
 
     pub(crate) fn resize(&self, name: &ProcessName, rows: u16, columns: u16) -> Result<(), Error> {
@@ -186,41 +278,24 @@ impl Agent {
             columns: columns.into(),
             ..Default::default()
         };
-        self.client
-            .resize(prompt(), &request)
-            .map(drop)
-            .map_err(text)
+        self.ask(prompt("Resize"), &request, answers::nothing)
     }
 
     pub(crate) fn processes(&self, id: &str) -> Result<Vec<ProcessEntry>, Error> {
-        let answer = self
-            .client
-            .list_processes(prompt(), &container(id))
-            .map_err(text)?;
-        let entry = |process: caisson_protocol::client::agent::Process| ProcessEntry {
-            pid: process.pid,
-            parent_pid: process.parent_pid,
-            uid: process.uid,
-            cpu_ms: process.cpu_ms,
-            started_unix_ns: process.started_unix_ns,
-            tty: process.tty,
-            command: process.command,
-            name: process.name,
-            state: process.state,
-            virtual_kib: process.virtual_kib,
-            resident_kib: process.resident_kib,
+        let call = Call {
+            max_answer_len: answers::MAX_PROCESSES_FRAME_LEN,
+            ..prompt("ListProcesses")
         };
-        Ok(answer.processes.into_iter().map(entry).collect())
+        let [turn, _] = &*self.turns;
+        turn.with(|| self.ask(call, &container(id), answers::processes))
     }
 
     pub(crate) fn pause(&self, id: &str) -> Result<(), Error> {
-        let paused = self.client.pause(prompt(), &container(id));
-        paused.map(drop).map_err(text)
+        self.ask(prompt("Pause"), &container(id), answers::nothing)
     }
 
     pub(crate) fn resume(&self, id: &str) -> Result<(), Error> {
-        let resumed = self.client.resume(prompt(), &container(id));
-        resumed.map(drop).map_err(text)
+        self.ask(prompt("Resume"), &container(id), answers::nothing)
     }
 
     pub(crate) fn update(&self, id: &str, resources: Vec<u8>) -> Result<(), Error> {
@@ -229,24 +304,26 @@ impl Agent {
             oci_resources: resources,
             ..Default::default()
         };
-        let updated = self.client.update_container(limited(), &request);
-        updated.map(drop).map_err(text)
+        self.ask(limited("UpdateContainer"), &request, answers::nothing)
     }
 
     pub(crate) fn statistics(&self, id: &str) -> Result<Statistics, Error> {
-        let answer = self.client.get_statistics(prompt(), &container(id));
-        answer.map(Into::into).map_err(text)
+        let call = Call {
+            max_answer_len: answers::MAX_STATISTICS_FRAME_LEN,
+            ..prompt("GetStatistics")
+        };
+        let [_, turn] = &*self.turns;
+        let statistics = || self.ask(call, &container(id), answers::statistics);
+        turn.with(statistics).map(Into::into)
     }
 
     pub(crate) fn configure_network(&self, wanted: &NetworkConfiguration) -> Result<(), Error> {
-        let configured = self.client.configure_network(limited(), wanted);
-        configured.map(drop).map_err(text)
+        self.ask(limited("ConfigureNetwork"), wanted, answers::nothing)
     }
 
     /// Kills what is left of a container and forgets it.
     pub(crate) fn delete(&self, id: &str) -> Result<(), Error> {
-        let deleted = self.client.delete_container(limited(), &container(id));
-        deleted.map(drop).map_err(text)
+        self.ask(limited("DeleteContainer"), &container(id), answers::nothing)
     }
 
     /// Connects the stream that is expected on `stream_port` with a port of the
@@ -263,28 +340,25 @@ impl Agent {
             stream_port,
             ..Default::default()
         };
-        let connected = self.client.connect_local(limited(), &request);
-        connected.map(drop).map_err(text)
+        self.ask(limited("ConnectLocal"), &request, answers::nothing)
     }
 
     /// Waits for the event after `after`, however long that takes.
-    pub(crate) fn next_event(&self, after: u64) -> Result<Event, Error> {
+    pub(crate) fn next_event(&self, after: u64) -> Result<News, Error> {
         let request = NextEventRequest {
             after,
             ..Default::default()
         };
-        self.client
-            .next_event(context::with_timeout(0), &request)
-            .map_err(text)
+        self.ask(patient("NextEvent"), &request, answers::news)
     }
 
     /// Ends the guest in order: files are flushed, then the power goes.
     pub(crate) fn shut_down(&self, limit: Duration) -> Result<(), Error> {
-        let limit = context::with_duration(limit);
-        self.client
-            .shutdown(limit, &Empty::new())
-            .map(drop)
-            .map_err(text)
+        let call = Call {
+            limit: Some(limit),
+            ..prompt("Shutdown")
+        };
+        self.ask(call, &Empty::new(), answers::nothing)
     }
 }
 
@@ -303,45 +377,45 @@ fn container(id: &str) -> ContainerRequest {
     }
 }
 
-fn limited() -> context::Context {
-    context::with_duration(CALL_LIMIT)
+fn hello_request(token: Token) -> HelloRequest {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    HelloRequest {
+        protocol_major: PROTOCOL_MAJOR,
+        protocol_minor: PROTOCOL_MINOR,
+        unix_time_ns: u64::try_from(now.as_nanos()).unwrap_or(u64::MAX),
+        token: token.as_bytes().to_vec(),
+        ..Default::default()
+    }
 }
 
-fn prompt() -> context::Context {
-    context::with_duration(PROMPT_LIMIT)
-}
-
-/// How the client's library begins to say that a limit is over; it has no code for it.
-const NO_ANSWER: &str = "Receive packet from Receiver timeout";
-
-/// What the agent said, without the transport's wrapping: callers match it.
-fn text(err: ttrpc::Error) -> Error {
-    match err {
-        ttrpc::Error::RpcStatus(status) if status.code() == Code::NOT_FOUND => {
-            Error::Gone(status.message().to_owned())
+impl From<Unanswered> for Error {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Lost => Self::Lost,
+            Unanswered::Silent => Self::Silent,
+            Unanswered::TooLong => Self::Nonsense("it is too long".to_owned()),
+            Unanswered::RequestTooLong => {
+                Self::Refused("this is too long for the guest's agent".to_owned())
+            }
         }
-        ttrpc::Error::RpcStatus(status) => Error::Refused(status.message().to_owned()),
-        ttrpc::Error::Others(text) if text.starts_with(NO_ANSWER) => Error::Silent,
-        other => Error::Gone(other.to_string()),
+    }
+}
+
+impl From<answers::Error> for Error {
+    /// Callers match what the agent says.
+    fn from(err: answers::Error) -> Self {
+        match err {
+            answers::Error::Refused { code, message } if code == Code::NOT_FOUND as i32 => {
+                Self::Gone(message)
+            }
+            answers::Error::Refused { message, .. } => Self::Refused(message),
+            other => Self::Nonsense(other.to_string()),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_agent_that_says_nothing_is_not_taken_for_one_that_is_gone() {
-        let (near, far) = UnixStream::pair().unwrap();
-        let client = AgentClient::new(ttrpc::Client::new(near.into_raw_fd()).unwrap());
-        let ask = || {
-            let limit = context::with_duration(Duration::from_millis(1));
-            client.shutdown(limit, &Empty::new()).map_err(text)
-        };
-        assert_eq!(ask(), Err(Error::Silent));
-        drop(far);
-        let limit = context::with_duration(PROMPT_LIMIT);
-        let lost = client.shutdown(limit, &Empty::new()).map_err(text);
-        assert!(matches!(lost, Err(Error::Gone(_))), "{lost:?}");
-    }
-}
+#[path = "agent_test.rs"]
+mod tests;

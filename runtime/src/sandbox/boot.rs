@@ -8,9 +8,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
+use caisson_protocol::CONTROL_PORT;
 use caisson_vmm::control::Exit;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
@@ -33,8 +34,6 @@ use crate::machine::{Choice, Kind, Machine, Parts};
 
 /// A machine that runs, with the means to talk to it and to end it.
 pub(crate) struct Sandbox {
-    /// The agent's connection, to be closed under it.
-    pub(crate) hang_up: UnixStream,
     pub(crate) agent: Agent,
     pub(crate) streams: Streams,
     pub(crate) console: Tail,
@@ -49,15 +48,19 @@ pub(crate) struct Sandbox {
 
 /// Ends every process of the sandbox, also when it is dropped half-made.
 #[derive(Debug, Default)]
-pub(crate) struct Killers(Vec<Killer>);
+pub(crate) struct Killers(Vec<Arc<Killer>>);
 
 impl Killers {
     pub(crate) fn kill(&self) {
-        self.0.iter().for_each(Killer::kill);
+        self.0.iter().for_each(|process| process.kill());
     }
 
     pub(super) fn pids(&self) -> Vec<u32> {
-        self.0.iter().map(Killer::pid).collect()
+        self.0.iter().map(|process| process.pid()).collect()
+    }
+
+    fn add(&mut self, killers: impl IntoIterator<Item = Killer>) {
+        self.0.extend(killers.into_iter().map(Arc::new));
     }
 }
 
@@ -65,7 +68,7 @@ impl Drop for Killers {
     /// What they hold, such as sockets in the state folder, is free after this.
     fn drop(&mut self) {
         self.kill();
-        self.0.iter().for_each(Killer::await_end);
+        self.0.iter().for_each(|process| process.await_end());
     }
 }
 
@@ -73,7 +76,7 @@ impl Drop for Killers {
 pub(crate) fn boot(
     (order, choice): (&Order, &Choice),
     log: &Log,
-    (tell, events): (&Sender<Event>, &Receiver<Event>),
+    (tell, events): (&SyncSender<Event>, &Receiver<Event>),
 ) -> Result<Sandbox, Error> {
     let installation = Installation::find(order.config.as_deref())?;
     log.debug(&choice.reason);
@@ -89,7 +92,8 @@ pub(crate) fn boot(
     let file_server = installation.helper("caisson-fs")?;
     let cache = installation.config.file_cache;
     let (server, front_end) = share::serve(file_server, &folder, &order.plan.shares, cache)?;
-    let mut killers = Killers(vec![server.killer()?]);
+    let mut killers = Killers::default();
+    killers.add([server.killer()?]);
     let file_server = server.process()?;
     watch(tell, move || Event::FileServerEnded(server.wait()))?;
 
@@ -116,18 +120,20 @@ pub(crate) fn boot(
     })?;
     let console = Tail::follow(console.into(), "console")?;
     let (machine, nics) = Machine::start(choice, &installation, parts)?;
-    killers.0.extend(machine.killers()?);
+    killers.add(machine.killers()?);
     let words = console.clone();
     watch(tell, move || end_of(machine, &words, &memory_of_dead))?;
 
-    let patience = Patience::begin(boot_limit(&choice.kind), killers.pids());
+    let limit = boot_limit(&choice.kind);
+    let patience = Patience::begin(limit, limit * OVERLOADED, killers.pids());
     let control = await_agent(events, &patience).map_err(|failed| failed.after(&console))?;
-    let hang_up = control.try_clone().map_err(step("share a connection"))?;
-    let agent = Agent::connect(control, token).map_err(|err| Error::Agent(err.to_string()))?;
+    let agent = Agent::connect(control, token, tell.clone());
+    let agent = agent.map_err(|err| Error::Agent(err.to_string()))?;
+    let known = agent.clone();
+    streams.offer(CONTROL_PORT, move |stream| known.reconnect(stream));
     limits.hold_to_quota(log);
-    let insistence = Insistence::new(tell.clone(), killers.pids());
+    let insistence = Insistence::new(killers.0.clone());
     Ok(Sandbox {
-        hang_up,
         members: Members::new(
             (agent.clone(), streams.clone()),
             file_server,
@@ -156,6 +162,10 @@ fn image_for(order: &Order, installation: &Installation) -> Result<GuestImage, E
     }
     Ok(image)
 }
+
+/// A machine on a host where fifty are started at once takes this many times its limit at
+/// most.
+const OVERLOADED: u32 = 10;
 
 /// Emulation is slow; on KVM a tenth of this is a fault. Of the machine's own time.
 const fn boot_limit(kind: &Kind) -> Duration {
@@ -204,7 +214,7 @@ fn await_agent(events: &Receiver<Event>, patience: &Patience) -> Result<UnixStre
             }
             Ok(Event::CallerGone) => return Err(NoAgent::GivenUp),
             Ok(Event::Signal(signal)) if ends_a_process(signal) => return Err(NoAgent::GivenUp),
-            Ok(Event::Signal(_) | Event::Agent(_) | Event::Warning(_) | Event::Undying) => {}
+            Ok(Event::Signal(_) | Event::Agent(_) | Event::Warning(_) | Event::AgentGone(_)) => {}
             // Time may be left by then.
             Err(_) => {}
         }
@@ -259,7 +269,7 @@ pub(crate) fn said(console: &Tail) -> String {
 }
 
 fn watch(
-    events: &Sender<Event>,
+    events: &SyncSender<Event>,
     wait: impl FnOnce() -> Event + Send + 'static,
 ) -> Result<(), Error> {
     let events = events.clone();

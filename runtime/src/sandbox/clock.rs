@@ -12,7 +12,7 @@ use rustix::time::{
     timerfd_create, timerfd_settime,
 };
 
-use super::agent::{self, Agent};
+use super::agent::Agent;
 use super::error::{Error, step};
 use super::thread;
 
@@ -28,9 +28,8 @@ pub(crate) fn follow(agent: Agent) -> Result<(), Error> {
         timerfd_create(TimerfdClockId::Realtime, flags).map_err(|err| failed(err.into()))?;
     thread::spawn("clock", 64, move || {
         while wait(&timer, PERIOD).is_ok() {
-            if matches!(agent.tell_time(), Err(agent::Error::Gone(_))) {
-                break;
-            }
+            // One that does not hear of it now may the next time.
+            agent.tell_time().ok();
         }
     })
 }

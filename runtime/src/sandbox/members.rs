@@ -4,7 +4,7 @@
 //! Owns the list of them. Such a process ends its container by hanging up, and is
 //! told of its end once nothing of it is left in the machine.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -16,7 +16,8 @@ use caisson_protocol::client::agent::Exited;
 
 use super::agent::{Agent, ProcessName};
 use super::insistence::Insistence;
-use super::requests::{Desk, Ports, Refusal, ended, killed};
+use super::refusal::Refusal;
+use super::requests::{Desk, Ports, ended, killed};
 use super::streams::Streams;
 use super::thread;
 use crate::owner::{Connection, JoinRequest, Reply};
@@ -29,6 +30,16 @@ pub(crate) struct Members {
     file_server: Pidfd,
     insistence: Insistence,
     list: Mutex<HashMap<String, Member>>,
+    ends: Mutex<Ends>,
+    connections: Arc<()>,
+}
+
+/// Those that have ended and are not put away yet: each once, one after the other.
+#[derive(Default)]
+struct Ends {
+    waiting: VecDeque<(String, Reply)>,
+    /// A thread is at it.
+    at_work: bool,
 }
 
 struct Member {
@@ -50,6 +61,8 @@ impl Members {
             file_server,
             insistence,
             list: Mutex::default(),
+            ends: Mutex::default(),
+            connections: Arc::default(),
         })
     }
 
@@ -149,10 +162,38 @@ impl Members {
         if !exited.exec_id.is_empty() {
             return desk.exec_ended(exited);
         }
-        desk.close();
+        // A guest may say it as often as it likes.
+        if desk.close() {
+            self.has_ended(exited.container_id.clone(), ended(exited));
+        }
+    }
+
+    /// Has one put away, by the one thread that does that, while there is any.
+    fn has_ended(self: &Arc<Self>, id: String, news: Reply) {
+        let mut ends = self.ends();
+        ends.waiting.push_back((id, news));
+        if ends.at_work {
+            return;
+        }
         let members = Arc::clone(self);
-        let (id, news) = (exited.container_id.clone(), ended(exited));
-        thread::spawn("member end", 256, move || members.put_away(&id, &news)).ok();
+        let work = move || {
+            while let Some((id, news)) = members.next_end() {
+                members.put_away(&id, &news);
+            }
+        };
+        // Without a thread, the next end sees to this one, too.
+        ends.at_work = thread::spawn("member end", 256, work).is_ok();
+    }
+
+    fn next_end(&self) -> Option<(String, Reply)> {
+        let mut ends = self.ends();
+        let next = ends.waiting.pop_front();
+        ends.at_work = next.is_some();
+        next
+    }
+
+    fn ends(&self) -> MutexGuard<'_, Ends> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn put_away(&self, id: &str, news: &Reply) {
@@ -162,6 +203,7 @@ impl Members {
             return;
         };
         self.unshare(&member.shares);
+        member.desk.is_put_away();
         member.desk.all_ended();
         member.connection.send(news, &[]).ok();
     }
@@ -178,6 +220,7 @@ impl Members {
     pub(crate) fn all_ended(&self) {
         for (_, member) in self.list().drain() {
             member.desk.close();
+            member.desk.is_put_away();
             member.desk.all_ended();
             member.connection.send(&killed(), &[]).ok();
         }
@@ -195,6 +238,11 @@ impl Members {
         &self.streams
     }
 
+    /// What every connection to the machine's containers has a reference to.
+    pub(crate) const fn connections(&self) -> &Arc<()> {
+        &self.connections
+    }
+
     fn list(&self) -> MutexGuard<'_, HashMap<String, Member>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -210,3 +258,7 @@ fn in_a_thread(
         Err(_) => Err("a thread has failed".to_owned()),
     }
 }
+
+#[cfg(test)]
+#[path = "members_test.rs"]
+mod tests;

@@ -3,13 +3,14 @@
 //! `order` is what it is told, `monitor` its life from boot to exit, `boot`
 //! the way up, `insistence` the way down where a guest does not go it. The rest are
 //! its parts: `program` spawns confined helpers, `share` cuts out what the guest may
-//! see, `streams` takes the guest's connections, `agent` speaks to the guest,
+//! see, `streams` takes the guest's connections, `agent` speaks to the guest over its `link` and reads its `answers`,
 //! `requests` answers other commands, `network` keeps up with the namespace,
 //! `followers` are told what happens, `clock` keeps the guest's time, `tail` keeps the
 //! last words of everyone, `panic_note` finds those of a kernel that had no console
 //! yet, `view` is what engines see of the container by its pid.
 
 mod agent;
+pub mod answers;
 mod boot;
 mod clock;
 mod error;
@@ -17,6 +18,7 @@ mod folder;
 mod followers;
 mod insistence;
 mod limits;
+mod link;
 mod member;
 mod member_network;
 mod members;
@@ -30,6 +32,7 @@ mod order;
 mod panic_note;
 mod patience;
 pub(crate) mod program;
+mod refusal;
 mod requests;
 mod share;
 pub(crate) mod socket;
@@ -38,6 +41,7 @@ mod submounts;
 pub(crate) mod tail;
 mod thread;
 mod view;
+mod wire_format;
 
 pub use error::Error;
 pub use monitor::run;

@@ -8,29 +8,28 @@
 //! as an [`Event`]. Its process is the container's pid for callers, so it ends
 //! with the container's status.
 
-use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::Duration;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::time::{Duration, Instant};
 
 use caisson_protocol::client::agent::Exited;
 use caisson_protocol::client::agent::event::Kind as AgentEvent;
 use caisson_vmm::control::Exit;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use super::agent::{Agent, ProcessName};
+use super::agent::{self, Agent, ProcessName};
 use super::boot::{Sandbox, boot, end_of_machine, said};
 use super::error::{Error, step};
 use super::folder::Folder;
 use super::program::Ending;
 use super::requests::{Desk, Ports};
 use super::thread;
-use super::{Home, Order, Outcome, Word, clock, insistence, member, namespaces, view};
+use super::{Home, Order, Outcome, Word, clock, member, namespaces, view};
 use crate::errand::{self, Errand};
 use crate::hooks::{self, HookKind};
-use crate::log::{Format, Level, Log};
+use crate::log::{Format, Level, Log, Repeated};
 use crate::machine::Choice;
 use crate::notify::NotifySocket;
 use crate::owner::{self, Connection, GuestTerminal, KILLED};
@@ -43,6 +42,9 @@ use crate::terminal::Pty;
 
 /// The guest flushes its files in this time, or loses what is left.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+/// Events that wait to be looked at; whoever has one more waits with it, so that a guest
+/// tells no more than is dealt with.
+const MAX_EVENTS: usize = 64;
 
 /// Everything that can happen to a sandbox.
 pub(crate) enum Event {
@@ -58,8 +60,8 @@ pub(crate) enum Event {
     MachineEnded(Exit),
     /// The file server has ended; how, and its last words.
     FileServerEnded(Ending),
-    /// A killed container has not ended.
-    Undying,
+    /// The agent's connection is of no use any more, and there will be no other.
+    AgentGone(agent::Error),
     /// The container goes on, but somebody should know.
     Warning(String),
 }
@@ -126,6 +128,7 @@ struct Monitor {
     sandbox: Sandbox,
     desk: Arc<Desk>,
     events: Receiver<Event>,
+    lines: Lines,
     init: ProcessName,
     terminal: Option<Pty>,
     output: Output,
@@ -149,7 +152,7 @@ impl Monitor {
             policy.apply().map_err(step("set linux.memoryPolicy"))?;
         }
         run_hooks(order, caller)?;
-        let (sender, events) = mpsc::channel();
+        let (sender, events) = mpsc::sync_channel(MAX_EVENTS);
         let signal_events = sender.clone();
         signals
             .forward(move |signal| signal_events.send(Event::Signal(signal)).is_ok())
@@ -189,6 +192,7 @@ impl Monitor {
             sandbox,
             desk,
             events,
+            lines: Lines::default(),
             init,
             terminal,
             output,
@@ -200,46 +204,68 @@ impl Monitor {
     }
 
     /// Until the container's init, or the machine under it, has ended.
-    fn live(self, bound: bool, log: &Log) -> u8 {
+    fn live(mut self, bound: bool, log: &Log) -> u8 {
         let status = loop {
-            match self.events.recv() {
-                Ok(Event::Agent(AgentEvent::Exited(exited)))
-                    if exited.container_id != self.init.container_id =>
-                {
-                    self.sandbox.members.exited(&exited);
-                }
-                Ok(Event::Agent(AgentEvent::Exited(exited))) if exited.exec_id.is_empty() => {
+            let cause = match self.events.recv() {
+                Ok(Event::CallerGone) if bound => "who created it is gone".to_owned(),
+                Ok(Event::Agent(AgentEvent::Exited(exited))) if self.is_the_end(&exited) => {
                     break self.exited(&exited, log);
                 }
-                Ok(Event::Agent(AgentEvent::Exited(exited))) => self.desk.exec_ended(&exited),
-                Ok(Event::Agent(AgentEvent::Oom(oom))) => {
-                    match self.sandbox.members.desk(&oom.container_id) {
-                        Some(desk) => desk.out_of_memory(),
-                        None => self.desk.out_of_memory(),
-                    }
-                    log.write_if_file(Level::Warning, "the container ran out of memory");
+                Ok(Event::MachineEnded(reason)) => reason.to_string(),
+                Ok(Event::FileServerEnded(how)) => self.first_cause(&how),
+                Ok(Event::AgentGone(err)) => err.to_string(),
+                Ok(other) => {
+                    self.take_note(other, log);
+                    continue;
                 }
-                Ok(Event::CallerGone) if bound => {
-                    break self.lost("who created it is gone", log);
-                }
-                Ok(Event::Agent(AgentEvent::Ready(ready)))
-                    if ready.container_id == self.init.container_id =>
-                {
-                    self.say_ready(log);
-                }
-                Ok(Event::Agent(_) | Event::CallerGone | Event::AgentConnected(_)) => {}
-                Ok(Event::Signal(signal)) => self.signal(signal),
-                Ok(Event::Warning(line)) => log.write_if_file(Level::Warning, &line),
-                Ok(Event::MachineEnded(reason)) => break self.lost(&reason.to_string(), log),
-                Ok(Event::FileServerEnded(how)) => break self.lost(&self.first_cause(&how), log),
-                Ok(Event::Undying) => break self.lost(&insistence::reason(), log),
-                Err(_) => break self.lost("every source of events is gone", log),
-            }
+                Err(_) => "every source of events is gone".to_owned(),
+            };
+            break self.lost(&cause, log);
         };
+        self.lines.out_of_memory.write_rest(log, OUT_OF_MEMORY);
         self.desk.all_ended();
         self.sandbox.members.all_ended();
         self.sandbox.network.leave();
         status
+    }
+
+    /// Of what ends nothing.
+    fn take_note(&mut self, event: Event, log: &Log) {
+        match event {
+            Event::Agent(news) => self.hear(&news, log),
+            Event::Signal(signal) => self.signal(signal),
+            Event::Warning(line) => self.lines.warnings.write(log, &line),
+            _ => {}
+        }
+    }
+
+    fn is_the_end(&self, exited: &Exited) -> bool {
+        exited.container_id == self.init.container_id && exited.exec_id.is_empty()
+    }
+
+    /// What the agent tells of anything but the container's end. What it says of
+    /// containers and processes that are not there, or not any more, is passed over.
+    fn hear(&mut self, news: &AgentEvent, log: &Log) {
+        let own = &self.init.container_id;
+        match news {
+            AgentEvent::Exited(exited) if exited.container_id == *own => {
+                self.desk.exec_ended(exited);
+            }
+            AgentEvent::Exited(exited) => self.sandbox.members.exited(exited),
+            AgentEvent::Oom(oom) => {
+                let desk = if oom.container_id == *own {
+                    Some(Arc::clone(&self.desk))
+                } else {
+                    self.sandbox.members.desk(&oom.container_id)
+                };
+                if let Some(desk) = desk {
+                    desk.out_of_memory();
+                    self.lines.out_of_memory.write(log, OUT_OF_MEMORY);
+                }
+            }
+            AgentEvent::Ready(ready) if ready.container_id == *own => self.say_ready(log),
+            _ => {}
+        }
     }
 
     /// The container is over; the machine goes down in order, so that what the
@@ -261,16 +287,22 @@ impl Monitor {
         let asked = self.sandbox.agent.shut_down(SHUTDOWN_LIMIT);
         if asked.is_ok() {
             // The guest powers off once it sees that its answer has arrived.
-            self.sandbox.hang_up.shutdown(Shutdown::Both).ok();
+            self.sandbox.agent.hang_up();
             self.await_machine();
         }
         // The machine's end is that of all its sockets.
         self.carrying.finish(SHUTDOWN_LIMIT);
-        status
+        match self.sandbox.insistence.reason() {
+            // What the guest says of it is not to be believed.
+            Some(reason) => self.lost(reason, log),
+            None => status,
+        }
     }
 
     fn await_machine(&self) {
-        while let Ok(event) = self.events.recv_timeout(SHUTDOWN_LIMIT) {
+        let deadline = Instant::now() + SHUTDOWN_LIMIT;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        while let Ok(event) = self.events.recv_timeout(left()) {
             match event {
                 Event::MachineEnded(_) => break,
                 Event::Agent(AgentEvent::Exited(exited)) => self.desk.exec_ended(&exited),
@@ -292,6 +324,7 @@ impl Monitor {
         self.desk.close();
         self.sandbox.killers.kill();
         let said = said(&self.sandbox.console);
+        let cause = self.sandbox.insistence.reason().unwrap_or(cause);
         log.write(
             Level::Error,
             &format!("container {}: {cause}{said}", self.init.container_id),
@@ -299,9 +332,10 @@ impl Monitor {
         KILLED
     }
 
-    fn say_ready(&self, log: &Log) {
-        let mut manager = self.notify.iter();
-        if let Err(err) = manager.try_for_each(NotifySocket::say_ready) {
+    /// Once: whoever says it again tells nothing new.
+    fn say_ready(&mut self, log: &Log) {
+        let mut manager = self.notify.take().into_iter();
+        if let Err(err) = manager.try_for_each(|manager| manager.say_ready()) {
             let line = format!("tell the service manager that the container is ready: {err}");
             log.write_if_file(Level::Warning, &line);
         }
@@ -333,18 +367,37 @@ pub(super) fn run_hooks(order: &Order, caller: &Connection) -> Result<(), Error>
     Ok(hooks::run(HookKind::CreateContainer, &order.record, pid)?)
 }
 
-/// The agent's events, from a thread of their own.
-fn follow_agent(agent: &Agent, events: Sender<Event>) -> Result<(), Error> {
+/// Lines that a guest can cause again and again.
+#[derive(Default)]
+struct Lines {
+    out_of_memory: Repeated,
+    warnings: Repeated,
+}
+
+const OUT_OF_MEMORY: &str = "the container ran out of memory";
+
+/// The agent's events, from a thread of their own: the next is asked for once there is
+/// room for it. Whoever tells what is no event tells no more.
+fn follow_agent(agent: &Agent, events: SyncSender<Event>) -> Result<(), Error> {
     let agent = agent.clone();
     let work = move || {
         let mut after = 0;
-        while let Ok(event) = agent.next_event(after) {
-            after = event.number;
-            if event
-                .kind
-                .is_some_and(|kind| events.send(Event::Agent(kind)).is_err())
-            {
-                break;
+        loop {
+            let told = match agent.next_event(after) {
+                Ok(news) => {
+                    after = news.number;
+                    news.kind.map(Event::Agent)
+                }
+                Err(agent::Error::Lost) if agent.is_back() => None,
+                // That is told by whoever noticed it.
+                Err(agent::Error::Lost) => return,
+                Err(err) => {
+                    events.send(Event::AgentGone(err)).ok();
+                    return;
+                }
+            };
+            if told.is_some_and(|event| events.send(event).is_err()) {
+                return;
             }
         }
     };
@@ -352,7 +405,7 @@ fn follow_agent(agent: &Agent, events: Sender<Event>) -> Result<(), Error> {
 }
 
 /// A caller that dies before it has its answer wants no container.
-fn watch_caller(caller: &Connection, events: Sender<Event>) -> Result<(), Error> {
+fn watch_caller(caller: &Connection, events: SyncSender<Event>) -> Result<(), Error> {
     let caller = caller.duplicate().map_err(step("share a connection"))?;
     let work = move || {
         // It says nothing more: this ends with the connection.

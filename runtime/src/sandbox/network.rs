@@ -9,7 +9,7 @@
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use crate::network::{CHANGES, Nics, Uplink, names};
 pub(crate) struct Network {
     uplink: Mutex<Uplink>,
     /// Where what goes wrong later is told.
-    events: Sender<Event>,
+    events: SyncSender<Event>,
     followed: AtomicBool,
     /// The container's resolv.conf on the host.
     resolv_conf: Option<PathBuf>,
@@ -52,7 +52,7 @@ impl Network {
     pub(crate) fn new(
         nics: Box<dyn Nics>,
         (agent, streams): (Agent, Streams),
-        events: Sender<Event>,
+        events: SyncSender<Event>,
         resolv_conf: Option<PathBuf>,
     ) -> Arc<Self> {
         let guest = agent.clone();
@@ -180,8 +180,9 @@ impl Network {
 
     fn warn(&self, lines: Vec<String>) {
         for line in lines {
-            // Without the owner's loop there is nobody to tell.
-            self.events.send(Event::Warning(line)).ok();
+            // Without the owner's loop there is nobody to tell; with one that is behind,
+            // a line more is of no use.
+            self.events.try_send(Event::Warning(line)).ok();
         }
     }
 

@@ -8,23 +8,24 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Threads may be held up at the same time, so that the sum of it can be more than the
-/// time that has passed: the end comes after so many limits at the latest.
-const MOST: u32 = 10;
-
 /// Time that is left for a machine made of certain processes.
 #[derive(Debug)]
 pub(super) struct Patience {
     limit: Duration,
+    at_most: Duration,
     begun: Instant,
     pids: Vec<u32>,
 }
 
 impl Patience {
-    /// From now on `limit`, not counting what its processes wait for a processor.
-    pub(super) fn begin(limit: Duration, pids: Vec<u32>) -> Self {
+    /// From now on `limit`, not counting what its processes wait for a processor, but
+    /// with that no more than `at_most`: threads may be held up at the same time, so
+    /// that the sum of it can be more than the time that has passed, and a guest can
+    /// have more threads than there are processors.
+    pub(super) fn begin(limit: Duration, at_most: Duration, pids: Vec<u32>) -> Self {
         Self {
             limit,
+            at_most,
             begun: Instant::now(),
             pids,
         }
@@ -39,8 +40,9 @@ impl Patience {
     pub(super) fn left(&self) -> Option<Duration> {
         let elapsed = self.begun.elapsed();
         let held_up = self.pids.iter().map(|pid| held_up(*pid)).sum();
-        let used = elapsed.saturating_sub(held_up).max(elapsed / MOST);
+        let used = elapsed.saturating_sub(held_up);
         let left = self.limit.checked_sub(used)?;
+        let left = left.min(self.at_most.checked_sub(elapsed)?);
         (!left.is_zero()).then_some(left)
     }
 }
@@ -69,8 +71,10 @@ mod tests {
     #[test]
     fn what_is_left_ends() {
         let limit = Duration::from_secs(600);
-        let patience = Patience::begin(limit, vec![std::process::id()]);
+        let patience = Patience::begin(limit, limit, vec![std::process::id()]);
         assert!(patience.left().is_some_and(|left| left <= limit));
-        assert_eq!(Patience::begin(Duration::ZERO, Vec::new()).left(), None);
+        for (limit, at_most) in [(Duration::ZERO, limit), (limit, Duration::ZERO)] {
+            assert_eq!(Patience::begin(limit, at_most, Vec::new()).left(), None);
+        }
     }
 }

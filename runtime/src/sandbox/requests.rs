@@ -8,9 +8,10 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use caisson_protocol::client::agent::{ExecRequest as AgentExec, Exited, Stdio};
+use caisson_protocol::rate::RateLimit;
 
 use super::Order;
 use super::agent::{self, Agent, AgentStart, ProcessName};
@@ -21,6 +22,7 @@ use super::insistence::Insistence;
 use super::limits::Limits;
 use super::members::Members;
 use super::network::Network;
+use super::refusal::Refusal;
 use super::streams::{Expected, Streams};
 use super::{member_network, thread};
 use crate::fields::{process_for_guest, resources_for_guest};
@@ -32,6 +34,13 @@ use crate::stdio::{GuestStreams, Output};
 
 /// The agent connects streams before it answers, so they are there or lost.
 const STREAM_LIMIT: Duration = Duration::from_secs(10);
+
+/// Commands that one machine's containers take at the same time: each has a thread here,
+/// and one that runs a process stays as long as that does.
+const MAX_CONNECTIONS: usize = 512;
+
+/// The news of an end, or a machine whose agent is gone for good, takes no longer.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 /// What the threads that answer requests share.
 pub(crate) struct Desk {
@@ -58,6 +67,9 @@ pub(crate) struct Desk {
     followers: Followers,
     execs: Mutex<HashMap<String, Exec>>,
     exec_count: AtomicU64,
+    told_out_of_memory: Mutex<RateLimit>,
+    /// Has as many references as the machine's containers have connections, and a few.
+    connections: Arc<()>,
 }
 
 /// What the container does, and does again once it is resumed.
@@ -66,6 +78,8 @@ struct Doing {
     when_resumed: Status,
     /// The agent was asked to start it.
     starting: bool,
+    /// Nothing of it is left in the machine.
+    put_away: bool,
 }
 
 impl Default for Doing {
@@ -74,6 +88,7 @@ impl Default for Doing {
             status: Status::Created,
             when_resumed: Status::Created,
             starting: false,
+            put_away: false,
         }
     }
 }
@@ -87,51 +102,6 @@ enum Exec {
     },
     /// Whoever asked waits for its end.
     Running(Connection),
-}
-
-/// Why a request is not carried out.
-pub(super) enum Refusal {
-    /// The container has stopped, or is stopping.
-    NotRunning,
-    /// One line.
-    Because(String),
-}
-
-impl From<&str> for Refusal {
-    fn from(why: &str) -> Self {
-        Self::Because(why.to_owned())
-    }
-}
-
-impl From<String> for Refusal {
-    fn from(why: String) -> Self {
-        Self::Because(why)
-    }
-}
-
-impl From<Error> for Refusal {
-    fn from(err: Error) -> Self {
-        Self::Because(crate::error_line::chain(&err))
-    }
-}
-
-impl From<agent::Error> for Refusal {
-    fn from(err: agent::Error) -> Self {
-        match err {
-            agent::Error::Refused(why) => Self::Because(why),
-            agent::Error::Gone(_) => Self::NotRunning,
-            agent::Error::Silent => Self::Because(err.to_string()),
-        }
-    }
-}
-
-impl From<Refusal> for Reply {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::NotRunning => Self::NotRunning,
-            Refusal::Because(message) => Self::Failed { message },
-        }
-    }
 }
 
 /// The ports that a process's streams will come from.
@@ -214,6 +184,8 @@ impl Desk {
             followers: Followers::default(),
             execs: Mutex::default(),
             exec_count: AtomicU64::new(0),
+            told_out_of_memory: Mutex::default(),
+            connections: Arc::clone(sandbox.members.connections()),
         })
     }
 
@@ -237,6 +209,8 @@ impl Desk {
             followers: Followers::default(),
             execs: Mutex::default(),
             exec_count: AtomicU64::new(0),
+            told_out_of_memory: Mutex::default(),
+            connections: Arc::clone(members.connections()),
         })
     }
 
@@ -249,10 +223,28 @@ impl Desk {
         thread::spawn("requests", 256, work)
     }
 
-    /// The container's init has ended: nothing more can be started in it.
-    pub(crate) fn close(&self) {
-        self.doing().status = Status::Stopped;
+    /// The container's init has ended: nothing more can be started in it. Whether that
+    /// is news.
+    pub(crate) fn close(&self) -> bool {
+        let before = std::mem::replace(&mut self.doing().status, Status::Stopped);
         self.stopped.notify_all();
+        before != Status::Stopped
+    }
+
+    /// Nothing of the container is left in the machine.
+    pub(crate) fn is_put_away(&self) {
+        self.doing().put_away = true;
+        self.stopped.notify_all();
+    }
+
+    /// Waits for that. Whether it came.
+    pub(super) fn is_put_away_within(&self, limit: Duration) -> bool {
+        let is_left = |doing: &mut Doing| !doing.put_away;
+        let waited = self
+            .stopped
+            .wait_timeout_while(self.doing(), limit, is_left);
+        let (doing, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        doing.put_away
     }
 
     /// Tells whoever started the process that it has ended.
@@ -279,7 +271,11 @@ impl Desk {
 
     /// Tells whoever follows that a process was killed for lack of memory.
     pub(crate) fn out_of_memory(&self) {
-        self.followers.tell(&Reply::OutOfMemory);
+        let mut limit = self.told_out_of_memory.lock();
+        let limit = limit.as_deref_mut();
+        if limit.is_ok_and(|limit| limit.pass(Instant::now()).is_some()) {
+            self.followers.tell(&Reply::OutOfMemory);
+        }
     }
 
     fn doing(&self) -> MutexGuard<'_, Doing> {
@@ -298,8 +294,18 @@ impl Desk {
         let Some(connection) = Connection::accepted(stream) else {
             return;
         };
-        let desk = Arc::clone(self);
-        thread::spawn("request", 256, move || desk.converse(&connection)).ok();
+        let (desk, turn) = (Arc::clone(self), Arc::clone(&self.connections));
+        if Arc::strong_count(&turn) > MAX_CONNECTIONS {
+            let message = format!(
+                "the container takes {MAX_CONNECTIONS} commands at a time: try again once one has ended"
+            );
+            return ignore(connection.send_at_once(&Reply::Failed { message }));
+        }
+        let work = move || {
+            desk.converse(&connection);
+            drop(turn);
+        };
+        thread::spawn("request", 256, work).ok();
     }
 
     fn converse(self: &Arc<Self>, connection: &Connection) {
@@ -312,14 +318,14 @@ impl Desk {
                         started = Some(name);
                         continue;
                     }
-                    Err(refusal) => refusal.into(),
+                    Err(refusal) => self.refused(refusal),
                 },
                 (Request::Join(wish), None) => match self.join(connection, &wish, descriptors) {
                     Ok(name) => {
                         started = Some(name);
                         continue;
                     }
-                    Err(refusal) => refusal.into(),
+                    Err(refusal) => self.refused(refusal),
                 },
                 (Request::Signal { signal }, Some(name)) => {
                     ignore(self.agent.signal(name, signal, false));
@@ -336,7 +342,10 @@ impl Desk {
                         .map(|one| self.followers.add(one));
                     Reply::Done
                 }
-                (request, _) => self.answer(&request).unwrap_or_else(Reply::from),
+                (request, _) => {
+                    let answer = self.answer(&request);
+                    answer.unwrap_or_else(|refusal| self.refused(refusal))
+                }
             };
             if connection.send(&answer, &[]).is_err() {
                 break;
@@ -347,6 +356,34 @@ impl Desk {
         }
         if let Some(name) = started {
             self.abandon(&name);
+        }
+    }
+
+    /// How a refusal is told.
+    fn refused(&self, refusal: Refusal) -> Reply {
+        match refusal {
+            Refusal::NotRunning => Reply::NotRunning,
+            Refusal::Because(message) => Reply::Failed { message },
+            // Once that is over it is clear whether the container runs.
+            Refusal::Lost if self.agent.is_back() => Reply::Failed {
+                message: "the guest's agent has connected anew meanwhile: try again".to_owned(),
+            },
+            Refusal::Lost => self.not_running_or(agent::Error::Lost.to_string()),
+            Refusal::Missing(message) => self.not_running_or(message),
+        }
+    }
+
+    /// A container that has stopped, which may only just be on its way here, does not
+    /// run; of one that does, that is not said.
+    fn not_running_or(&self, message: String) -> Reply {
+        let stops = |doing: &mut Doing| doing.status != Status::Stopped;
+        let waited = self
+            .stopped
+            .wait_timeout_while(self.doing(), STOP_LIMIT, stops);
+        let (doing, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        match doing.status {
+            Status::Stopped => Reply::NotRunning,
+            _ => Reply::Failed { message },
         }
     }
 
@@ -485,33 +522,36 @@ impl Desk {
     }
 
     pub(super) fn kill(self: &Arc<Self>, signal: i32, all: bool) -> Result<(), Refusal> {
+        let kills = signal == nix::libc::SIGKILL;
+        if kills {
+            self.insist();
+        }
         if self.status() == Status::Stopped {
-            // Its owner may still wait for somebody to read its last words.
-            if let (nix::libc::SIGKILL, Some(output)) = (signal, &self.output) {
-                output.hurry();
-            }
             return Err(Refusal::NotRunning);
         }
         let init = ProcessName::init_of(&self.id);
-        if signal == nix::libc::SIGKILL {
-            self.insist();
-        }
         match self.agent.signal(&init, signal, all) {
             // It ends, one way or the other.
-            Err(agent::Error::Silent) if signal == nix::libc::SIGKILL => Ok(()),
+            Err(agent::Error::Silent) if kills => Ok(()),
+            Err(agent::Error::Lost) if kills => {
+                let reason = "it was killed while the connection to its guest's agent was lost, so its machine was ended";
+                self.insistence.end_machine(reason.to_owned());
+                Ok(())
+            }
             sent => Ok(sent?),
         }
     }
 
-    /// Has the machine ended if the container does not.
+    /// Has the machine ended if nothing else ends what holds the container: this
+    /// process, or for one that joined, what is left of it in the machine. That it has
+    /// stopped is only what the guest says.
     fn insist(self: &Arc<Self>) {
+        if let Some(output) = &self.output {
+            // Its owner must not wait for somebody to read its last words.
+            output.hurry();
+        }
         let desk = Arc::clone(self);
-        let ends = move |limit| {
-            let lives = |doing: &mut Doing| doing.status != Status::Stopped;
-            let waited = desk.stopped.wait_timeout_while(desk.doing(), limit, lives);
-            let (doing, _) = waited.unwrap_or_else(PoisonError::into_inner);
-            doing.status == Status::Stopped
-        };
+        let ends = move |limit| desk.is_put_away_within(limit);
         self.insistence.begin(&self.killed, ends);
     }
 

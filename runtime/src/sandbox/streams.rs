@@ -108,23 +108,22 @@ impl Streams {
         }
     }
 
-    /// Takes connections from the machine's channel until it closes. `agent` gets
-    /// those on the control port: the first, and the agent's own ones after it.
+    /// Takes connections from the machine's channel until it closes. `agent` gets the
+    /// first on the control port; further ones there are for who offers to take them.
     pub(crate) fn serve(
         &self,
         channel: OwnedFd,
-        agent: impl Fn(UnixStream) + Send + 'static,
+        agent: impl FnOnce(UnixStream) + Send + 'static,
     ) -> Result<(), Error> {
         let streams = self.clone();
         thread::spawn("streams", 64, move || streams.take_all(&channel, agent))
     }
 
-    fn take_all(&self, channel: &OwnedFd, agent: impl Fn(UnixStream) + Send + 'static) {
+    fn take_all(&self, channel: &OwnedFd, agent: impl FnOnce(UnixStream)) {
         let mut control = std::iter::from_fn(|| receive(channel).ok().flatten());
         if let Some((_, Some(stream))) = control.find(|(port, _)| *port == CONTROL_PORT) {
             agent(stream);
         }
-        self.offer(CONTROL_PORT, agent);
         let mut unproven = Vec::new();
         while let Ok(ready) = wait(channel, &unproven) {
             self.prove(&mut unproven, &ready.connections);

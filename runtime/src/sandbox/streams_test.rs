@@ -24,8 +24,11 @@ impl Scene {
         let (device, owner) = socketpair(AddressFamily::Unix, kind, None, flags).unwrap();
         let streams = Streams::new(Token::random().unwrap());
         let (arrived, control) = mpsc::channel();
-        let pass_on = move |stream| arrived.send(stream).unwrap();
-        streams.serve(owner, pass_on).unwrap();
+        let first = arrived.clone();
+        streams
+            .serve(owner, move |stream| first.send(stream).unwrap())
+            .unwrap();
+        streams.offer(CONTROL_PORT, move |stream| arrived.send(stream).unwrap());
         let scene = Self {
             device,
             streams,

@@ -1,0 +1,91 @@
+//! What a guest says of members again and again is looked at once.
+
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::super::streams::Token;
+use super::*;
+
+/// A machine with one member, and the guest's end of its control connection, which
+/// answers nothing after the first word.
+fn machine_with(id: &str) -> (Arc<Members>, UnixStream) {
+    let (near, mut guest) = UnixStream::pair().unwrap();
+    let (tell, _events) = mpsc::sync_channel(1);
+    let agent =
+        std::thread::spawn(move || Agent::connect(near, Token::random().unwrap(), tell).unwrap());
+    let hello = [0, 0, 0, 4, 0, 0, 0, 3, 2, 0, 0x12, 2, 0x08, 2];
+    std::io::Read::read_exact(&mut guest, &mut [0; 1]).unwrap();
+    std::io::Write::write_all(&mut guest, &hello).unwrap();
+    let agent = agent.join().unwrap();
+    let file_server = Pidfd::of(nix::unistd::getpid().as_raw()).unwrap();
+    let insistence = Insistence::new(Vec::new());
+    let members = Members::new(
+        (agent, Streams::new(Token::random().unwrap())),
+        file_server,
+        insistence,
+    );
+    let wish = serde_json::from_value(json!({
+        "container": {
+            "id": id, "spec": {}, "seccomp": null, "state": {}, "submounts": [],
+            "notifies": false,
+        },
+        "shares": [], "terminal": "none", "stdin": false,
+    }));
+    let member = Member {
+        desk: Desk::of_member(&members, &wish.unwrap(), 0),
+        connection: UnixStream::pair().unwrap().0.into(),
+        shares: Vec::new(),
+    };
+    members.list().insert(id.to_owned(), member);
+    (members, guest)
+}
+
+fn threads_called(name: &str) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+    names.filter(|found| found.trim() == name).count()
+}
+
+#[test]
+fn an_end_that_is_told_again_and_again_is_dealt_with_once() {
+    let (members, guest) = machine_with("member");
+    let exited = Exited {
+        container_id: "member".to_owned(),
+        ..Default::default()
+    };
+    for _ in 0..1000 {
+        members.exited(&exited);
+    }
+    members.exited(&Exited {
+        container_id: "stranger".to_owned(),
+        ..Default::default()
+    });
+    // A thread gives itself its name.
+    while threads_called("member end") == 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(threads_called("member end"), 1);
+    assert!(members.ends().waiting.is_empty());
+    // The answer that nobody gives any more is not waited for.
+    drop(guest);
+    let desk = members.desk("member");
+    let put_away = desk.is_none_or(|desk| desk.is_put_away_within(Duration::from_secs(60)));
+    assert!(put_away);
+    assert!(members.desk("member").is_none());
+}
+
+#[test]
+fn a_kill_over_a_lost_connection_ends_the_machine_at_once() {
+    let (members, guest) = machine_with("member");
+    let desk = members.desk("member").unwrap();
+    drop(guest);
+    assert!(desk.kill(nix::libc::SIGTERM, false).is_err());
+    assert!(!members.agent().is_back());
+    assert_eq!(members.insistence().reason(), None);
+    assert!(desk.kill(nix::libc::SIGKILL, false).is_ok());
+    let reason = members.insistence().reason();
+    assert!(reason.is_some_and(|reason| reason.contains("was lost")));
+}

@@ -1,0 +1,47 @@
+//! Why an owner does not carry a request out.
+//!
+//! Owns the kinds of it. How each is told to whoever asked is for the desk.
+
+use super::agent;
+use super::error::Error;
+
+/// Why a request is not carried out.
+pub(super) enum Refusal {
+    /// The container has stopped, or is stopping.
+    NotRunning,
+    /// The connection to the guest is lost: it runs, or will have stopped soon.
+    Lost,
+    /// The guest says that it is not there: it will have stopped soon, or the guest lies.
+    Missing(String),
+    /// One line.
+    Because(String),
+}
+
+impl From<&str> for Refusal {
+    fn from(why: &str) -> Self {
+        Self::Because(why.to_owned())
+    }
+}
+
+impl From<String> for Refusal {
+    fn from(why: String) -> Self {
+        Self::Because(why)
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(err: Error) -> Self {
+        Self::Because(crate::error_line::chain(&err))
+    }
+}
+
+impl From<agent::Error> for Refusal {
+    fn from(err: agent::Error) -> Self {
+        match err {
+            agent::Error::Refused(why) => Self::Because(why),
+            agent::Error::Gone(_) => Self::Missing(err.to_string()),
+            agent::Error::Lost => Self::Lost,
+            agent::Error::Silent | agent::Error::Nonsense(_) => Self::Because(err.to_string()),
+        }
+    }
+}
