@@ -328,9 +328,9 @@ fn fields_that_cannot_be_applied_are_named(scene: &Scene) {
     );
 }
 
-/// There is no machine here, so whatever is refused otherwise would be refused for that.
-fn what_the_configuration_decides_is_refused_before_a_machine_is_looked_for(scene: &Scene) {
-    scene.configure("qemu = \"/nowhere/qemu\"\nfile_cache = \"auto\"\n");
+/// Configurations that contradict themselves or hold a value that can't be, and what is
+/// said of them.
+fn impossible_configurations(scene: &Scene) -> Vec<(Bundle, &'static str)> {
     let add = |pointer: &str, value: serde_json::Value| {
         let bundle = scene.bundle(&["true"]);
         bundle.edit(|config| {
@@ -352,7 +352,7 @@ fn what_the_configuration_decides_is_refused_before_a_machine_is_looked_for(scen
         .map(|n| format!("A{n}={}", "x".repeat(100_000)))
         .collect();
     let without_uts = json!([{"type": "pid"}, {"type": "network"}, {"type": "mount"}]);
-    for (bundle, text) in [
+    vec![
         (
             set("/linux/namespaces", without_uts),
             "unable to set hostname without a private UTS namespace",
@@ -393,7 +393,13 @@ fn what_the_configuration_decides_is_refused_before_a_machine_is_looked_for(scen
             set("/process/env", json!(long)),
             "exec: \"true\": argument list too long",
         ),
-    ] {
+    ]
+}
+
+/// There is no machine here, so whatever is refused otherwise would be refused for that.
+fn what_the_configuration_decides_is_refused_before_a_machine_is_looked_for(scene: &Scene) {
+    scene.configure("qemu = \"/nowhere/qemu\"\n");
+    for (bundle, text) in impossible_configurations(scene) {
         create(scene, &bundle).fails(1, text);
     }
     let bundle = scene.bundle(&["true"]);

@@ -65,18 +65,17 @@ pub(crate) fn die_with_parent(command: &mut Command) {
     unsafe { command.pre_exec(prepare) };
 }
 
-/// Has a signal do what it does by default again, if it is ignored. Those that the C
-/// library keeps for itself are refused, and stay.
+/// Has a signal do what it does by default again, if it is ignored; one that a handler
+/// is there for keeps it. Those that the C library has for itself are refused, and stay.
 pub(crate) fn stop_ignoring(number: i32) {
-    // SAFETY: the structure is plain numbers, for which zero is the default action; no
-    // handler is installed, and none that a program has is replaced.
-    unsafe {
-        let mut now: libc::sigaction = std::mem::zeroed();
-        let read = libc::sigaction(number, std::ptr::null(), &raw mut now);
-        if read == 0 && now.sa_sigaction == libc::SIG_IGN {
-            let default: libc::sigaction = std::mem::zeroed();
-            libc::sigaction(number, &raw const default, std::ptr::null_mut());
-        }
+    // SAFETY: the structure is plain numbers, for which zero is the default action.
+    let default: libc::sigaction = unsafe { std::mem::zeroed() };
+    let mut now = default;
+    // SAFETY: nothing is set, and the structure that is written is this function's.
+    let read = unsafe { libc::sigaction(number, std::ptr::null(), &raw mut now) };
+    if read == 0 && now.sa_sigaction == libc::SIG_IGN {
+        // SAFETY: no handler is installed, and none that the program has is replaced.
+        unsafe { libc::sigaction(number, &raw const default, std::ptr::null_mut()) };
     }
 }
 
