@@ -89,13 +89,18 @@ test-unit: lint ## Unit and property tests, and the rules of the tree
 	cargo test --locked --manifest-path tests/outer-vm/commandd/Cargo.toml --target-dir target/outer-vm
 
 # Each target for SECONDS, from cases that are kept in tests/fuzz/corpora; only
-# those of NAMES, if it is given. The seed makes a run repeatable.
+# those of NAMES, if it is given. The seed makes a run repeatable. FUZZ_PROFILE=dev
+# needs no build beside that of the unit tests, and is slower.
+FUZZ_PROFILE ?= fuzz
 SECONDS ?= 30
 SEED ?= 1
 .PHONY: fuzz
 fuzz: deps ## Fuzz targets, SECONDS=30 each (NAMES='...': only these, SEED=1)
 	CAISSON_FUZZ_SECONDS=$(SECONDS) CAISSON_FUZZ_SEED=$(SEED) \
-		cargo run --quiet --locked --profile fuzz -p caisson-fuzz --bin caisson-fuzz -- $(NAMES)
+		cargo run --quiet --locked --profile $(FUZZ_PROFILE) -p caisson-fuzz --bin caisson-fuzz -- $(NAMES) \
+		2>target/fuzz.log
+	CAISSON_FUZZ_SECONDS=$(SECONDS) CAISSON_FUZZ_SEED=$(SEED) \
+		cargo test --quiet --locked -p caisson-fs --test server -- random --nocapture
 
 .PHONY: suite-schema
 suite-schema: deps ## What caisson prints, against the schemas of OCI, beside runc

@@ -103,11 +103,20 @@ impl Bundle {
                 source,
             },
         })?;
+        Self::parse(path, &text)
+    }
+
+    /// Checks `text` as the config.json of the bundle in `path`.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn parse(path: &Path, text: &[u8]) -> Result<Self, Error> {
+        let config = path.join("config.json");
         let parse = |source| Error::Parse {
             path: config.clone(),
             source,
         };
-        let mut raw: serde_json::Value = serde_json::from_slice(&text).map_err(parse)?;
+        let mut raw: serde_json::Value = serde_json::from_slice(text).map_err(parse)?;
         if !raw.is_object() {
             return Err(Error::Kind { path: config });
         }
@@ -117,7 +126,7 @@ impl Bundle {
         let spec = if respelled || raw.get("vm").is_some() {
             without_vm(raw.clone()).map_err(parse)?
         } else {
-            serde_json::from_slice(&text).map_err(parse)?
+            serde_json::from_slice(text).map_err(parse)?
         };
         check_version(spec.version())?;
         require(spec.process().is_some(), "process")?;

@@ -17,6 +17,8 @@ mod errand;
 pub mod error_line;
 pub mod features;
 pub mod fields;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod handover;
 pub mod hooks;
 pub mod identity;

@@ -8,6 +8,8 @@
 mod message;
 mod socket;
 
+#[cfg(feature = "fuzz")]
+pub use message::try_packet;
 pub use message::{Answer, Attributes, Message, number, text};
 pub use socket::{Events, Socket};
 

@@ -163,6 +163,19 @@ pub(crate) fn parts(mut packet: &[u8]) -> impl Iterator<Item = Answer> {
     })
 }
 
+/// Reads a packet as the kernel's, to its last attribute; for the driver in tests/fuzz.
+#[cfg(feature = "fuzz")]
+pub fn try_packet(packet: &[u8]) {
+    for answer in parts(packet) {
+        for len in [8, 12, 16] {
+            let attributes = answer.split(len).map(|(_, attributes)| attributes);
+            for (_, value) in attributes.into_iter().flatten() {
+                drop((number(value), text(value), Attributes(value).find(1)));
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -302,6 +302,28 @@ impl Shared {
     }
 }
 
+/// Reads `bytes` as what an agent sends while three calls wait for it.
+#[cfg(feature = "fuzz")]
+pub(super) fn try_frames(bytes: &[u8]) {
+    let Ok((near, mut far)) = UnixStream::pair() else {
+        return;
+    };
+    let link = Link::new(|| {});
+    for id in [1, 3, 5] {
+        let (answer, _answers) = mpsc::sync_channel(1);
+        let max_answer_len = 1 << (4 * id);
+        let waiting = Waiting {
+            max_answer_len,
+            answer,
+        };
+        link.shared.lock().waiting.insert(id, waiting);
+    }
+    let most = bytes.get(..64 * 1024).unwrap_or(bytes);
+    if far.write_all(most).is_ok() && far.shutdown(Shutdown::Write).is_ok() {
+        while link.shared.take_answer(&near).is_ok() {}
+    }
+}
+
 #[cfg(test)]
 #[path = "link_test.rs"]
 mod tests;

@@ -16,6 +16,8 @@ mod clock;
 mod error;
 mod folder;
 mod followers;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod insistence;
 mod limits;
 mod link;

@@ -1,5 +1,6 @@
 //! The list of targets. Each is in the crate whose code it tries.
 
+use caisson::fuzz as owner;
 use caisson_vmm::fuzz as vmm;
 
 use crate::Target;
@@ -15,6 +16,12 @@ pub const TARGETS: &[Target] = &[
     target("rng-queues", vmm::rng_queues),
     target("vsock-queues", vmm::vsock_queues),
     target("kernel-image", vmm::kernel_image),
+    target("agent-answers", owner::answers),
+    target("agent-frames", owner::frames),
+    target("name-questions", owner::questions),
+    target("owner-requests", owner::requests),
+    target("configuration", owner::configuration),
+    target("netlink-packets", caisson_netlink::try_packet),
 ];
 
 const fn target(name: &'static str, run: fn(&[u8])) -> Target {
