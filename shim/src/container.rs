@@ -284,10 +284,10 @@ impl Container {
         };
         let (mut limit, place) = (RateLimit::default(), Place::default());
         spawn("memory", move || {
-            while let Ok((Reply::OutOfMemory, _)) = connection.receive::<Reply>() {
-                if limit.pass(Instant::now()).is_some() {
-                    publisher.publish_in_place(topics::TASK_OOM_EVENT_TOPIC, &killed, &place);
-                }
+            let heard = || matches!(connection.receive(), Ok((Reply::OutOfMemory, _)));
+            let told = std::iter::from_fn(|| heard().then(|| limit.pass(Instant::now())));
+            for _more in told.flatten() {
+                publisher.publish_in_place(topics::TASK_OOM_EVENT_TOPIC, &killed, &place);
             }
         })
     }

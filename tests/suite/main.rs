@@ -3,7 +3,8 @@
 //!
 //! Owns the list of subjects and the choice of what is run. With `--play NAME`
 //! it is the process in which one test plays; as `probe` it is the program in
-//! a container that does what no shell can.
+//! a container that does what no shell can, and as `/init` the first process of a guest
+//! that somebody has taken over.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -24,6 +25,8 @@ mod exit_codes;
 mod files;
 mod hooks;
 mod host_cgroup;
+mod hostile;
+mod hostile_agent;
 mod hotplug;
 mod lifecycle;
 mod limits;
@@ -72,6 +75,7 @@ const SUBJECTS: &[&[Story]] = &[
     pausing::STORIES,
     events::STORIES,
     sudden_death::STORIES,
+    hostile::STORIES,
     files::STORIES,
     mounts::STORIES,
     bad_input::STORIES,
@@ -103,6 +107,9 @@ fn main() -> ExitCode {
     let called = arguments[0].rsplit('/').next().unwrap_or_default();
     if called == "probe" {
         return probe::main(&arguments[1..]);
+    }
+    if arguments[0] == "/init" {
+        return hostile_agent::main();
     }
     let settings = match Settings::from_environment() {
         Ok(settings) => settings,

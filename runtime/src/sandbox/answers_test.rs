@@ -36,6 +36,26 @@ fn answers_are_read_as_they_were_written() {
     assert_eq!(read[1].command, "sleep?1000");
     assert_eq!((read[1].state.as_str(), read[1].resident_kib), ("S", 10));
 
+    let exited = Kind::Exited(Exited {
+        container_id: "c".into(),
+        exec_id: "e".into(),
+        status: 137,
+        exited_unix_ns: 1,
+        stdout_bytes: 2,
+        stderr_bytes: u64::MAX,
+        ..Default::default()
+    });
+    let event = agent::Event {
+        number: 4,
+        kind: Some(exited.clone()),
+        ..Default::default()
+    };
+    let kind = Some(exited);
+    assert_eq!(news(&written(&event)), Ok(News { number: 4, kind }));
+}
+
+#[test]
+fn statistics_are_read_as_they_were_written() {
     let line = PressureLine {
         avg60: 1.5,
         total: 9,
@@ -81,23 +101,6 @@ fn answers_are_read_as_they_were_written() {
         ..Default::default()
     };
     assert_eq!(statistics(&written(&all)), Ok(all));
-
-    let exited = Kind::Exited(Exited {
-        container_id: "c".into(),
-        exec_id: "e".into(),
-        status: 137,
-        exited_unix_ns: 1,
-        stdout_bytes: 2,
-        stderr_bytes: u64::MAX,
-        ..Default::default()
-    });
-    let event = agent::Event {
-        number: 4,
-        kind: Some(exited.clone()),
-        ..Default::default()
-    };
-    let kind = Some(exited);
-    assert_eq!(news(&written(&event)), Ok(News { number: 4, kind }));
 }
 
 #[test]
