@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use caisson_protocol::client::agent::event::Kind;
 use caisson_protocol::client::agent::{
-    CreateContainerRequest, Event, Exited, HelloResponse, ListProcessesResponse, Oom, Process,
-    SignalRequest, Stdio,
+    CreateContainerRequest, Event, Exited, HelloRequest, HelloResponse, ListProcessesResponse, Oom,
+    Process, SignalRequest, Stdio,
 };
 use caisson_protocol::{CONTROL_PORT, PROTOCOL_MAJOR, PROTOCOL_MINOR};
 use containerd_shim_protos::protobuf::Message;
@@ -86,7 +86,7 @@ const TRICKLE: Duration = Duration::from_millis(2500);
 pub(crate) fn main() -> ExitCode {
     load_modules(Path::new("/modules"));
     let mut guest = Guest {
-        control: dial(CONTROL_PORT),
+        control: dial(CONTROL_PORT, &[]),
         ..Guest::unconnected()
     };
     while let Some((id, request)) = guest.receive() {
@@ -106,16 +106,20 @@ fn load_modules(folder: &Path) {
     }
 }
 
-fn dial(port: u32) -> File {
+/// Connects as the agent does; a machine's first connection has no token.
+fn dial(port: u32, token: &[u8]) -> File {
     let kind = SockType::Stream;
     let socket: OwnedFd = socket(AddressFamily::Vsock, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
     let host = VsockAddr::new(nix::libc::VMADDR_CID_HOST, port);
     nix_connect(socket.as_raw_fd(), &host).unwrap();
-    File::from(socket)
+    let mut stream = File::from(socket);
+    stream.write_all(token).unwrap();
+    stream
 }
 
 struct Guest {
     control: File,
+    token: Vec<u8>,
     attack: Attack,
     /// The first is the owner's.
     containers: Vec<String>,
@@ -130,6 +134,7 @@ impl Guest {
     fn unconnected() -> Self {
         Self {
             control: File::open("/dev/null").unwrap(),
+            token: Vec::new(),
             attack: Attack::None,
             containers: Vec::new(),
             streams: Vec::new(),
@@ -164,7 +169,11 @@ impl Guest {
 
     fn carry_out(&mut self, id: u32, request: &ttrpc::Request) {
         let payload = match request.method.as_str() {
-            "Hello" => hello(),
+            "Hello" => {
+                let request = HelloRequest::parse_from_bytes(&request.payload).unwrap();
+                self.token = request.token;
+                hello()
+            }
             "CreateContainer" => self.create(&request.payload),
             "StartContainer" => return self.start(id),
             "NextEvent" => {
@@ -194,7 +203,8 @@ impl Guest {
         if self.containers.is_empty() {
             self.attack = Attack::of(&request);
         }
-        self.streams.extend(connect_streams(&request.stdio));
+        self.streams
+            .extend(connect_streams(&request.stdio, &self.token));
         self.containers.push(request.container_id);
         Vec::new()
     }
@@ -208,7 +218,7 @@ impl Guest {
                 self.control = File::open("/dev/null").unwrap();
                 // Until the owner has seen that the first one is gone, it closes others.
                 while self.answers_nobody() {
-                    self.control = dial(CONTROL_PORT);
+                    self.control = dial(CONTROL_PORT, &self.token);
                 }
             }
             _ => {}
@@ -332,8 +342,11 @@ fn trickle(mut streams: Vec<File>) {
     });
 }
 
-fn connect_streams(stdio: &Stdio) -> Vec<File> {
+fn connect_streams(stdio: &Stdio, token: &[u8]) -> Vec<File> {
     let standard = [stdio.stdin_port, stdio.stdout_port, stdio.stderr_port];
     let ports = standard.into_iter().chain(stdio.further_ports.clone());
-    ports.filter(|port| *port != 0).map(dial).collect()
+    ports
+        .filter(|port| *port != 0)
+        .map(|port| dial(port, token))
+        .collect()
 }

@@ -127,10 +127,7 @@ pub(crate) fn boot(
     let limit = boot_limit(&choice.kind);
     let patience = Patience::begin(limit, limit * OVERLOADED, killers.pids());
     let control = await_agent(events, &patience).map_err(|failed| failed.after(&console))?;
-    let agent = Agent::connect(control, token, tell.clone());
-    let agent = agent.map_err(|err| Error::Agent(err.to_string()))?;
-    let known = agent.clone();
-    streams.offer(CONTROL_PORT, move |stream| known.reconnect(stream));
+    let agent = connect(control, token, &streams, tell)?;
     limits.hold_to_quota(log);
     let insistence = Insistence::new(killers.0.clone());
     Ok(Sandbox {
@@ -153,6 +150,20 @@ pub(crate) fn boot(
         limits: Arc::new(limits),
         new_points,
     })
+}
+
+/// Speaks to the agent over `control`, and over what it opens once that is lost.
+fn connect(
+    control: UnixStream,
+    token: Token,
+    streams: &Streams,
+    tell: &SyncSender<Event>,
+) -> Result<Agent, Error> {
+    let agent = Agent::connect(control, token, tell.clone());
+    let agent = agent.map_err(|err| Error::Agent(err.to_string()))?;
+    let known = agent.clone();
+    streams.offer(CONTROL_PORT, move |stream| known.reconnect(stream));
+    Ok(agent)
 }
 
 fn image_for(order: &Order, installation: &Installation) -> Result<GuestImage, Error> {

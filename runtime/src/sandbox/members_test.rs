@@ -1,5 +1,6 @@
 //! What a guest says of members again and again is looked at once.
 
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -17,8 +18,8 @@ fn machine_with(id: &str) -> (Arc<Members>, UnixStream) {
     let agent =
         std::thread::spawn(move || Agent::connect(near, Token::random().unwrap(), tell).unwrap());
     let hello = [0, 0, 0, 4, 0, 0, 0, 3, 2, 0, 0x12, 2, 0x08, 2];
-    std::io::Read::read_exact(&mut guest, &mut [0; 1]).unwrap();
-    std::io::Write::write_all(&mut guest, &hello).unwrap();
+    await_call(&mut guest);
+    guest.write_all(&hello).unwrap();
     let agent = agent.join().unwrap();
     let file_server = Pidfd::of(nix::unistd::getpid().as_raw()).unwrap();
     let insistence = Insistence::new(Vec::new());
@@ -43,6 +44,14 @@ fn machine_with(id: &str) -> (Arc<Members>, UnixStream) {
     (members, guest)
 }
 
+/// Takes the next call, whatever it is.
+fn await_call(guest: &mut UnixStream) {
+    let mut head = [0; 10];
+    guest.read_exact(&mut head).unwrap();
+    let length = u32::from_be_bytes(head[..4].try_into().unwrap());
+    guest.read_exact(&mut vec![0; length as usize]).unwrap();
+}
+
 fn threads_called(name: &str) -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
     let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
@@ -51,7 +60,7 @@ fn threads_called(name: &str) -> usize {
 
 #[test]
 fn an_end_that_is_told_again_and_again_is_dealt_with_once() {
-    let (members, guest) = machine_with("member");
+    let (members, mut guest) = machine_with("member");
     let exited = Exited {
         container_id: "member".to_owned(),
         ..Default::default()
@@ -63,10 +72,8 @@ fn an_end_that_is_told_again_and_again_is_dealt_with_once() {
         container_id: "stranger".to_owned(),
         ..Default::default()
     });
-    // A thread gives itself its name.
-    while threads_called("member end") == 0 {
-        std::thread::yield_now();
-    }
+    // It is asked to delete it.
+    await_call(&mut guest);
     assert_eq!(threads_called("member end"), 1);
     assert!(members.ends().waiting.is_empty());
     // The answer that nobody gives any more is not waited for.
