@@ -21,7 +21,7 @@ use rustix::{
 use crate::{
     cgroup,
     failure::{Attempt, Failure},
-    network,
+    forgetting, network,
     sys::bring_loopback_up,
 };
 
@@ -66,7 +66,8 @@ pub fn before_containers() -> Result<(), Failure> {
     bring_loopback_up().doing("bring lo up")?;
     network::put_devices_away()?;
     stay_asleep();
-    mount_share()
+    mount_share()?;
+    forgetting::begin()
 }
 
 /// An idle guest is woken by nothing: compaction ahead of need would look at memory

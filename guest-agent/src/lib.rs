@@ -11,6 +11,7 @@ pub mod transport;
 mod cgroup;
 mod container;
 mod events;
+mod forgetting;
 mod guest;
 mod listing;
 mod network;

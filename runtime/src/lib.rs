@@ -19,6 +19,7 @@ pub mod features;
 pub mod fields;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+pub mod guest_names;
 pub mod handover;
 pub mod hooks;
 pub mod identity;

@@ -23,6 +23,7 @@ mod events;
 mod exec;
 mod exit_codes;
 mod files;
+mod held_files;
 mod hooks;
 mod host_cgroup;
 mod hostile;
@@ -77,6 +78,7 @@ const SUBJECTS: &[&[Story]] = &[
     sudden_death::STORIES,
     hostile::STORIES,
     files::STORIES,
+    held_files::STORIES,
     mounts::STORIES,
     bad_input::STORIES,
     barrier::STORIES,

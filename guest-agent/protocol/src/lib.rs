@@ -161,6 +161,12 @@ pub const TOKEN_LEN: usize = 16;
 pub const SHARE_TAG: &str = "caisson";
 /// Where the agent mounts the tag; rootfs and bind sources lie below it.
 pub const SHARE_PATH: &str = "/run/caisson/share";
+/// Extended attribute of the root of the tag, by which the agent asks the file server
+/// what of the shares' names to forget. The answer comes when there is something to do:
+/// one byte for `/proc/sys/vm/drop_caches`, or [`FORGET_PAUSE`].
+pub const FORGET_ATTRIBUTE: &str = "user.caisson.forget";
+/// Nothing for now: ask again in a moment.
+pub const FORGET_PAUSE: u8 = b'0';
 /// Where the agent listens for what containers say to a service manager: a folder for
 /// each, by its name, with [`NOTIFY_SOCKET`] in it.
 pub const NOTIFY_PATH: &str = "/run/caisson/notify";

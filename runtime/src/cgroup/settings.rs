@@ -8,6 +8,7 @@ use caisson_protocol::cgroup::{cpu_weight, io_max, io_weight};
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxResources};
 
 use super::hierarchy::Version;
+use crate::guest_names;
 
 /// Threads of the owner, the machine, the file server and those who stand for
 /// execs, beside the container's own processes, which the host doesn't see.
@@ -31,14 +32,15 @@ pub struct Allowance {
 }
 
 impl Allowance {
-    /// Owner, monitor and file server with their threads and sockets; page
-    /// tables grow with the guest.
+    /// Owner, monitor and file server with their threads and sockets; page tables and
+    /// what is held of files grow with the guest.
     fn bytes(self) -> u64 {
         const HELPERS_MIB: u64 = 64;
         const TRANSLATIONS_MIB: u64 = 1280;
         let guest = u64::from(self.mem_mib);
         let emulator = if self.emulated { TRANSLATIONS_MIB } else { 0 };
-        (guest + guest / 64 + HELPERS_MIB + emulator) << 20
+        let names = guest_names::cost_mib(self.mem_mib);
+        (guest + guest / 64 + names + HELPERS_MIB + emulator) << 20
     }
 }
 
@@ -109,21 +111,7 @@ pub fn settings(resources: &LinuxResources, allowance: Allowance, files: Files) 
         version: files.version,
         settings: Vec::new(),
     };
-    let limit = resources
-        .memory()
-        .as_ref()
-        .and_then(|memory| memory.limit());
-    match limit.unwrap_or(0) {
-        0 => {}
-        limit => {
-            let value = if limit < 0 {
-                list.unlimited()
-            } else {
-                allowance.bytes().to_string()
-            };
-            list.wider("memory", ["memory.limit_in_bytes", "memory.max"], value);
-        }
-    }
+    list.add_memory(allowance);
     if let Some(cpu) = resources.cpu() {
         list.add_cpu(cpu);
     }
@@ -199,6 +187,13 @@ impl List {
             Version::V1 => "-1".into(),
             Version::V2 => "max".into(),
         }
+    }
+
+    /// Whatever config.json says: the container's own limit is the guest's affair, and
+    /// the machine and its helpers can't need more.
+    fn add_memory(&mut self, allowance: Allowance) {
+        let files = ["memory.limit_in_bytes", "memory.max"];
+        self.wider("memory", files, allowance.bytes().to_string());
     }
 
     fn add_cpu(&mut self, cpu: &LinuxCpu) {

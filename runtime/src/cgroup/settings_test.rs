@@ -23,6 +23,13 @@ fn resources(value: serde_json::Value) -> LinuxResources {
     serde_json::from_value(value).unwrap()
 }
 
+/// Settings but those that there are in any case.
+fn asked_for(limits: &LinuxResources, files: Files) -> Vec<Setting> {
+    let mut settings = settings(limits, ALLOWANCE, files);
+    settings.retain(|setting| setting.controller != "memory" && setting.file != "pids.max");
+    settings
+}
+
 /// As they are written, but for the limit of tasks that every container has.
 fn lines(settings: Vec<Setting>) -> Vec<String> {
     let line = |setting: Setting| format!("{}={}", setting.file, setting.value);
@@ -40,7 +47,7 @@ fn limits_leave_room_for_the_machine() {
     assert_eq!(
         lines(settings(&limits, ALLOWANCE, V2)),
         [
-            format!("memory.max={}", (128 + 2 + 64) << 20),
+            format!("memory.max={}", (128 + 2 + 224 + 64) << 20),
             "cpu.weight=100".into(),
             "pids.max=1034".into(),
         ]
@@ -48,7 +55,7 @@ fn limits_leave_room_for_the_machine() {
     assert_eq!(
         lines(settings(&limits, ALLOWANCE, V1)),
         [
-            format!("memory.limit_in_bytes={}", (128 + 2 + 64) << 20),
+            format!("memory.limit_in_bytes={}", (128 + 2 + 224 + 64) << 20),
             "cpu.shares=1024".into(),
             "pids.max=1034".into(),
         ]
@@ -61,24 +68,25 @@ fn limits_leave_room_for_the_machine() {
 }
 
 #[test]
-fn without_limits_tasks_alone_are_counted_and_minus_one_lifts_them() {
+fn memory_and_tasks_are_limited_in_any_case_and_minus_one_lifts_the_others() {
+    let memory = format!("memory.max={}", ALLOWANCE.bytes());
     let none = resources(json!({"memory": {"swap": -1}, "cpu": {}, "pids": {"limit": 0}}));
-    for none in [none, LinuxResources::default()] {
-        let [pids] = &settings(&none, ALLOWANCE, V2)[..] else {
-            panic!("one setting");
-        };
-        assert_eq!(format!("{}={}", pids.file, pids.value), DEFAULT_PIDS);
+    for none in [&none, &LinuxResources::default()] {
+        assert_eq!(lines(settings(none, ALLOWANCE, V2)), [memory.clone()]);
+        let tasks = settings(none, ALLOWANCE, V2);
+        let tasks = tasks.iter().find(|setting| setting.file == "pids.max");
+        let tasks = tasks.map(|setting| format!("{}={}", setting.file, setting.value));
+        assert_eq!(tasks.as_deref(), Some(DEFAULT_PIDS));
     }
-    let none = LinuxResources::default();
     assert_eq!(quota(&none, Version::V1), []);
     let lifted = resources(json!({"memory": {"limit": -1}, "pids": {"limit": -1}}));
     assert_eq!(
         lines(settings(&lifted, ALLOWANCE, V2)),
-        ["memory.max=max", "pids.max=max"]
+        [memory, "pids.max=max".into()]
     );
     assert_eq!(
-        lines(settings(&lifted, ALLOWANCE, V1)),
-        ["memory.limit_in_bytes=-1", "pids.max=max"]
+        lines(settings(&lifted, ALLOWANCE, V1))[1..],
+        ["pids.max=max"]
     );
 }
 
@@ -106,9 +114,8 @@ fn sets_of_cpus_and_block_io_are_exact_and_the_hosts_alone() {
         "blockIO": {"weight": 505, "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 1000}],
             "throttleWriteIOPSDevice": [{"major": 8, "minor": 16, "rate": 0}]},
     }));
-    let two = settings(&limits, ALLOWANCE, V2);
-    let is_exact = |setting: &Setting| setting.need == Need::Only || setting.file == "pids.max";
-    assert!(two.iter().all(is_exact));
+    let two = asked_for(&limits, V2);
+    assert!(two.iter().all(|setting| setting.need == Need::Only));
     assert_eq!(
         lines(two),
         [
@@ -119,7 +126,7 @@ fn sets_of_cpus_and_block_io_are_exact_and_the_hosts_alone() {
             "io.max=8:16 wiops=max",
         ]
     );
-    let one = settings(&limits, ALLOWANCE, V1);
+    let one = asked_for(&limits, V1);
     assert_eq!(
         lines(one)[2..],
         [
@@ -135,9 +142,8 @@ fn weights_go_to_the_scheduler_that_is_there() {
     let limits = resources(json!({"blockIO": {
         "weight": 333, "weightDevice": [{"major": 7, "minor": 0, "weight": 444}],
     }}));
-    let of = |version: Files, has_bfq: bool| {
-        lines(settings(&limits, ALLOWANCE, Files { has_bfq, ..version }))
-    };
+    let of =
+        |version: Files, has_bfq: bool| lines(asked_for(&limits, Files { has_bfq, ..version }));
     assert_eq!(
         of(V1, false),
         ["blkio.weight=333", "blkio.weight_device=7:0 444"]
@@ -160,13 +166,13 @@ fn weights_go_to_the_scheduler_that_is_there() {
 fn an_idle_container_has_the_smallest_share_and_gets_its_own_back() {
     let two = |cpu: serde_json::Value| {
         let limits = resources(json!({"cpu": cpu}));
-        lines(settings(&limits, ALLOWANCE, V2))
+        lines(asked_for(&limits, V2))
     };
     assert_eq!(two(json!({"idle": 1, "shares": 512})), ["cpu.weight=1"]);
     assert_eq!(two(json!({"idle": 0, "shares": 2048})), ["cpu.weight=174"]);
     assert_eq!(two(json!({"idle": 0})), ["cpu.weight=100"]);
     let limits = resources(json!({"cpu": {"idle": 1}}));
-    let one = lines(settings(&limits, ALLOWANCE, V1));
+    let one = lines(asked_for(&limits, V1));
     assert_eq!(one, ["cpu.shares=2"]);
 }
 

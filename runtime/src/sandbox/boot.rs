@@ -24,10 +24,12 @@ use super::monitor::Event;
 use super::network::Network;
 use super::patience::Patience;
 use super::program::{Ending, Killer};
+use super::share::Serving;
 use super::streams::{Streams, Token};
 use super::tail::Tail;
 use super::thread;
 use super::{Order, memory, mount_point, panic_note, share};
+use crate::guest_names;
 use crate::installation::{GuestImage, Installation};
 use crate::log::Log;
 use crate::machine::{Choice, Kind, Machine, Parts};
@@ -90,8 +92,15 @@ pub(crate) fn boot(
 
     let new_points = mount_point::make(&order.record.rootfs, &order.plan.mount_points)?;
     let file_server = installation.helper("caisson-fs")?;
-    let cache = installation.config.file_cache;
-    let (server, front_end) = share::serve(file_server, &folder, &order.plan.shares, cache)?;
+    let serving = Serving {
+        cache: installation.config.file_cache,
+        max_names: guest_names::limit(order.plan.mem_mib),
+    };
+    let (server, front_end) = share::serve(file_server, &folder, &order.plan.shares, serving)?;
+    let warnings = tell.clone();
+    server.words.pass_on(move |line| {
+        warnings.send(Event::Warning(line)).ok();
+    });
     let mut killers = Killers::default();
     killers.add([server.killer()?]);
     let file_server = server.process()?;

@@ -31,6 +31,15 @@ struct ServerSpec {
     socket_fd: i32,
     shares: Vec<SharedTree>,
     cache: FileCache,
+    max_names: u64,
+}
+
+/// How the shares are served.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Serving {
+    pub(crate) cache: FileCache,
+    /// How many names and open files the guest may hold.
+    pub(crate) max_names: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -46,7 +55,7 @@ pub(crate) fn serve(
     program: PathBuf,
     folder: &Path,
     shares: &[Share],
-    cache: FileCache,
+    serving: Serving,
 ) -> Result<(Running, UnixStream), Error> {
     let (listener, front_end) = socket::pair(folder)?;
     let mut program = Program::new(program);
@@ -64,7 +73,8 @@ pub(crate) fn serve(
     let server = program.spawn(&ServerSpec {
         socket_fd,
         shares: trees,
-        cache,
+        cache: serving.cache,
+        max_names: serving.max_names,
     })?;
     Ok((server, front_end))
 }

@@ -8,17 +8,20 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::error::Error;
 use super::thread;
 use crate::error_line::is_unprintable;
 
 const MAX_LINES: usize = 16;
-const MAX_LINE_LEN: usize = 200;
+const MAX_LINE_LEN: usize = 400;
 /// A source that has ended is read to its end well before this, and one that somebody
 /// else holds open keeps nobody longer.
 const END_LIMIT: Duration = Duration::from_secs(1);
+
+/// How often lines are passed on at most: what writes them may be taken over.
+const TOLD_EACH: Duration = Duration::from_secs(10);
 
 /// How a kernel begins to say why it ends; a trace of many lines follows.
 const ALARMS: [&str; 3] = ["Kernel panic", "Oops", "BUG:"];
@@ -37,9 +40,42 @@ struct Kept {
     lines: VecDeque<String>,
     /// The source was read to its end.
     complete: bool,
+    listener: Option<Listener>,
+}
+
+/// Who is told of lines as they come.
+struct Listener {
+    /// When it was told of one.
+    told: Option<Instant>,
+    tell: Box<dyn Fn(String) + Send>,
+}
+
+impl Listener {
+    fn hear(&mut self, line: &str, now: Instant) {
+        let lately = |told: Instant| now.duration_since(told) < TOLD_EACH;
+        if !self.told.is_some_and(lately) {
+            self.told = Some(now);
+            (self.tell)(line.to_owned());
+        }
+    }
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener").finish_non_exhaustive()
+    }
 }
 
 impl Tail {
+    /// From now on tells `tell` lines as they come: one at once, and then no more than
+    /// one each `TOLD_EACH`.
+    pub(crate) fn pass_on(&self, tell: impl Fn(String) + Send + 'static) {
+        self.kept().listener = Some(Listener {
+            told: None,
+            tell: Box::new(tell),
+        });
+    }
+
     /// Reads `source` to its end in a thread of its own.
     pub(crate) fn follow(source: OwnedFd, name: &str) -> Result<Self, Error> {
         let tail = Self::default();
@@ -95,6 +131,9 @@ impl Tail {
         if kept.lines.len() == MAX_LINES {
             kept.lines.pop_front();
         }
+        if let Some(listener) = &mut kept.listener {
+            listener.hear(&text, Instant::now());
+        }
         kept.lines.push_back(text);
     }
 
@@ -143,6 +182,16 @@ mod tests {
         let trace = "? f+0x1/0x2\n".repeat(40);
         tail.read(format!("Kernel panic - not syncing: x\n{trace}end\n").as_bytes());
         assert_eq!(tail.last(1), "Kernel panic - not syncing: x | end");
+    }
+
+    #[test]
+    fn a_flood_of_lines_is_passed_on_as_one() {
+        let tail = Tail::default();
+        let (tell, told) = std::sync::mpsc::channel();
+        tail.pass_on(move |line| tell.send(line).unwrap());
+        tail.read("one\ntwo\nthree\n".as_bytes());
+        drop(tail);
+        assert_eq!(told.iter().collect::<Vec<_>>(), ["one"]);
     }
 
     #[test]

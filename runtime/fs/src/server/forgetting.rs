@@ -17,6 +17,8 @@
 //! Owns the decisions, as a value that does no input or output. Does not own the
 //! count, which is `names`', nor the requests, which are `worker`'s.
 
+use std::time::{Duration, Instant};
+
 /// What the agent is told to write to `/proc/sys/vm/drop_caches`, or `PAUSE`.
 pub(super) type Level = &'static [u8; 1];
 /// Names that nothing uses.
@@ -46,6 +48,26 @@ pub(super) enum Excess {
     Refuse,
 }
 
+/// How much the process holds that would hold too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Share {
+    /// Less than an eighth of all: others are to blame.
+    Little,
+    /// More.
+    Much,
+}
+
+impl Share {
+    /// After how long it is worth a try again, if the guest found nothing to forget:
+    /// what is closed by a path alone is not told to anybody.
+    const fn patience(self) -> Duration {
+        match self {
+            Self::Little => Duration::from_secs(1),
+            Self::Much => Duration::from_secs(8),
+        }
+    }
+}
+
 /// How far the agent is.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Agent {
@@ -66,6 +88,8 @@ pub(super) struct Forgetting {
     rest: u64,
     /// Something was forgotten since the last question.
     progress: bool,
+    /// When it was last asked for the sake of who holds little, and of who holds much.
+    asked: [Option<Instant>; 2],
 }
 
 impl Forgetting {
@@ -101,14 +125,26 @@ impl Forgetting {
         (self.agent == Agent::Waiting && used > enough).then(|| self.ask())
     }
 
-    /// A request would make the guest hold too much.
-    pub(super) fn excess(&mut self, used: u64, limit: u64) -> Excess {
+    /// A request would make the guest hold too much; `share` is its process's.
+    pub(super) fn excess(&mut self, used: u64, limit: u64, share: Share, now: Instant) -> Excess {
         match self.agent {
-            Agent::Forgetting(_) => Excess::Hold,
-            // Little was taken since the guest forgot all it could: it would find nothing.
-            Agent::Waiting if used > self.rest + limit / 64 => Excess::Ask(self.ask()),
-            Agent::Waiting | Agent::Absent => Excess::Refuse,
+            Agent::Absent => return Excess::Refuse,
+            Agent::Forgetting(_) => return Excess::Hold,
+            Agent::Waiting => {}
         }
+        let [little, much] = &mut self.asked;
+        let asked = match share {
+            Share::Little => little,
+            Share::Much => much,
+        };
+        // Little was taken since the guest forgot all it could: it would find nothing.
+        let grown = used > self.rest + limit / 64;
+        let lately = asked.is_some_and(|asked| now.duration_since(asked) < share.patience());
+        if lately && !grown {
+            return Excess::Refuse;
+        }
+        *asked = Some(now);
+        Excess::Ask(self.ask())
     }
 
     fn ask(&mut self) -> Level {
@@ -125,13 +161,20 @@ impl Forgetting {
 
 #[cfg(test)]
 mod tests {
-    use super::{CONTENTS_TOO, Excess, Forgetting, NAMES, PAUSE, Reply};
+    use std::time::{Duration, Instant};
+
+    use super::{CONTENTS_TOO, Excess, Forgetting, NAMES, PAUSE, Reply, Share};
 
     const LIMIT: u64 = 1_000;
 
+    /// What becomes of a request of a process that holds much.
+    fn excess(forgetting: &mut Forgetting, used: u64) -> Excess {
+        forgetting.excess(used, LIMIT, Share::Much, Instant::now())
+    }
+
     #[test]
     fn without_an_agent_nothing_waits() {
-        assert_eq!(Forgetting::default().excess(LIMIT, LIMIT), Excess::Refuse);
+        assert_eq!(excess(&mut Forgetting::default(), LIMIT), Excess::Refuse);
     }
 
     #[test]
@@ -148,8 +191,8 @@ mod tests {
     fn contents_go_when_names_alone_are_not_enough() {
         let mut forgetting = Forgetting::default();
         forgetting.question(0, LIMIT, false);
-        assert_eq!(forgetting.excess(750, LIMIT), Excess::Ask(NAMES));
-        assert_eq!(forgetting.excess(750, LIMIT), Excess::Hold);
+        assert_eq!(excess(&mut forgetting, 750), Excess::Ask(NAMES));
+        assert_eq!(excess(&mut forgetting, 750), Excess::Hold);
         forgetting.note_progress();
         assert_eq!(forgetting.question(740, LIMIT, true), Reply::Now(PAUSE));
         assert_eq!(
@@ -163,11 +206,30 @@ mod tests {
     fn what_can_not_be_forgotten_is_not_asked_for_again_and_again() {
         let mut forgetting = Forgetting::default();
         forgetting.question(0, LIMIT, false);
-        forgetting.excess(750, LIMIT);
+        excess(&mut forgetting, 750);
         forgetting.question(750, LIMIT, true);
         forgetting.question(750, LIMIT, true);
-        assert_eq!(forgetting.excess(750, LIMIT), Excess::Refuse);
+        assert_eq!(excess(&mut forgetting, 750), Excess::Refuse);
         assert_eq!(forgetting.due(750, LIMIT), None);
-        assert!(matches!(forgetting.excess(766, LIMIT), Excess::Ask(_)));
+        assert!(matches!(excess(&mut forgetting, 766), Excess::Ask(_)));
+    }
+
+    #[test]
+    fn who_holds_little_does_not_wait_for_who_holds_much() {
+        let mut forgetting = Forgetting::default();
+        forgetting.question(0, LIMIT, false);
+        let now = Instant::now();
+        let mut ask = |share, seconds| {
+            let now = now + Duration::from_secs(seconds);
+            let excess = forgetting.excess(750, LIMIT, share, now);
+            while forgetting.question(750, LIMIT, true) != Reply::Later {}
+            excess
+        };
+        assert_eq!(ask(Share::Much, 0), Excess::Ask(NAMES));
+        assert_eq!(ask(Share::Much, 7), Excess::Refuse);
+        assert_eq!(ask(Share::Little, 7), Excess::Ask(NAMES));
+        assert_eq!(ask(Share::Little, 7), Excess::Refuse);
+        assert_eq!(ask(Share::Little, 8), Excess::Ask(NAMES));
+        assert_eq!(ask(Share::Much, 8), Excess::Ask(NAMES));
     }
 }

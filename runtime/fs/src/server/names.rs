@@ -9,6 +9,8 @@ use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::forgetting::Share;
+
 /// FUSE's number of the root of the served tree.
 pub(super) const ROOT: u64 = 1;
 
@@ -74,6 +76,14 @@ impl Names {
         used <= self.limit
             && of_process + WANTED <= self.limit / 2
             && (used <= self.limit / 4 * 3 || of_container + WANTED <= self.limit / 8)
+    }
+
+    /// How much `process` holds.
+    pub(super) fn share_of(&self, process: u32) -> Share {
+        match count(&self.lock().by_process, &process) {
+            held if held < self.limit / 8 => Share::Little,
+            _ => Share::Much,
+        }
     }
 
     /// Whether the guest has `node` already.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use log::warn;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 use vhost_user_backend::{VringMutex, VringState, VringT as _};
 use virtio_queue::{QueueOwnedT as _, QueueT as _};
 use virtiofsd::Error;
@@ -225,7 +226,9 @@ impl Worker {
     fn refuse(&mut self, request: &mut Request<'_>, may_wait: bool) -> Outcome {
         let limit = self.names.limit();
         if may_wait && self.held.len() < MAX_HELD {
-            match self.forgetting.excess(self.names.used(), limit) {
+            let share = self.names.share_of(request.header.pid);
+            let (used, now) = (self.names.used(), Instant::now());
+            match self.forgetting.excess(used, limit, share, now) {
                 Excess::Hold => return Outcome::Held,
                 Excess::Ask(level) => {
                     self.reply = Some(level);
