@@ -77,6 +77,8 @@ fn threads_of(name: &str) -> Vec<Pid> {
                 .parse()
                 .unwrap()
         })
+        // Work of the kernel's, in a thread that never leaves it.
+        .filter(|thread| !is_called(*thread, "kvm-nx-lpage-re"))
         .collect();
     threads.sort_unstable();
     threads.into_iter().map(Pid::from_raw).collect()

@@ -72,7 +72,7 @@ fn memory_and_tasks_are_limited_in_any_case_and_minus_one_lifts_the_others() {
     let memory = format!("memory.max={}", ALLOWANCE.bytes());
     let none = resources(json!({"memory": {"swap": -1}, "cpu": {}, "pids": {"limit": 0}}));
     for none in [&none, &LinuxResources::default()] {
-        assert_eq!(lines(settings(none, ALLOWANCE, V2)), [memory.clone()]);
+        assert_eq!(lines(settings(none, ALLOWANCE, V2)), [memory.as_str()]);
         let tasks = settings(none, ALLOWANCE, V2);
         let tasks = tasks.iter().find(|setting| setting.file == "pids.max");
         let tasks = tasks.map(|setting| format!("{}={}", setting.file, setting.value));

@@ -23,7 +23,7 @@ use super::members::Members;
 use super::monitor::Event;
 use super::network::Network;
 use super::patience::Patience;
-use super::program::{Ending, Killer};
+use super::program::{Ending, Killer, Running};
 use super::share::Serving;
 use super::streams::{Streams, Token};
 use super::tail::Tail;
@@ -91,16 +91,7 @@ pub(crate) fn boot(
     let folder = order.root.join(&order.id);
 
     let new_points = mount_point::make(&order.record.rootfs, &order.plan.mount_points)?;
-    let file_server = installation.helper("caisson-fs")?;
-    let serving = Serving {
-        cache: installation.config.file_cache,
-        max_names: guest_names::limit(order.plan.mem_mib),
-    };
-    let (server, front_end) = share::serve(file_server, &folder, &order.plan.shares, serving)?;
-    let warnings = tell.clone();
-    server.words.pass_on(move |line| {
-        warnings.send(Event::Warning(line)).ok();
-    });
+    let (server, front_end) = serve_files(order, &installation, tell)?;
     let mut killers = Killers::default();
     killers.add([server.killer()?]);
     let file_server = server.process()?;
@@ -159,6 +150,26 @@ pub(crate) fn boot(
         limits: Arc::new(limits),
         new_points,
     })
+}
+
+/// Starts the file server, whose warnings are the container's.
+fn serve_files(
+    order: &Order,
+    installation: &Installation,
+    tell: &SyncSender<Event>,
+) -> Result<(Running, UnixStream), Error> {
+    let file_server = installation.helper("caisson-fs")?;
+    let folder = order.root.join(&order.id);
+    let serving = Serving {
+        cache: installation.config.file_cache,
+        max_names: guest_names::limit(order.plan.mem_mib),
+    };
+    let (server, front_end) = share::serve(file_server, &folder, &order.plan.shares, serving)?;
+    let warnings = tell.clone();
+    server.words.pass_on(move |line| {
+        warnings.send(Event::Warning(line)).ok();
+    });
+    Ok((server, front_end))
 }
 
 /// Speaks to the agent over `control`, and over what it opens once that is lost.
