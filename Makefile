@@ -98,7 +98,7 @@ SEED ?= 1
 fuzz: deps ## Fuzz targets, SECONDS=30 each (NAMES='...': only these, SEED=1)
 	CAISSON_FUZZ_SECONDS=$(SECONDS) CAISSON_FUZZ_SEED=$(SEED) \
 		cargo run --quiet --locked --profile $(FUZZ_PROFILE) -p caisson-fuzz --bin caisson-fuzz -- $(NAMES) \
-		2>target/fuzz.log
+		2>target/fuzz.log || { tail -n 20 target/fuzz.log; exit 1; }
 	CAISSON_FUZZ_SECONDS=$(SECONDS) CAISSON_FUZZ_SEED=$(SEED) \
 		cargo test --quiet --locked -p caisson-fs --test server -- random --nocapture
 
@@ -162,17 +162,21 @@ test-engines-short: dist ## The essentials of them, in one test host
 	SHORT=1 tests/engines/run.sh $(DIST) '$(SHORT_ENGINES)'
 
 .PHONY: test
-test: dist stock-kernel ## All tests: test-unit, test-tcg, test-suites; beside them test-kvm, engines
+test: dist stock-kernel ## All tests: test-unit, test-tcg, test-suites; beside them fuzz, test-kvm, engines
 	@# A test host has one processor: half of its tests run beside all the rest.
 	{ status=0; \
-	tests/run.sh kvm:1/2 $(DIST) || status=$$?; \
-	SHORT=1 tests/engines/run.sh $(DIST) '$(SHORT_ENGINES)' || status=$$?; \
+	tests/part.sh kvm:1/2 tests/run.sh kvm:1/2 $(DIST) || status=$$?; \
+	SHORT=1 tests/part.sh engines tests/engines/run.sh $(DIST) '$(SHORT_ENGINES)' || status=$$?; \
 	exit $$status; } >target/test-kvm.log 2>&1 </dev/null & kvm=$$!; \
 	status=0; \
-	$(MAKE) --no-print-directory test-unit test-tcg test-suites || status=$$?; \
-	tests/run.sh kvm:2/2 $(DIST) || status=$$?; \
+	for part in test-unit test-tcg test-suites; do \
+		tests/part.sh $$part $(MAKE) --no-print-directory $$part || status=$$?; \
+	done; \
+	tests/part.sh fuzz $(MAKE) --no-print-directory fuzz FUZZ_PROFILE=dev >target/test-fuzz.log 2>&1 </dev/null & fuzz=$$!; \
+	tests/part.sh kvm:2/2 tests/run.sh kvm:2/2 $(DIST) || status=$$?; \
+	wait $$fuzz || status=$$?; \
 	wait $$kvm || status=$$?; \
-	cat target/test-kvm.log; \
+	cat target/test-fuzz.log target/test-kvm.log; \
 	exit $$status
 
 .PHONY: soak

@@ -106,6 +106,18 @@ impl Filter {
     }
 }
 
+/// Returns the calls that `tables` allow, and whether each is allowed by its arguments
+/// only; for those who print the tables.
+#[must_use]
+pub fn listed<'a>(tables: impl IntoIterator<Item = &'a [Rule]>) -> BTreeMap<c_long, bool> {
+    let mut calls = BTreeMap::new();
+    for (call, arguments) in tables.into_iter().flatten() {
+        let by_argument = calls.entry(*call).or_insert(true);
+        *by_argument &= !arguments.is_empty();
+    }
+    calls
+}
+
 /// The rules of a line: none if it asks nothing, several if an argument may be one of
 /// several.
 fn rules_of(arguments: &[Argument]) -> Result<Vec<SeccompRule>, BackendError> {

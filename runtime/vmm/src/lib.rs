@@ -26,7 +26,7 @@ mod model;
 mod owner;
 mod poller;
 pub mod process;
-mod seccomp;
+pub mod seccomp;
 mod slots;
 pub mod spec;
 mod sys;

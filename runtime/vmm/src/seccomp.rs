@@ -132,37 +132,50 @@ const VHOST_REQUESTS: &[Rule] = &[(libc::SYS_ioctl, &[Argument::IsOneOf(1, VHOST
 pub(crate) fn begin() -> Result<(), Error> {
     // Its flags can't be seen; clone is used instead.
     Filter::missing(&[libc::SYS_clone3])?.install()?;
-    let tables = [
-        EVERY_THREAD,
-        NEW_THREADS,
-        DESCRIPTOR_FLAGS,
-        WORDS,
-        VCPU,
-        DEVICES,
-        DEVICE_REQUESTS,
-        VHOST_REQUESTS,
-        SET_UP,
-    ];
-    Filter::of(tables)?.install()
+    Filter::of(BEFORE_THE_GUEST.iter().copied())?.install()
+}
+
+const BEFORE_THE_GUEST: &[&[Rule]] = &[
+    EVERY_THREAD,
+    NEW_THREADS,
+    DESCRIPTOR_FLAGS,
+    WORDS,
+    VCPU,
+    DEVICES,
+    DEVICE_REQUESTS,
+    VHOST_REQUESTS,
+    SET_UP,
+];
+const VCPU_THREADS: &[&[Rule]] = &[EVERY_THREAD, WORDS, VCPU];
+const DEVICE_THREAD: &[&[Rule]] = &[
+    EVERY_THREAD,
+    WORDS,
+    DESCRIPTOR_FLAGS,
+    DEVICES,
+    DEVICE_REQUESTS,
+];
+
+/// Returns what `caisson-vmm` may call: which threads, and their tables. With `vhost_net`
+/// the device thread also makes vhost's requests by ioctl(2).
+#[must_use]
+pub const fn tables() -> [(&'static str, &'static [&'static [Rule]]); 3] {
+    [
+        ("caisson-vmm before the guest runs", BEFORE_THE_GUEST),
+        ("caisson-vmm, each vCPU thread", VCPU_THREADS),
+        ("caisson-vmm, the thread of its devices", DEVICE_THREAD),
+    ]
 }
 
 /// The filter of vCPU threads.
 pub(crate) fn vcpu_filter() -> Result<Filter, Error> {
-    Filter::of([EVERY_THREAD, WORDS, VCPU])
+    Filter::of(VCPU_THREADS.iter().copied())
 }
 
 /// The filter of the thread that has the devices; with `vhost_net` the host's kernel
 /// may serve network interfaces.
 pub(crate) fn device_filter(vhost_net: bool) -> Result<Filter, Error> {
     let vhost = if vhost_net { VHOST_REQUESTS } else { &[] };
-    Filter::of([
-        EVERY_THREAD,
-        WORDS,
-        DESCRIPTOR_FLAGS,
-        DEVICES,
-        DEVICE_REQUESTS,
-        vhost,
-    ])
+    Filter::of(DEVICE_THREAD.iter().copied().chain([vhost]))
 }
 
 #[cfg(test)]

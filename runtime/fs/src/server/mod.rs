@@ -24,3 +24,4 @@ mod tree;
 mod worker;
 
 pub use run::{Error, run};
+pub use syscalls::tables;

@@ -12,15 +12,17 @@ pub(super) fn limit() -> Result<(), Error> {
     // This one makes the C library fall back from clone3, whose flags a filter cannot
     // see, to clone.
     Filter::missing(&[libc::SYS_clone3])?.install()?;
-    let others: Vec<Rule> = ALLOWED.iter().map(|&call| (call, &[][..])).collect();
-    Filter::of([
-        EVERY_THREAD,
-        NEW_THREADS,
-        DESCRIPTOR_FLAGS,
-        &others,
-        WITH_ARGUMENTS,
-    ])?
-    .install()
+    Filter::of(tables().iter().map(Vec::as_slice))?.install()
+}
+
+/// Returns what `caisson-fs` may call.
+#[must_use]
+pub fn tables() -> Vec<Vec<Rule>> {
+    let others = ALLOWED.iter().map(|&call| (call, &[][..])).collect();
+    let tables = [EVERY_THREAD, NEW_THREADS, DESCRIPTOR_FLAGS, WITH_ARGUMENTS];
+    let mut tables: Vec<Vec<Rule>> = tables.map(<[Rule]>::to_vec).into();
+    tables.push(others);
+    tables
 }
 
 /// Beside those that are allowed whatever their arguments.

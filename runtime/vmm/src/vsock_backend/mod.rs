@@ -8,4 +8,6 @@ mod backend;
 mod process;
 mod syscalls;
 
+pub use syscalls::TABLES;
+
 pub use process::{BackendSpec, Error, run};

@@ -11,8 +11,11 @@ use nix::libc;
 /// process.
 pub(super) fn limit() -> Result<(), Error> {
     Filter::missing(MISSING)?.install()?;
-    Filter::of([EVERY_THREAD, NEW_THREADS, DESCRIPTOR_FLAGS, ALLOWED])?.install()
+    Filter::of(TABLES.iter().copied())?.install()
 }
+
+/// What `caisson-vsock` may call.
+pub const TABLES: &[&[Rule]] = &[EVERY_THREAD, NEW_THREADS, DESCRIPTOR_FLAGS, ALLOWED];
 
 /// What the C library tries and can do without.
 const MISSING: &[libc::c_long] = &[
