@@ -5,8 +5,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use caisson_protocol::rate::RateLimit;
@@ -46,6 +48,8 @@ impl Level {
 #[derive(Debug, Default)]
 pub struct Log {
     file: Option<File>,
+    /// Standard error, for a process that no longer has it as descriptor 2.
+    kept: Mutex<Option<File>>,
     format: Format,
     debug: bool,
 }
@@ -67,6 +71,7 @@ impl Log {
             .transpose()?;
         Ok(Self {
             file,
+            kept: Mutex::default(),
             format,
             debug,
         })
@@ -97,9 +102,33 @@ impl Log {
         let line = format_line(self.format, level, message, SystemTime::now());
         match &self.file {
             Some(file) => (&mut &*file).write_all(line.as_bytes()),
-            None => io::stderr().write_all(line.as_bytes()),
+            None => match &*self.kept() {
+                Some(kept) => (&mut &*kept).write_all(line.as_bytes()),
+                None => io::stderr().write_all(line.as_bytes()),
+            },
         }
         .ok();
+    }
+
+    /// Keeps standard error for lines to come, where there is no file for them: the
+    /// process closes descriptor 2.
+    ///
+    /// # Errors
+    /// When descriptors have run out.
+    pub fn keep_standard_error(&self) -> io::Result<()> {
+        if !self.has_file() {
+            *self.kept() = Some(io::stderr().as_fd().try_clone_to_owned()?.into());
+        }
+        Ok(())
+    }
+
+    /// Closes it: whoever reads it sees its end.
+    pub fn release_standard_error(&self) {
+        self.kept().take();
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<File>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

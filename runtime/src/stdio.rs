@@ -115,9 +115,21 @@ impl Shared {
 #[derive(Debug, Clone)]
 pub struct Output {
     shared: Arc<Shared>,
+    /// Which of the two is standard error: with a terminal both are one.
+    errors: usize,
 }
 
 impl Output {
+    /// Waits until the process, and all that have its standard error, have closed it.
+    pub fn await_end_of_errors(&self) {
+        let goes_on = |progress: &mut [Progress; 2]| {
+            let errors = progress.get(self.errors);
+            errors.is_some_and(|errors| !errors.ended)
+        };
+        let waited = self.shared.changed.wait_while(self.shared.lock(), goes_on);
+        drop(waited);
+    }
+
     /// From now on all that is still to come is given up after five seconds.
     pub fn hurry(&self) {
         let _progress = self.shared.lock();
@@ -181,6 +193,7 @@ impl Output {
 /// When a thread can't be started.
 pub fn copy(guest: GuestStreams, host: HostStdio) -> io::Result<Output> {
     let shared = Arc::new(Shared::default());
+    let errors = usize::from(guest.stderr.is_some());
     if let Some(stream) = guest.stdin {
         spawn("stdin", move || copy_input(host.stdin, &stream))?;
     }
@@ -198,7 +211,7 @@ pub fn copy(guest: GuestStreams, host: HostStdio) -> io::Result<Output> {
             None => shared.update(index, |progress| progress.ended = true),
         }
     }
-    Ok(Output { shared })
+    Ok(Output { shared, errors })
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {

@@ -209,7 +209,7 @@ fn ids_that_can_not_be_mapped_are_named(scene: &Scene) {
     let refused = |bundle: &Bundle| scene.run(bundle).error_line(1).to_owned();
     let shared = folder(scene);
     let bundle = scene.bundle(&["true"]);
-    mounted_by_hook(&bundle, &shared, "mqueue");
+    mounted_by_hook(&bundle, &shared, "ramfs");
     bundle.with_mount(with_ids(bind("/mapped", &shared, &["bind"]), 100_000));
     assert_eq!(
         refused(&bundle),

@@ -174,7 +174,8 @@ fn output_ends_for_its_reader_when_the_program_closes_it(scene: &Scene) {
     container.start();
     let mut said = String::new();
     reader.read_to_string(&mut said).unwrap();
-    assert_eq!(said, "hello\n");
+    // Behind the warning of an emulated machine.
+    assert!(said.ends_with("hello\n"), "{said}");
     container.assert_status("running");
 
     let (mut reader, writer) = std::io::pipe().unwrap();

@@ -245,7 +245,7 @@ fn await_agent(events: &Receiver<Event>, patience: &Patience) -> Result<UnixStre
             }
             Ok(Event::CallerGone) => return Err(NoAgent::GivenUp),
             Ok(Event::Signal(signal)) if ends_a_process(signal) => return Err(NoAgent::GivenUp),
-            Ok(Event::Signal(_) | Event::Agent(_) | Event::Warning(_) | Event::AgentGone(_)) => {}
+            Ok(_) => {}
             // Time may be left by then.
             Err(_) => {}
         }

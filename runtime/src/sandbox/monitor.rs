@@ -11,7 +11,7 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::mpsc::{self, Receiver, RecvError, SyncSender};
 use std::time::{Duration, Instant};
 
 use caisson_protocol::client::agent::Exited;
@@ -46,6 +46,9 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 /// tells no more than is dealt with.
 const MAX_EVENTS: usize = 64;
 
+/// The end of a machine is noticed so long after that of its streams.
+const SUDDEN_END_LIMIT: Duration = Duration::from_secs(1);
+
 /// Everything that can happen to a sandbox.
 pub(crate) enum Event {
     /// A signal has reached this process.
@@ -62,6 +65,8 @@ pub(crate) enum Event {
     FileServerEnded(Ending),
     /// The agent's connection is of no use any more, and there will be no other.
     AgentGone(agent::Error),
+    /// The container has closed its standard error, or the machine is gone.
+    ErrorsEnded,
     /// The container goes on, but somebody should know.
     Warning(String),
 }
@@ -159,6 +164,7 @@ impl Monitor {
             .map_err(step("pass signals on"))?;
         watch_caller(caller, sender.clone())?;
         let sandbox = boot((order, choice), log, (&sender, &events))?;
+        let kept_events = sender.clone();
         follow_agent(&sandbox.agent, sender)?;
         clock::follow(sandbox.agent.clone())?;
 
@@ -185,6 +191,7 @@ impl Monitor {
         let listener = owner::listen(&entry.socket()).map_err(step("listen for commands"))?;
         desk.open(listener)?;
         entry.write(&order.record.owned_by_this_process())?;
+        keep_errors(order, log, &output, kept_events)?;
         release_caller()?;
         view::enter(&order.plan, &order.record.rootfs)?;
         let init = ProcessName::init_of(&order.id);
@@ -206,7 +213,7 @@ impl Monitor {
     /// Until the container's init, or the machine under it, has ended.
     fn live(mut self, bound: bool, log: &Log) -> u8 {
         let status = loop {
-            let cause = match self.events.recv() {
+            let cause = match self.next_event(log) {
                 Ok(Event::CallerGone) if bound => "who created it is gone".to_owned(),
                 Ok(Event::Agent(AgentEvent::Exited(exited))) if self.is_the_end(&exited) => {
                     break self.exited(&exited, log);
@@ -236,6 +243,22 @@ impl Monitor {
             Event::Signal(signal) => self.signal(signal),
             Event::Warning(line) => self.lines.warnings.write(log, &line),
             _ => {}
+        }
+    }
+
+    /// The next event. Standard error ends together
+    /// with a machine, too, whose end is then to be told there: so it is closed only if
+    /// nothing happens for a while.
+    fn next_event(&self, log: &Log) -> Result<Event, RecvError> {
+        loop {
+            match self.events.recv()? {
+                Event::ErrorsEnded => {}
+                event => return Ok(event),
+            }
+            match self.events.recv_timeout(SUDDEN_END_LIMIT) {
+                Ok(event) => return Ok(event),
+                Err(_) => log.release_standard_error(),
+            }
         }
     }
 
@@ -439,6 +462,27 @@ pub(super) fn host_stdio(terminal: Option<&Pty>) -> Result<HostStdio, Error> {
         None => HostStdio::inherited(),
     }
     .map_err(step("take over standard streams"))
+}
+
+/// Without a file for the log, the caller's standard error is where the reason of a
+/// sudden end goes. It is closed once the container has closed its own: whoever reads
+/// it waits for the end.
+fn keep_errors(
+    order: &Order,
+    log: &Log,
+    output: &Output,
+    events: SyncSender<Event>,
+) -> Result<(), Error> {
+    if log.has_file() || order.console_socket.is_some() {
+        return Ok(());
+    }
+    let kept = log.keep_standard_error();
+    kept.map_err(step("keep standard error"))?;
+    let output = output.clone();
+    thread::spawn("errors", 32, move || {
+        output.await_end_of_errors();
+        events.send(Event::ErrorsEnded).ok();
+    })
 }
 
 /// This process lives on: it must hold neither the caller's folder nor its streams.
