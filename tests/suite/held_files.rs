@@ -79,7 +79,7 @@ fn who_holds_too_many_files_is_refused_alone(scene: &Scene) {
 
     let exec = |script: &str| -> Output { container.exec(&["sh", "-c", script]) };
     // It says what it can't open, and holds the others until it is told to end.
-    let holding = "set -- /mnt/*/*; tail -f \"$@\" >/tmp/held 2>&1 & echo $! >/tmp/pid; \
+    let holding = ": >/tmp/held; set -- /mnt/*/*; tail -f \"$@\" >/tmp/held 2>&1 & echo $! >/tmp/pid; \
                    until grep -q 'Too many open files in system' /tmp/held; do usleep 100000; done";
     exec(holding).ok();
     assert_eq!(exec("cat /mnt/59/99; ls /mnt | wc -l").ok(), "x60\n");
