@@ -140,6 +140,14 @@ pub struct Repeated {
 }
 
 impl Repeated {
+    /// Of many different lines: so many at once are written, too.
+    #[must_use]
+    pub fn with_burst(burst: u32) -> Self {
+        Self {
+            limit: RateLimit::with_burst(burst),
+        }
+    }
+
     /// Writes one of level warning, or counts it.
     pub fn write(&mut self, log: &Log, message: &str) {
         if let Some(more) = self.limit.pass(Instant::now()) {

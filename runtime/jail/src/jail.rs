@@ -2,6 +2,9 @@
 
 use std::os::fd::RawFd;
 
+use rustix::fs::Mode;
+use rustix::process::umask;
+
 use crate::root::NewRoot;
 use crate::{CapabilitySet, Error, Identities, descriptors, identities, privileges};
 
@@ -46,6 +49,8 @@ impl Jail<'_> {
         furnish: impl FnOnce(&NewRoot) -> Result<T, E>,
     ) -> Result<T, E> {
         privileges::require_one_thread()?;
+        // The caller's takes no bit from what is made here, each with its mode.
+        umask(Mode::empty());
         descriptors::keep_only(self.descriptors)?;
         privileges::clear_environment()?;
         // While outside: a hard limit can only be raised from there.

@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
-    MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create, openat,
+    MemfdFlags, Mode, OFlags, SealFlags, fchmod, fcntl_add_seals, ftruncate, memfd_create, openat,
 };
 use rustix::io::Errno;
 use rustix::mount::{
@@ -53,7 +53,9 @@ fn on_own_file_system(mem_mib: u32) -> Result<OwnedFd, Errno> {
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let mount = fsmount(tmpfs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let file = openat(&mount, ".", flags, Mode::RUSR | Mode::WUSR)?;
+    let file = openat(&mount, ".", flags, Mode::empty())?;
+    // Whatever the umask: QEMU opens it anew by its number.
+    fchmod(&file, Mode::RUSR | Mode::WUSR)?;
     ftruncate(&file, u64::from(mem_mib) << 20)?;
     Ok(file)
 }

@@ -391,10 +391,21 @@ pub(super) fn run_hooks(order: &Order, caller: &Connection) -> Result<(), Error>
 }
 
 /// Lines that a guest can cause again and again.
-#[derive(Default)]
 struct Lines {
     out_of_memory: Repeated,
     warnings: Repeated,
+}
+
+/// As many things may be worth a warning when a network is first looked at.
+const WARNINGS_AT_ONCE: u32 = 64;
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self {
+            out_of_memory: Repeated::default(),
+            warnings: Repeated::with_burst(WARNINGS_AT_ONCE),
+        }
+    }
 }
 
 const OUT_OF_MEMORY: &str = "the container ran out of memory";
