@@ -59,7 +59,8 @@ pub(super) enum Share {
 
 impl Share {
     /// After how long it is worth a try again, if the guest found nothing to forget:
-    /// what is closed by a path alone is not told to anybody.
+    /// nobody is told when a descriptor that was opened by `O_PATH` is closed. Who holds
+    /// little waits for it, who holds much is refused meanwhile.
     const fn patience(self) -> Duration {
         match self {
             Self::Little => Duration::from_secs(1),
@@ -84,37 +85,55 @@ enum Agent {
 #[derive(Debug, Default)]
 pub(super) struct Forgetting {
     agent: Agent,
-    /// Held when the guest had last forgotten all it could.
+    /// The least that was held since the guest was last asked: what it can't forget. Who
+    /// waited takes more as soon as there is room.
     rest: u64,
-    /// Something was forgotten since the last question.
+    /// Something was forgotten since the last question, or may be on its way: what is
+    /// forgotten comes through another ring than questions.
     progress: bool,
+    /// Files closed since the guest was last asked.
+    closed: u64,
     /// When it was last asked for the sake of who holds little, and of who holds much.
     asked: [Option<Instant>; 2],
 }
 
 impl Forgetting {
-    /// The guest has forgotten something.
-    pub(super) const fn note_progress(&mut self) {
+    /// The guest has forgotten something, and holds `used` now.
+    pub(super) fn note_progress(&mut self, used: u64) {
         self.progress = true;
+        self.rest = self.rest.min(used);
+    }
+
+    /// The guest has closed a file, so there may be more to forget.
+    pub(super) const fn note_close(&mut self) {
+        self.closed += 1;
     }
 
     /// The agent asks, with `used` of `limit` descriptors held; `pressed`: requests
     /// are held back.
-    pub(super) fn question(&mut self, used: u64, limit: u64, pressed: bool) -> Reply {
+    pub(super) fn question(&mut self, used: u64, limit: u64, pressed: bool, now: Instant) -> Reply {
+        self.rest = self.rest.min(used);
         let Agent::Forgetting(level) = self.agent else {
-            self.wait(used);
+            self.agent = Agent::Waiting;
             return Reply::Later;
         };
         let too_many = pressed || used > limit / 2;
         if std::mem::take(&mut self.progress) && too_many {
             return Reply::Now(PAUSE);
         }
-        if level == NAMES && too_many {
-            self.agent = Agent::Forgetting(CONTENTS_TOO);
-            return Reply::Now(CONTENTS_TOO);
+        match level {
+            PAUSE if pressed && self.asked_lately(Share::Little, now) => Reply::Now(PAUSE),
+            PAUSE if pressed => Reply::Now(self.ask_for(Share::Little, now)),
+            NAMES if too_many => {
+                self.progress = true;
+                self.agent = Agent::Forgetting(CONTENTS_TOO);
+                Reply::Now(CONTENTS_TOO)
+            }
+            _ => {
+                self.agent = Agent::Waiting;
+                Reply::Later
+            }
         }
-        self.wait(used);
-        Reply::Later
     }
 
     /// What the waiting question is answered with, if `used` of `limit` is enough to.
@@ -132,30 +151,58 @@ impl Forgetting {
             Agent::Forgetting(_) => return Excess::Hold,
             Agent::Waiting => {}
         }
-        let [little, much] = &mut self.asked;
-        let asked = match share {
-            Share::Little => little,
-            Share::Much => much,
-        };
-        // Little was taken since the guest forgot all it could: it would find nothing.
-        let grown = used > self.rest + limit / 64;
-        let lately = asked.is_some_and(|asked| now.duration_since(asked) < share.patience());
-        if lately && !grown {
-            return Excess::Refuse;
+        if self.has_news(used, limit) || !self.asked_lately(share, now) {
+            return Excess::Ask(self.ask_for(share, now));
         }
-        *asked = Some(now);
-        Excess::Ask(self.ask())
+        match share {
+            Share::Little => {
+                self.agent = Agent::Forgetting(PAUSE);
+                Excess::Ask(PAUSE)
+            }
+            Share::Much => Excess::Refuse,
+        }
+    }
+
+    /// The same for a request that was held back until the guest had forgotten all it
+    /// could.
+    pub(super) fn excess_again(
+        &mut self,
+        used: u64,
+        limit: u64,
+        share: Share,
+        now: Instant,
+    ) -> Excess {
+        match self.agent {
+            Agent::Forgetting(_) => Excess::Hold,
+            Agent::Waiting if self.has_news(used, limit) => Excess::Ask(self.ask_for(share, now)),
+            Agent::Waiting | Agent::Absent => Excess::Refuse,
+        }
+    }
+
+    /// Whether more was closed or taken since the guest forgot all it could than is
+    /// worth asking for.
+    const fn has_news(&self, used: u64, limit: u64) -> bool {
+        self.closed + used.saturating_sub(self.rest) > limit / 64
+    }
+
+    fn asked_lately(&self, share: Share, now: Instant) -> bool {
+        let asked = self.asked.get(share as usize).copied().flatten();
+        asked.is_some_and(|asked| now.duration_since(asked) < share.patience())
+    }
+
+    fn ask_for(&mut self, share: Share, now: Instant) -> Level {
+        if let Some(asked) = self.asked.get_mut(share as usize) {
+            *asked = Some(now);
+        }
+        self.ask()
     }
 
     fn ask(&mut self) -> Level {
-        self.progress = false;
+        self.progress = true;
+        self.rest = u64::MAX;
+        self.closed = 0;
         self.agent = Agent::Forgetting(NAMES);
         NAMES
-    }
-
-    const fn wait(&mut self, used: u64) {
-        self.rest = used;
-        self.agent = Agent::Waiting;
     }
 }
 
@@ -167,69 +214,124 @@ mod tests {
 
     const LIMIT: u64 = 1_000;
 
-    /// What becomes of a request of a process that holds much.
-    fn excess(forgetting: &mut Forgetting, used: u64) -> Excess {
-        forgetting.excess(used, LIMIT, Share::Much, Instant::now())
+    const LITTLE: Share = Share::Little;
+    const MUCH: Share = Share::Much;
+
+    /// Decisions, with the time in tenths of a second.
+    struct Scene {
+        forgetting: Forgetting,
+        start: Instant,
+    }
+
+    impl Scene {
+        /// One in which the agent's first question waits.
+        fn new() -> Self {
+            let mut scene = Self {
+                forgetting: Forgetting::default(),
+                start: Instant::now(),
+            };
+            assert_eq!(scene.ask(0, 0), Reply::Later);
+            scene
+        }
+
+        fn at(&self, tenths: u64) -> Instant {
+            self.start + Duration::from_millis(100 * tenths)
+        }
+
+        /// The agent's question.
+        fn ask(&mut self, used: u64, tenths: u64) -> Reply {
+            let now = self.at(tenths);
+            self.forgetting.question(used, LIMIT, used >= 750, now)
+        }
+
+        /// Its question after the pause that follows each order to forget.
+        fn ask_twice(&mut self, used: u64, tenths: u64) -> Reply {
+            assert_eq!(self.ask(used, tenths), Reply::Now(PAUSE));
+            self.ask(used, tenths)
+        }
+
+        fn excess(&mut self, used: u64, share: Share, tenths: u64) -> Excess {
+            let now = self.at(tenths);
+            self.forgetting.excess(used, LIMIT, share, now)
+        }
+
+        /// A request that is too much, for which the guest finds nothing to forget.
+        fn ask_in_vain(&mut self, share: Share, tenths: u64) {
+            assert_eq!(self.excess(750, share, tenths), Excess::Ask(NAMES));
+            assert_eq!(self.excess(750, share, tenths), Excess::Hold);
+            assert_eq!(self.ask_twice(750, tenths), Reply::Now(CONTENTS_TOO));
+            assert_eq!(self.ask_twice(750, tenths), Reply::Later);
+        }
     }
 
     #[test]
     fn without_an_agent_nothing_waits() {
-        assert_eq!(excess(&mut Forgetting::default(), LIMIT), Excess::Refuse);
+        let mut forgetting = Forgetting::default();
+        let excess = forgetting.excess(LIMIT, LIMIT, MUCH, Instant::now());
+        assert_eq!(excess, Excess::Refuse);
     }
 
     #[test]
     fn the_agent_is_asked_before_there_is_too_much() {
-        let mut forgetting = Forgetting::default();
-        assert_eq!(forgetting.question(10, LIMIT, false), Reply::Later);
-        assert_eq!(forgetting.due(500, LIMIT), None);
-        assert_eq!(forgetting.due(501, LIMIT), Some(NAMES));
-        assert_eq!(forgetting.due(502, LIMIT), None);
-        assert_eq!(forgetting.question(20, LIMIT, false), Reply::Later);
+        let mut scene = Scene::new();
+        assert_eq!(scene.forgetting.due(500, LIMIT), None);
+        assert_eq!(scene.forgetting.due(501, LIMIT), Some(NAMES));
+        assert_eq!(scene.forgetting.due(502, LIMIT), None);
+        assert_eq!(scene.ask(20, 1), Reply::Later);
+        assert_eq!(scene.forgetting.due(501, LIMIT), Some(NAMES));
     }
 
     #[test]
-    fn contents_go_when_names_alone_are_not_enough() {
-        let mut forgetting = Forgetting::default();
-        forgetting.question(0, LIMIT, false);
-        assert_eq!(excess(&mut forgetting, 750), Excess::Ask(NAMES));
-        assert_eq!(excess(&mut forgetting, 750), Excess::Hold);
-        forgetting.note_progress();
-        assert_eq!(forgetting.question(740, LIMIT, true), Reply::Now(PAUSE));
-        assert_eq!(
-            forgetting.question(740, LIMIT, true),
-            Reply::Now(CONTENTS_TOO)
-        );
-        assert_eq!(forgetting.question(740, LIMIT, true), Reply::Later);
+    fn the_agent_pauses_while_names_are_forgotten() {
+        let mut scene = Scene::new();
+        assert_eq!(scene.excess(750, MUCH, 0), Excess::Ask(NAMES));
+        assert_eq!(scene.ask(760, 1), Reply::Now(PAUSE));
+        scene.forgetting.note_progress(755);
+        assert_eq!(scene.ask(755, 1), Reply::Now(PAUSE));
+        assert_eq!(scene.ask(755, 1), Reply::Now(CONTENTS_TOO));
     }
 
     #[test]
-    fn what_can_not_be_forgotten_is_not_asked_for_again_and_again() {
-        let mut forgetting = Forgetting::default();
-        forgetting.question(0, LIMIT, false);
-        excess(&mut forgetting, 750);
-        forgetting.question(750, LIMIT, true);
-        forgetting.question(750, LIMIT, true);
-        assert_eq!(excess(&mut forgetting, 750), Excess::Refuse);
-        assert_eq!(forgetting.due(750, LIMIT), None);
-        assert!(matches!(excess(&mut forgetting, 766), Excess::Ask(_)));
+    fn who_holds_much_is_refused_where_who_holds_little_waits() {
+        let mut scene = Scene::new();
+        scene.ask_in_vain(MUCH, 0);
+        assert_eq!(scene.excess(750, MUCH, 3), Excess::Refuse);
+        assert_eq!(scene.forgetting.due(750, LIMIT), None);
+        // That was not for the sake of who holds little.
+        scene.ask_in_vain(LITTLE, 4);
+        assert_eq!(scene.excess(750, LITTLE, 7), Excess::Ask(PAUSE));
+        assert_eq!(scene.ask(750, 8), Reply::Now(PAUSE));
+        assert_eq!(scene.ask(750, 15), Reply::Now(NAMES));
+        assert_eq!(scene.ask_twice(750, 16), Reply::Now(CONTENTS_TOO));
+        assert_eq!(scene.ask_twice(750, 17), Reply::Later);
+        scene.ask_in_vain(MUCH, 81);
     }
 
     #[test]
-    fn who_holds_little_does_not_wait_for_who_holds_much() {
-        let mut forgetting = Forgetting::default();
-        forgetting.question(0, LIMIT, false);
-        let now = Instant::now();
-        let mut ask = |share, seconds| {
-            let now = now + Duration::from_secs(seconds);
-            let excess = forgetting.excess(750, LIMIT, share, now);
-            while forgetting.question(750, LIMIT, true) != Reply::Later {}
-            excess
-        };
-        assert_eq!(ask(Share::Much, 0), Excess::Ask(NAMES));
-        assert_eq!(ask(Share::Much, 7), Excess::Refuse);
-        assert_eq!(ask(Share::Little, 7), Excess::Ask(NAMES));
-        assert_eq!(ask(Share::Little, 7), Excess::Refuse);
-        assert_eq!(ask(Share::Little, 8), Excess::Ask(NAMES));
-        assert_eq!(ask(Share::Much, 8), Excess::Ask(NAMES));
+    fn what_is_new_may_be_forgotten() {
+        let mut scene = Scene::new();
+        scene.ask_in_vain(MUCH, 0);
+        assert_eq!(scene.excess(765, MUCH, 1), Excess::Refuse);
+        assert_eq!(scene.excess(766, MUCH, 1), Excess::Ask(NAMES));
+        while scene.ask(750, 1) != Reply::Later {}
+        assert_eq!(scene.excess(750, MUCH, 1), Excess::Refuse);
+        (0..16).for_each(|_| scene.forgetting.note_close());
+        assert_eq!(scene.excess(734, MUCH, 2), Excess::Ask(NAMES));
+    }
+
+    #[test]
+    fn who_takes_what_was_just_forgotten_may_have_it_forgotten_too() {
+        let mut scene = Scene::new();
+        assert_eq!(scene.excess(750, MUCH, 0), Excess::Ask(NAMES));
+        scene.forgetting.note_progress(400);
+        assert_eq!(scene.ask_twice(750, 1), Reply::Now(CONTENTS_TOO));
+        assert_eq!(scene.ask_twice(750, 1), Reply::Later);
+        let now = scene.at(1);
+        let again = scene.forgetting.excess_again(750, LIMIT, LITTLE, now);
+        assert_eq!(again, Excess::Ask(NAMES));
+        assert_eq!(scene.ask_twice(750, 1), Reply::Now(CONTENTS_TOO));
+        assert_eq!(scene.ask_twice(750, 1), Reply::Later);
+        let again = scene.forgetting.excess_again(750, LIMIT, LITTLE, now);
+        assert_eq!(again, Excess::Refuse);
     }
 }

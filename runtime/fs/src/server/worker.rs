@@ -55,14 +55,23 @@ pub(super) struct Worker {
     retry: Retry,
 }
 
+/// How a request comes to be served.
+#[derive(Debug, Clone, Copy)]
+enum Wait {
+    /// The guest was not asked to forget for its sake yet.
+    First,
+    /// The guest has forgotten all it could meanwhile.
+    Again,
+}
+
 /// When requests that are held back are tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Retry {
     /// Not before something changes.
     No,
-    /// Now, and they may be held back once more.
-    Again,
-    /// Now, for the last time.
+    /// Now, because the guest has forgotten something.
+    Soon,
+    /// Now, because it has forgotten all it could.
     Finally,
 }
 
@@ -132,7 +141,7 @@ impl Worker {
                 return false;
             };
             match next(ring, guest) {
-                Ok(Some(chain)) => self.serve(Held { chain, ring: index }, true, ring),
+                Ok(Some(chain)) => self.serve(Held { chain, ring: index }, Wait::First, ring),
                 Ok(None) => return ring.enable_notification().unwrap_or(false),
                 // The ring makes no sense until the driver sets it up again.
                 Err(Broken) => return false,
@@ -141,35 +150,34 @@ impl Worker {
         true
     }
 
-    fn serve(&mut self, request: Held, may_wait: bool, ring: &mut Locked) {
+    fn serve(&mut self, request: Held, wait: Wait, ring: &mut Locked) {
         let head = request.chain.head_index();
-        match self.answer(request.chain.clone(), may_wait) {
+        match self.answer(request.chain.clone(), wait) {
             Outcome::Answered(len) => give_back(ring, head, len),
             Outcome::Question => self.question = Some(request),
             Outcome::Held => self.held.push_back(request),
         }
     }
 
-    /// Answers one request. What would make the guest hold too much waits only if it
-    /// `may_wait`.
-    fn answer(&mut self, chain: Chain, may_wait: bool) -> Outcome {
+    /// Answers one request.
+    fn answer(&mut self, chain: Chain, wait: Wait) -> Outcome {
         let Some(mut desk) = self.desk.take() else {
             return Outcome::Answered(0);
         };
         let outcome = match desk.take(chain) {
-            Ok(mut request) => self.answer_request(&mut request, may_wait),
+            Ok(mut request) => self.answer_request(&mut request, wait),
             Err(_) => Outcome::Answered(0),
         };
         self.desk = Some(desk);
         outcome
     }
 
-    fn answer_request(&mut self, request: &mut Request<'_>, may_wait: bool) -> Outcome {
+    fn answer_request(&mut self, request: &mut Request<'_>, wait: Wait) -> Outcome {
         let room = match allowed_room(request) {
             Ok(room) => room,
             Err(errno) => return Outcome::Answered(request.answer(Err(errno))),
         };
-        if let Some(outcome) = self.before_files(request, may_wait) {
+        if let Some(outcome) = self.before_files(request, wait) {
             return outcome;
         }
         request.limit_room(room);
@@ -178,7 +186,7 @@ impl Worker {
             request.pass(|reader, writer| server.handle_message(reader, writer, None::<&mut ()>));
         let refused = self.names.take_refusal();
         match served {
-            Some(Ok(len)) if refused && len <= ANSWER_HEADER => self.refuse(request, may_wait),
+            Some(Ok(len)) if refused && len <= ANSWER_HEADER => self.refuse(request, wait),
             Some(Ok(len)) => Outcome::Answered(len),
             Some(Err(error)) => Outcome::Answered(request.answer(Err(errno_of(&error)))),
             None => Outcome::Answered(0),
@@ -186,21 +194,25 @@ impl Worker {
     }
 
     /// What is decided before the file system is asked.
-    fn before_files(&mut self, request: &mut Request<'_>, may_wait: bool) -> Option<Outcome> {
+    fn before_files(&mut self, request: &mut Request<'_>, wait: Wait) -> Option<Outcome> {
         let header = request.header;
         match Opcode::try_from(header.opcode).ok()? {
             // A new driver: what waits is of an old one.
             Opcode::Init | Opcode::Destroy => self.drop_waiting(),
-            Opcode::Forget | Opcode::BatchForget | Opcode::Release | Opcode::Releasedir => {
-                self.forgetting.note_progress();
-                self.retry = Retry::Again;
+            Opcode::Forget | Opcode::BatchForget => {
+                self.forgetting.note_progress(self.names.used());
+                self.retry = Retry::Soon;
+            }
+            Opcode::Release | Opcode::Releasedir => {
+                self.forgetting.note_close();
+                self.retry = Retry::Soon;
             }
             Opcode::Getxattr if header.nodeid == ROOT && asks_to_forget(request.body()) => {
                 return Some(self.ask(request));
             }
             opcode if takes_descriptors(opcode) => {
                 let admitted = self.names.admits(header.pid, header.nodeid);
-                return (!admitted).then(|| self.refuse(request, may_wait));
+                return (!admitted).then(|| self.refuse(request, wait));
             }
             _ => {}
         }
@@ -213,7 +225,10 @@ impl Worker {
         }
         let (used, limit) = (self.names.used(), self.names.limit());
         let pressed = !self.held.is_empty();
-        match self.forgetting.question(used, limit, pressed) {
+        match self
+            .forgetting
+            .question(used, limit, pressed, Instant::now())
+        {
             Reply::Now(level) => Outcome::Answered(request.answer(Ok(level))),
             Reply::Later => {
                 self.retry = Retry::Finally;
@@ -223,12 +238,16 @@ impl Worker {
     }
 
     /// A request would make the guest hold more than it may.
-    fn refuse(&mut self, request: &mut Request<'_>, may_wait: bool) -> Outcome {
+    fn refuse(&mut self, request: &mut Request<'_>, wait: Wait) -> Outcome {
         let limit = self.names.limit();
-        if may_wait && self.held.len() < MAX_HELD {
+        if self.held.len() < MAX_HELD {
             let share = self.names.share_of(request.header.pid);
             let (used, now) = (self.names.used(), Instant::now());
-            match self.forgetting.excess(used, limit, share, now) {
+            let excess = match wait {
+                Wait::First => self.forgetting.excess(used, limit, share, now),
+                Wait::Again => self.forgetting.excess_again(used, limit, share, now),
+            };
+            match excess {
                 Excess::Hold => return Outcome::Held,
                 Excess::Ask(level) => {
                     self.reply = Some(level);
@@ -258,10 +277,10 @@ impl Worker {
         {
             self.answer_question(question, level, rings);
         }
-        let may_wait = match std::mem::replace(&mut self.retry, Retry::No) {
+        let wait = match std::mem::replace(&mut self.retry, Retry::No) {
             Retry::No => return,
-            Retry::Again => true,
-            Retry::Finally => false,
+            Retry::Soon => Wait::First,
+            Retry::Finally => Wait::Again,
         };
         for _ in 0..self.held.len() {
             let Some(held) = self.held.pop_front() else {
@@ -272,7 +291,7 @@ impl Worker {
                 None => continue,
             };
             if is_running(&ring) {
-                self.serve(held, may_wait, &mut ring);
+                self.serve(held, wait, &mut ring);
             }
         }
     }
