@@ -51,8 +51,9 @@ fn shares_are_the_only_things_in_its_root() {
     assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
 }
 
+/// It may be a file system of the host's kernel.
 #[test]
-fn mounts_and_unmounts_of_the_host_arrive() {
+fn what_the_host_mounts_later_does_not_arrive() {
     let host = host_folder();
     let rootfs = host.path().join("rootfs");
     let outer = TestMount::shared_bind(&rootfs);
@@ -66,10 +67,9 @@ fn mounts_and_unmounts_of_the_host_arrive() {
     let seen = server.proc("root/web1/rootfs/volume/file");
     let volume = TestMount::tmpfs(&rootfs.join("volume"));
     fs::write(rootfs.join("volume/file"), "late").unwrap();
-    assert_eq!(fs::read_to_string(&seen).unwrap(), "late");
-    drop(volume);
+    assert!(rootfs.join("volume/file").exists());
     assert!(!seen.exists());
-    drop(outer);
+    drop((volume, outer));
 }
 
 #[test]
