@@ -243,21 +243,15 @@ fn one_of(threads: &[Pid], attempt: usize) -> Pid {
 }
 
 fn a_helper_that_is_taken_over_can_do_nothing(scene: &Scene) {
-    for (attempt, (name, number, words)) in forbidden().iter().enumerate() {
-        let bundle = scene.bundle(&["true"]);
-        let container = scene.create(&bundle);
-        let all = helpers(scene.settings.machine);
-        // All are stopped before the first of them ends, which ends the machine.
-        let held: Vec<TakenOver> = all
-            .iter()
-            .map(|helper| TakenOver::attach(one_of(&threads_of(helper), attempt)))
-            .collect();
-        for (helper, held) in all.iter().zip(held) {
+    for helper in helpers(scene.settings.machine) {
+        for (attempt, (name, number, words)) in forbidden().iter().enumerate() {
+            let container = scene.create(&scene.bundle(&["true"]));
+            let held = TakenOver::attach(one_of(&threads_of(helper), attempt));
             let answer = held.call(*number, words);
             assert_eq!(answer, Answer::Killed, "{name} in {helper}");
+            assert_eq!(container.wait(), 137);
+            container.delete();
         }
-        assert_eq!(container.wait(), 137);
-        container.delete();
     }
 }
 
