@@ -110,15 +110,13 @@ impl Log {
         .ok();
     }
 
-    /// Keeps standard error for lines to come, where there is no file for them: the
-    /// process closes descriptor 2.
+    /// Keeps standard error for lines that no file is there for: the process closes
+    /// descriptor 2.
     ///
     /// # Errors
     /// When descriptors have run out.
     pub fn keep_standard_error(&self) -> io::Result<()> {
-        if !self.has_file() {
-            *self.kept() = Some(io::stderr().as_fd().try_clone_to_owned()?.into());
-        }
+        *self.kept() = Some(io::stderr().as_fd().try_clone_to_owned()?.into());
         Ok(())
     }
 

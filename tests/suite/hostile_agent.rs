@@ -8,7 +8,6 @@
 use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,9 +21,8 @@ use caisson_protocol::{CONTROL_PORT, PROTOCOL_MAJOR, PROTOCOL_MINOR};
 use containerd_shim_protos::protobuf::Message;
 use containerd_shim_protos::ttrpc;
 use nix::kmod::{ModuleInitFlags, finit_module};
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, VsockAddr, connect as nix_connect, socket,
-};
+
+use crate::vsock::connect_to_host;
 
 /// What it can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -108,11 +106,7 @@ fn load_modules(folder: &Path) {
 
 /// Connects as the agent does; a machine's first connection has no token.
 fn dial(port: u32, token: &[u8]) -> File {
-    let kind = SockType::Stream;
-    let socket: OwnedFd = socket(AddressFamily::Vsock, kind, SockFlag::SOCK_CLOEXEC, None).unwrap();
-    let host = VsockAddr::new(nix::libc::VMADDR_CID_HOST, port);
-    nix_connect(socket.as_raw_fd(), &host).unwrap();
-    let mut stream = File::from(socket);
+    let mut stream = connect_to_host(port).unwrap();
     stream.write_all(token).unwrap();
     stream
 }

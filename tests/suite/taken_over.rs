@@ -55,6 +55,10 @@ enum Word<'a> {
 
 use Word::{Number, Text};
 
+fn number_of(value: i32) -> Word<'static> {
+    Number(i64::from(value).cast_unsigned())
+}
+
 fn is_called(pid: i32, name: &str) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
 }
@@ -162,12 +166,11 @@ impl TakenOver {
 
 /// No helper of caisson's own may make these, whatever the arguments.
 fn forbidden() -> Vec<(&'static str, c_long, Vec<Word<'static>>)> {
-    let number = |value: i32| Number(i64::from(value).cast_unsigned());
     vec![
         (
             "socket",
             libc::SYS_socket,
-            vec![number(libc::AF_UNIX), number(libc::SOCK_STREAM)],
+            vec![number_of(libc::AF_UNIX), number_of(libc::SOCK_STREAM)],
         ),
         (
             "execve",
@@ -178,12 +181,12 @@ fn forbidden() -> Vec<(&'static str, c_long, Vec<Word<'static>>)> {
         (
             "ptrace",
             libc::SYS_ptrace,
-            vec![number(libc::PTRACE_ATTACH.cast_signed()), Number(1)],
+            vec![number_of(libc::PTRACE_ATTACH.cast_signed()), Number(1)],
         ),
         (
             "kill",
             libc::SYS_kill,
-            vec![number(-1), number(libc::SIGKILL)],
+            vec![number_of(-1), number_of(libc::SIGKILL)],
         ),
         (
             "process_vm_readv",
@@ -198,10 +201,10 @@ fn forbidden() -> Vec<(&'static str, c_long, Vec<Word<'static>>)> {
         (
             "unshare",
             libc::SYS_unshare,
-            vec![number(libc::CLONE_NEWUSER)],
+            vec![number_of(libc::CLONE_NEWUSER)],
         ),
         ("setns", libc::SYS_setns, vec![Number(0), Number(0)]),
-        ("keyctl", libc::SYS_keyctl, vec![Number(0), number(-3)]),
+        ("keyctl", libc::SYS_keyctl, vec![Number(0), number_of(-3)]),
         ("io_uring_setup", libc::SYS_io_uring_setup, vec![Number(8)]),
         ("bpf", libc::SYS_bpf, vec![Number(0)]),
         ("userfaultfd", libc::SYS_userfaultfd, vec![Number(0)]),
@@ -220,7 +223,7 @@ fn forbidden() -> Vec<(&'static str, c_long, Vec<Word<'static>>)> {
         (
             "mprotect",
             libc::SYS_mprotect,
-            vec![Number(0), Number(4096), number(libc::PROT_EXEC)],
+            vec![Number(0), Number(4096), number_of(libc::PROT_EXEC)],
         ),
     ]
 }
@@ -263,7 +266,6 @@ fn a_helper_that_is_taken_over_can_do_nothing(scene: &Scene) {
 fn a_file_server_that_is_taken_over_sees_its_share_alone(scene: &Scene) {
     let container = scene.create(&scene.bundle(&["true"]));
     let held = TakenOver::attach(threads_of("caisson-fs")[0]);
-    let here = Number(i64::from(libc::AT_FDCWD).cast_unsigned());
     for path in [
         "/etc/passwd",
         "/proc/1/status",
@@ -273,29 +275,22 @@ fn a_file_server_that_is_taken_over_sees_its_share_alone(scene: &Scene) {
         "../../../../../../etc/passwd",
         "/dev/null",
     ] {
-        let words = [here_again(&here), Text(path.as_bytes()), Number(0)];
+        let words = [number_of(libc::AT_FDCWD), Text(path.as_bytes()), Number(0)];
         let answer = held.call(libc::SYS_openat, &words);
         assert_eq!(answer, Answer::Refused(Errno::ENOENT), "{path}");
     }
     // What is there is the share.
-    let root = [here_again(&here), Text(container.id.as_bytes()), Number(0)];
+    let root = [
+        number_of(libc::AT_FDCWD),
+        Text(container.id.as_bytes()),
+        Number(0),
+    ];
     let answer = held.call(libc::SYS_openat, &root);
     assert!(matches!(answer, Answer::Done(_)), "{answer:?}");
     let words = [Number(0), number_of(libc::F_SETOWN), Number(1)];
     assert_eq!(held.call(libc::SYS_fcntl, &words), Answer::Killed);
     assert_eq!(container.wait(), 137);
     container.delete();
-}
-
-fn number_of(value: i32) -> Word<'static> {
-    Number(i64::from(value).cast_unsigned())
-}
-
-const fn here_again(word: &Word<'_>) -> Word<'static> {
-    match word {
-        Number(value) => Number(*value),
-        Text(_) => Number(0),
-    }
 }
 
 fn a_vsock_device_that_is_taken_over_opens_nothing(scene: &Scene) {
@@ -322,10 +317,7 @@ fn an_emulator_that_is_taken_over_reaches_nothing_of_the_host(scene: &Scene) {
     let container = scene.create(&scene.bundle(&["true"]));
     let emulator = other_pids()
         .into_iter()
-        .find(|pid| {
-            fs::read_to_string(format!("/proc/{pid}/comm"))
-                .is_ok_and(|comm| comm.starts_with("qemu-system"))
-        })
+        .find(|pid| is_called(*pid, "qemu-system-x86"))
         .expect("the emulator");
     let held = TakenOver::attach(Pid::from_raw(emulator));
     let refused = |what: &str, answer: Answer| {

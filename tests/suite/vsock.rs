@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::mpsc;
 
+use caisson_protocol::{CONTROL_PORT, FIRST_STREAM_PORT, NAMES_PORT, TOKEN_LEN};
 use caisson_tests::{Bundle, Container, Scene, stories, wait};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, VsockAddr, connect, socket};
@@ -23,9 +24,8 @@ stories![
     streams_are_not_taken_by_another_container_of_the_pod.limit(600),
 ];
 
-/// Where ports of streams begin, and those that every machine has.
-const FIRST_STREAM_PORT: u32 = 0x1_0000;
-const FIXED_PORTS: [u32; 2] = [1024, 1025];
+/// Those that every machine has.
+const FIXED_PORTS: [u32; 2] = [CONTROL_PORT, NAMES_PORT];
 const WORKERS: u32 = 8;
 
 /// What `probe vsock` prints.
@@ -39,6 +39,14 @@ pub(crate) fn make_socket() -> String {
 fn open() -> Result<OwnedFd, Errno> {
     let flags = SockFlag::SOCK_CLOEXEC;
     socket(AddressFamily::Vsock, SockType::Stream, flags, None)
+}
+
+/// Connects to a port of the host, as every process of a guest may that gets a socket.
+pub(crate) fn connect_to_host(port: u32) -> Result<File, Errno> {
+    let socket = open()?;
+    let host = VsockAddr::new(nix::libc::VMADDR_CID_HOST, port);
+    connect(socket.as_raw_fd(), &host)?;
+    Ok(File::from(socket))
 }
 
 /// Tries to get into the place of the agent at `count` ports from the first of the
@@ -67,11 +75,9 @@ pub(crate) fn take_streams(count: u32, taken: &str) -> String {
 
 /// A connection that the host does not close at once is written to and read from.
 fn take(port: u32) -> Option<String> {
-    let socket = open().ok()?;
-    connect(socket.as_raw_fd(), &VsockAddr::new(2, port)).ok()?;
-    let mut stream = File::from(socket);
+    let mut stream = connect_to_host(port).ok()?;
     if FIXED_PORTS.contains(&port) {
-        stream.write_all(&[7; 16]).ok()?;
+        stream.write_all(&[7; TOKEN_LEN]).ok()?;
     }
     let brief = Timespec {
         tv_sec: 0,

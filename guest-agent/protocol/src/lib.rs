@@ -67,6 +67,26 @@ const UNIVERSAL_DEVICES: [(i64, i64); 11] = [
 pub fn is_universal_device(major: i64, minor: i64) -> bool {
     UNIVERSAL_DEVICES.contains(&(major, minor))
 }
+
+/// Settings of sysctl(8) that belong to an IPC namespace, beside `fs.mqueue.*`.
+const IPC_SETTINGS: [&str; 8] = [
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "kernel.sem",
+    "kernel.shmall",
+    "kernel.shmmax",
+    "kernel.shmmni",
+    "kernel.shm_rmid_forced",
+];
+
+/// Returns whether a setting, whose name has dots between its parts, belongs to an IPC
+/// namespace (ipc_namespaces(7)).
+#[must_use]
+pub fn is_ipc_setting(name: &str) -> bool {
+    IPC_SETTINGS.contains(&name) || name.starts_with("fs.mqueue.")
+}
+
 /// In front of a container's name, the path of a namespace that is that container's.
 pub const JOINED_PREFIX: &str = "container/";
 

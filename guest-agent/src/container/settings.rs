@@ -12,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use caisson_protocol::is_ipc_setting;
 use rustix::{fs::OFlags, io::Errno};
 
 use super::rootfs::Rootfs;
@@ -145,23 +146,8 @@ fn is_namespaced(name: &str) -> bool {
         return false;
     }
     let name = name.replace('/', ".");
-    IPC_SETTINGS.contains(&name.as_str())
-        || ["fs.mqueue.", "net."]
-            .iter()
-            .any(|prefix| name.starts_with(prefix))
-        || name == "kernel.domainname"
+    is_ipc_setting(&name) || name.starts_with("net.") || name == "kernel.domainname"
 }
-
-const IPC_SETTINGS: [&str; 8] = [
-    "kernel.msgmax",
-    "kernel.msgmnb",
-    "kernel.msgmni",
-    "kernel.sem",
-    "kernel.shmall",
-    "kernel.shmmax",
-    "kernel.shmmni",
-    "kernel.shm_rmid_forced",
-];
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 
+use caisson_protocol::is_ipc_setting;
 use serde_json::Value;
 
 /// Bytes of arguments and variables that Linux gives a process at most, with a pointer
@@ -110,7 +111,7 @@ fn check_settings(config: &Value, namespaces: &HashSet<&str>) -> Result<(), Unme
 fn check_setting(name: &str, namespaces: &HashSet<&str>) -> Result<(), Unmet> {
     let leads_elsewhere = name.split(['/']).any(|part| part == "..");
     let dotted = name.replace('/', ".");
-    let is_of_ipc = IPC_SETTINGS.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.");
+    let is_of_ipc = is_ipc_setting(&dotted);
     let has_uts = namespaces.contains("uts");
     match dotted.as_str() {
         _ if leads_elsewhere => {}
@@ -130,17 +131,6 @@ fn check_setting(name: &str, namespaces: &HashSet<&str>) -> Result<(), Unmet> {
         "sysctl {name:?} is not in a separate kernel namespace"
     ))
 }
-
-const IPC_SETTINGS: [&str; 8] = [
-    "kernel.msgmax",
-    "kernel.msgmnb",
-    "kernel.msgmni",
-    "kernel.sem",
-    "kernel.shmall",
-    "kernel.shmmax",
-    "kernel.shmmni",
-    "kernel.shm_rmid_forced",
-];
 
 fn check_mount(mount: &Value) -> Result<(), Unmet> {
     const WITHOUT_TYPE: [&str; 3] = ["bind", "rbind", "remount"];
