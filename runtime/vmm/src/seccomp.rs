@@ -48,6 +48,13 @@ const SET_UP: &[Rule] = &[
     ),
 ];
 
+/// Streams of the vsock device for the owner; nothing that reaches the network.
+pub(crate) const STREAM_PAIR: &[Argument] = &[
+    Argument::Is(0, bits(libc::AF_UNIX)),
+    Argument::Is(1, bits(libc::SOCK_STREAM | libc::SOCK_CLOEXEC)),
+    Argument::Is(2, 0),
+];
+
 /// For vCPU threads.
 const VCPU: &[Rule] = &[
     // The guest; no other request to KVM, and to nothing else.
@@ -66,14 +73,7 @@ const DEVICES: &[Rule] = &[
     (libc::SYS_sendmsg, &[]),
     (libc::SYS_recvfrom, &[]),
     (libc::SYS_sendto, &[]),
-    (
-        libc::SYS_socketpair,
-        &[
-            Argument::Is(0, bits(libc::AF_UNIX)),
-            Argument::Is(1, bits(libc::SOCK_STREAM | libc::SOCK_CLOEXEC)),
-            Argument::Is(2, 0),
-        ],
-    ),
+    (libc::SYS_socketpair, STREAM_PAIR),
     (libc::SYS_shutdown, &[]),
     (libc::SYS_timerfd_settime, &[Argument::Is(1, 0)]),
     (libc::SYS_clock_gettime, &[]),

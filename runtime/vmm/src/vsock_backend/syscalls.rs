@@ -7,6 +7,8 @@ use caisson_jail::syscalls::{
 };
 use nix::libc;
 
+use crate::seccomp::STREAM_PAIR;
+
 /// Limits this thread and those it makes from now on. Anything else ends the whole
 /// process.
 pub(super) fn limit() -> Result<(), Error> {
@@ -23,13 +25,6 @@ const MISSING: &[libc::c_long] = &[
     libc::SYS_clone3,
     // Asks for the host's way of overcommitting when it gives memory back.
     libc::SYS_openat,
-];
-
-/// Streams for the owner; nothing that reaches the network.
-const STREAM_PAIR: &[Argument] = &[
-    Argument::Is(0, bits(libc::AF_UNIX)),
-    Argument::Is(1, bits(libc::SOCK_STREAM | libc::SOCK_CLOEXEC)),
-    Argument::Is(2, 0),
 ];
 
 const ALLOWED: &[Rule] = &[
