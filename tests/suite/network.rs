@@ -348,7 +348,9 @@ fn ports_of_the_container_are_those_of_localhost_on_the_host(scene: &Scene) {
     let (namespace, _far) = pair();
     let container = echoing(scene, &namespace);
     await_server(&container);
-    for address in ["127.0.0.1:7000", "[::1]:7000"] {
+    let loopback = ["127.0.0.1:7000", "[::1]:7000"];
+    let own = ["10.9.0.2:7000", "[fd00:9::2]:7000"];
+    for address in loopback.into_iter().chain(own) {
         let said = namespace.inside(|| traffic::talk(address, 200_000));
         assert_eq!(said, "200000 bytes");
     }

@@ -35,6 +35,7 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
         ["notify", message] => notify(message),
         ["vsock"] => vsock::make_socket(),
         ["take-streams", count, taken] => vsock::take_streams(count.parse().unwrap(), taken),
+        ["serve-datagrams", address] => traffic::serve_datagrams(address),
         ["serve-load", address] => traffic::serve_load(&TcpListener::bind(address).unwrap()),
         ["load", address, kind, count, connections] => {
             let kind = match kind {

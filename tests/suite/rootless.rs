@@ -22,6 +22,7 @@ stories![
     a_delegated_cgroup_is_used,
     without_a_state_folder_one_line_says_so,
     root_of_a_user_namespace_uses_the_users_state_folder,
+    the_containers_own_address_is_reached_from_its_namespace.limit(300),
 ];
 
 const UID: u32 = 54_321;
@@ -80,6 +81,16 @@ impl<'a> User<'a> {
         bind(&node, Path::new("/dev/kvm"));
     }
 
+    /// As on every host with udev.
+    fn may_make_taps(&self) {
+        let node = self.scene.path("tun");
+        let device = fs::metadata("/dev/net/tun").unwrap();
+        let mode = Mode::from_bits_truncate(0o666);
+        mknod(&node, SFlag::S_IFCHR, mode, device.rdev()).unwrap();
+        self.own(&node);
+        bind(&node, Path::new("/dev/net/tun"));
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.scene.path("dist/bin/caisson"));
         command
@@ -125,6 +136,9 @@ impl<'a> User<'a> {
 impl Drop for User<'_> {
     fn drop(&mut self) {
         umount(&self.scene.path("dist")).ok();
+        if self.scene.path("tun").exists() {
+            umount("/dev/net/tun").ok();
+        }
         if self.scene.settings.machine == Machine::Kvm {
             umount("/dev/kvm").ok();
         }
@@ -358,4 +372,75 @@ fn root_of_a_user_namespace_uses_the_users_state_folder(scene: &Scene) {
     let output = scene.output_of(unshare);
     assert_eq!(output.exits(4).stdout, "hello\n");
     assert!(user.runtime_folder().join("caisson").is_dir());
+}
+
+/// As Podman's rootlessport does it under slirp4netns, for each connection to a
+/// published port, by TCP and UDP.
+fn the_containers_own_address_is_reached_from_its_namespace(scene: &Scene) {
+    let user = User::new(scene);
+    user.may_make_taps();
+    let bundle = user.shell(
+        "probe serve-echo 0.0.0.0:7000 & probe serve-datagrams 0.0.0.0:7001 & exec sleep 1000",
+    );
+    bundle.edit(|config| {
+        let linux = config["linux"].as_object_mut().unwrap();
+        linux.retain(|name, _| !name.ends_with("Mappings"));
+        let namespaces = linux["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|one| one["type"] != "user" && one["type"] != "network");
+        namespaces.push(json!({"type": "network", "path": "NAMESPACE"}));
+    });
+    let script = r#"
+set -e
+bundle=$1 id=$2 probe=$3
+unshare --net sleep 1000 & holder=$!
+unshare --net sleep 1000 & gateway=$!
+for pid in $holder $gateway; do
+	until [ "$(readlink /proc/$pid/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.1; done
+done
+sed -i "s|NAMESPACE|/proc/$holder/ns/net|" "$bundle/config.json"
+inside() { nsenter --target "$holder" --net -- "$@"; }
+inside ip link set lo up
+inside ip link add eth0 type veth peer name far netns "$gateway"
+nsenter --target "$gateway" --net -- ip address add 10.0.2.2/24 dev far
+nsenter --target "$gateway" --net -- ip link set far up
+inside ip address add 10.0.2.100/24 dev eth0
+inside ip link set eth0 up
+inside ip route add default via 10.0.2.2
+"$CAISSON" run -d --bundle "$bundle" "$id" </dev/null >"$bundle/out" 2>&1 || { cat "$bundle/out" >&2; exit 9; }
+until "$CAISSON" exec "$id" nc 127.0.0.1 7000 </dev/null 2>/dev/null; do sleep 0.1; done
+inside "$probe" talk 10.0.2.100:7000 200000
+inside bash -c 'exec 3<>/dev/udp/10.0.2.100/7001; echo question >&3; timeout 20 head -n 1 <&3'
+# Where nobody listens it is refused, as in the container.
+! inside "$probe" talk 10.0.2.100:7002 1 2>/dev/null
+"$CAISSON" delete --force "$id"
+inside tc qdisc show dev lo
+inside ip -o link | grep cais || true
+kill "$holder" "$gateway"
+"#;
+    let mut unshare = Command::new("unshare");
+    unshare
+        .args([
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "--net",
+            "sh",
+            "-c",
+            script,
+            "sh",
+        ])
+        .arg(&bundle.path)
+        .arg(&bundle.id)
+        .arg(bundle.rootfs.join("bin/probe"));
+    let inner = user.command(&[]);
+    unshare.env("CAISSON", inner.get_program());
+    for (name, value) in inner.get_envs() {
+        unshare.env(name, value.unwrap());
+    }
+    unshare.env_remove("USER").uid(UID).gid(user.gid);
+    let output = scene.output_of(unshare);
+    assert_eq!(
+        output.ok(),
+        "200000 bytes\nquestion\nqdisc noqueue 0: root refcnt 2 \n"
+    );
 }

@@ -1,8 +1,8 @@
-//! Both ends of a TCP connection: whose bytes are known, for tests, and that carries
+//! Both ends of a TCP connection, or of datagrams: whose bytes are known, for tests, and that carries
 //! as many as it can, for benchmarks. Both run in containers, too.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::time::Instant;
 
 /// Gives every connection back what it sends, until the process ends.
@@ -18,6 +18,16 @@ fn give_back(mut stream: TcpStream) {
     // Whoever hangs up early has its reasons.
     if std::io::copy(&mut stream, &mut sink).is_ok() {
         sink.shutdown(Shutdown::Write).ok();
+    }
+}
+
+/// Gives every datagram back, until the process ends.
+pub(crate) fn serve_datagrams(address: &str) -> String {
+    let socket = UdpSocket::bind(address).unwrap();
+    let mut buffer = [0; 2048];
+    loop {
+        let (length, from) = socket.recv_from(&mut buffer).unwrap();
+        socket.send_to(&buffer[..length], from).unwrap();
     }
 }
 

@@ -1,10 +1,7 @@
-//! The guest's loopback, reached from the host: engines forward ports by dialling
-//! localhost in the container's namespace.
+//! The guest's own addresses, reached from the host: engines forward ports by dialling
+//! localhost, or the container's address, in the container's network namespace.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    time::Duration,
-};
+use std::{net::IpAddr, time::Duration};
 
 use caisson_protocol::server::agent::ConnectLocalRequest;
 use tokio::{io::copy_bidirectional, net::TcpStream, time::timeout};
@@ -14,8 +11,15 @@ use crate::{
     transport::Transport,
 };
 
-/// Loopback answers at once, unless its listener has a full queue.
+/// The guest itself answers at once, unless its listener has a full queue.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let of_four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    of_four
+        .or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
+        .ok()
+}
 
 /// Connects the two, and copies until both have ended.
 ///
@@ -25,11 +29,8 @@ pub(crate) async fn connect_local(
     request: &ConnectLocalRequest,
     transport: &Transport,
 ) -> Result<(), Failure> {
-    let address: IpAddr = if request.ipv6 {
-        Ipv6Addr::LOCALHOST.into()
-    } else {
-        Ipv4Addr::LOCALHOST.into()
-    };
+    let address = address(&request.address)
+        .ok_or_else(|| Failure::Refused("no IP address to connect to".to_owned()))?;
     let port = u16::try_from(request.port).unwrap_or_default();
     let connecting = timeout(CONNECT_LIMIT, TcpStream::connect((address, port)));
     let Ok(connected) = connecting.await else {

@@ -1,9 +1,10 @@
-//! The container's ports, as localhost of its namespace on the host: there engines
-//! dial them to forward a port (CRI's port-forward, Podman's rootlessport).
+//! The container's ports, reached from its network namespace on the host: engines
+//! dial localhost or the container's own address there to forward a port (CRI's
+//! port-forward, Podman's rootlessport).
 //!
-//! A program of the kernel's hands every TCP connection to 127.0.0.1 or ::1 to one
-//! listener here, whatever its port; the agent connects it with the same port of the
-//! guest's loopback.
+//! A BPF program hands every TCP connection that begins in the namespace and is to
+//! 127.0.0.1, ::1 or an address that is not of loopback to one listener here, whatever
+//! its port; the agent connects it with the same address and port in the guest.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -79,10 +80,11 @@ mod operation {
     pub(super) const LOAD_32: u8 = 0x61;
     pub(super) const STORE_32: u8 = 0x62;
     pub(super) const LOAD_MAP: u8 = 0x18;
-    /// Compares all 64 bits, or 32, with a number.
+    pub(super) const AND: u8 = 0x57;
+    /// Compare all 64 bits, or 32, with a number.
     pub(super) const UNLESS_EQUAL: u8 = 0x55;
-    pub(super) const UNLESS_EQUAL_32: u8 = 0x56;
     pub(super) const IF_EQUAL: u8 = 0x15;
+    pub(super) const IF_EQUAL_32: u8 = 0x16;
     pub(super) const GO: u8 = 0x05;
     pub(super) const CALL: u8 = 0x85;
     pub(super) const EXIT: u8 = 0x95;
@@ -98,43 +100,37 @@ const fn instruction(code: u8, registers: (u8, u8), offset: i16, number: i32) ->
         | (number.cast_unsigned() as u64) << 32
 }
 
-/// `if TCP and to loopback: give the socket of the family, else go on as usual`. Offsets
-/// are those of `struct bpf_sk_lookup`.
+/// `if TCP, and not to another loopback address than 127.0.0.1: give the socket of the
+/// family, else go on as usual`. What the program sees begins in the namespace: what
+/// arrives on its interfaces is the guest's. Offsets are those of `struct bpf_sk_lookup`.
 fn program(map: i32) -> Vec<u64> {
     use operation::*;
     const FAMILY: i16 = 8;
     const PROTOCOL: i16 = 12;
     const LOCAL_IP4: i16 = 40;
-    const LOCAL_IP6: i16 = 44;
     const TCP: i32 = 6;
+    const LOOPBACK_NET: i32 = 127;
     /// `BPF_PSEUDO_MAP_FD`
     const MAP: u8 = 1;
     const LOOK_UP: i32 = 1;
     const RELEASE: i32 = 86;
     const ASSIGN: i32 = 124;
     let one = i32::from_ne_bytes(Ipv4Addr::LOCALHOST.octets());
-    let last = i32::from_ne_bytes([0, 0, 0, 1]);
     vec![
         // r6 = context
         instruction(MOVE, (6, 1), 0, 0),
         instruction(LOAD_32, (2, 1), PROTOCOL, 0),
-        instruction(UNLESS_EQUAL, (2, 0), 28, TCP),
+        instruction(UNLESS_EQUAL, (2, 0), 22, TCP),
         instruction(LOAD_32, (2, 1), FAMILY, 0),
-        instruction(UNLESS_EQUAL, (2, 0), 4, i32::from(caisson_netlink::INET)),
-        // IPv4: key 0
+        instruction(UNLESS_EQUAL, (2, 0), 6, i32::from(caisson_netlink::INET)),
+        // IPv4: key 0. The first octet is in the lowest bits.
         instruction(LOAD_32, (2, 1), LOCAL_IP4, 0),
-        instruction(UNLESS_EQUAL_32, (2, 0), 24, one),
+        instruction(IF_EQUAL_32, (2, 0), 2, one),
+        instruction(AND, (2, 0), 0, 0xff),
+        instruction(IF_EQUAL, (2, 0), 16, LOOPBACK_NET),
         instruction(STORE_32, (10, 0), -4, 0),
-        instruction(GO, (0, 0), 9, 0),
+        instruction(GO, (0, 0), 1, 0),
         // IPv6: key 1
-        instruction(LOAD_32, (2, 1), LOCAL_IP6, 0),
-        instruction(UNLESS_EQUAL, (2, 0), 20, 0),
-        instruction(LOAD_32, (2, 1), LOCAL_IP6 + 4, 0),
-        instruction(UNLESS_EQUAL, (2, 0), 18, 0),
-        instruction(LOAD_32, (2, 1), LOCAL_IP6 + 8, 0),
-        instruction(UNLESS_EQUAL, (2, 0), 16, 0),
-        instruction(LOAD_32, (2, 1), LOCAL_IP6 + 12, 0),
-        instruction(UNLESS_EQUAL_32, (2, 0), 14, last),
         instruction(STORE_32, (10, 0), -4, 1),
         // r7 = the socket; assign; release
         instruction(LOAD_MAP, (1, MAP), 0, map),
@@ -168,11 +164,7 @@ mod tests {
         for (at, word) in program.iter().enumerate() {
             let [code, _, low, high, ..] = word.to_le_bytes();
             let offset = usize::from(u16::from_le_bytes([low, high]));
-            let gives_up = [
-                operation::UNLESS_EQUAL,
-                operation::UNLESS_EQUAL_32,
-                operation::IF_EQUAL,
-            ];
+            let gives_up = [operation::UNLESS_EQUAL, operation::IF_EQUAL];
             if gives_up.contains(&code) && at != 4 {
                 assert_eq!(at + 1 + offset, pass, "instruction {at}");
             }

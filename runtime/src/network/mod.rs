@@ -6,13 +6,16 @@
 //! ```
 //! `scan` reads a namespace as plain data, `tap` and `redirect` lay the wire beside
 //! each interface, `uplink` keeps machine and namespace in step. `names` and
-//! `forward` carry what lives on loopback, either way. Everything here runs
+//! `forward` carry what lives on loopback, either way; where `forward` isn't allowed,
+//! `relay` carries what is for the container's own address. Everything here runs
 //! in the namespace itself: its owner lives in it.
 
 mod error;
 pub(crate) mod forward;
 pub(crate) mod names;
+mod readdress;
 mod redirect;
+mod relay;
 mod restore;
 mod routes;
 mod scan;

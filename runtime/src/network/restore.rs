@@ -36,7 +36,12 @@ fn remove_stale(name_start: &str) -> Result<(), Error> {
     let socket = Socket::open().map_err(Error::Scan)?;
     let picture = Picture::take(&socket).map_err(Error::Scan)?;
     for link in &picture.links {
-        let ingress = redirect::look(&socket, link.index).map_err(Error::Scan)?;
+        let look = if picture.loopback() == Some(link.index) {
+            redirect::look_at_egress
+        } else {
+            redirect::look
+        };
+        let ingress = look(&socket, link.index).map_err(Error::Scan)?;
         let lives = |tap| {
             let mut links = picture.links.iter();
             links.any(|other| other.index == tap && !other.name.starts_with(name_start))

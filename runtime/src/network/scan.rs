@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use caisson_netlink::{Answer, Attributes, INET, INET6, Message, Socket, number, text};
 use caisson_protocol::client::agent::{Address, Interface, Neighbour, NetworkConfiguration, Route};
@@ -181,6 +181,21 @@ impl Picture {
             .chain(self.beyond.iter().cloned())
             .chain(routes)
             .collect()
+    }
+
+    /// Number of `lo`.
+    pub(super) fn loopback(&self) -> Option<u32> {
+        let mut links = self.links.iter();
+        links.find(|link| link.loopback).map(|link| link.index)
+    }
+
+    /// Those of one interface.
+    pub(super) fn ipv4_addresses(&self, index: u32) -> Vec<Ipv4Addr> {
+        let own = self.addresses.iter().filter(|(owner, _)| *owner == index);
+        own.filter_map(|(_, address)| {
+            Some(Ipv4Addr::from(<[u8; 4]>::try_from(&*address.local).ok()?))
+        })
+        .collect()
     }
 
     /// Addresses of `lo` that not every namespace has.

@@ -4,10 +4,11 @@
 //! after a machine, however that ended.
 
 use std::fs::{File, OpenOptions};
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 
-use caisson_netlink::{INET6, Message, Socket};
+use caisson_netlink::{INET, INET6, Message, Socket};
 use nix::libc;
 
 use super::error::Error;
@@ -60,6 +61,16 @@ pub(super) fn bring_up(socket: &Socket, index: u32, mtu: u32) -> std::io::Result
     // It has no addresses of its own. Without IPv6 there is nothing to say.
     drop(socket.change(&quiet));
     socket.change(&link(index, libc::IFF_UP.unsigned_abs()).with_number(libc::IFLA_MTU, mtu))
+}
+
+/// Gives the interface `index` an address of its own, alone on its link.
+pub(super) fn add_address(socket: &Socket, index: u32, address: Ipv4Addr) -> std::io::Result<()> {
+    // struct ifaddrmsg
+    let [a, b, c, d] = index.to_ne_bytes();
+    let header = [INET, 32, 0, libc::RT_SCOPE_HOST, a, b, c, d];
+    let flags = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+    let message = Message::new(libc::RTM_NEWADDR, flags, &header);
+    socket.change(&message.with(libc::IFA_LOCAL, &address.octets()))
 }
 
 /// How the names of all taps of an owner begin.

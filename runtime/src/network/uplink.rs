@@ -11,7 +11,8 @@ use caisson_protocol::client::agent::NetworkConfiguration;
 use nix::libc;
 
 use super::error::Error;
-use super::redirect::{self, Ingress};
+use super::redirect::{self, Ingress, Leading};
+use super::relay::Relay;
 use super::scan::{Link, Picture};
 use super::{Mac, tap};
 
@@ -44,6 +45,7 @@ struct Plugged {
     link: u32,
     mtu: u32,
     nic: Nic,
+    relay: Option<Relay>,
 }
 
 /// See the module.
@@ -54,6 +56,9 @@ pub(crate) struct Uplink {
     told: NetworkConfiguration,
     complained: BTreeSet<String>,
     name_servers: Vec<Ipv4Addr>,
+    /// Whether the container's own addresses are relayed from the namespace.
+    relays: bool,
+    led: Vec<Leading>,
 }
 
 impl Uplink {
@@ -66,12 +71,20 @@ impl Uplink {
             told: NetworkConfiguration::default(),
             complained: BTreeSet::new(),
             name_servers: Vec::new(),
+            relays: false,
+            led: Vec::new(),
         }
     }
 
     /// Servers on loopback that the guest shall answer for.
     pub(crate) fn set_name_servers(&mut self, servers: Vec<Ipv4Addr>) {
         self.name_servers = servers;
+    }
+
+    /// Has programs of the namespace reach the container by its own IPv4 addresses, from
+    /// the next update on.
+    pub(crate) const fn relay_own_addresses(&mut self) {
+        self.relays = true;
     }
 
     /// Brings the machine up to date with the namespace of the calling thread. The
@@ -101,9 +114,38 @@ impl Uplink {
         }
         told?;
         match failed {
-            Some(error) => Err(error),
-            None => Ok(self.complaints(&picture)),
+            Some(error) => return Err(error),
+            None if self.relays => self.relay(&socket, &picture)?,
+            None => {}
         }
+        Ok(self.complaints(&picture))
+    }
+
+    fn relay(&mut self, socket: &Socket, picture: &Picture) -> Result<(), Error> {
+        let mut all = Vec::new();
+        for one in &mut self.plugged {
+            let link = picture.links.iter().find(|link| link.index == one.link);
+            let Some(link) = link else { continue };
+            if one.relay.is_none() {
+                one.relay = Some(Relay::begin(socket, link, one.nic.tap)?);
+            }
+            let Some(relay) = &one.relay else { continue };
+            let own = picture.ipv4_addresses(one.link);
+            all.extend(own.iter().map(|address| Leading {
+                address: *address,
+                to: relay.index,
+            }));
+            relay.set_addresses(own);
+        }
+        if let (true, Some(lo)) = (all != self.led, picture.loopback()) {
+            let led = redirect::lead_own_addresses(socket, lo, &all);
+            led.map_err(|source| Error::Redirect {
+                name: "lo".to_owned(),
+                source,
+            })?;
+            self.led = all;
+        }
+        Ok(())
     }
 
     /// Whether the machine has any interface.
@@ -116,6 +158,12 @@ impl Uplink {
         let Ok(socket) = Socket::open() else {
             return;
         };
+        if !self.led.is_empty() {
+            let lo = Picture::take(&socket)
+                .ok()
+                .and_then(|picture| picture.loopback());
+            drop(lo.map(|lo| redirect::lead_own_addresses(&socket, lo, &[])));
+        }
         for one in self.plugged.drain(..) {
             // The interface may be gone, and then there is nothing to give back.
             drop(redirect::remove(&socket, one.link));
@@ -157,6 +205,7 @@ impl Uplink {
             link: link.index,
             mtu: link.mtu,
             nic,
+            relay: None,
         };
         if wired.is_err() {
             self.disconnect(socket, &one);

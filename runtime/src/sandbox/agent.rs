@@ -3,6 +3,7 @@
 //! Owns time limits and the turning of the agent's refusals into text. Knows
 //! no state of containers.
 
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -326,17 +327,16 @@ impl Agent {
         self.ask(limited("DeleteContainer"), &container(id), answers::nothing)
     }
 
-    /// Connects the stream that is expected on `stream_port` with a port of the
-    /// guest's loopback.
-    pub(crate) fn connect_local(
-        &self,
-        port: u16,
-        ipv6: bool,
-        stream_port: u32,
-    ) -> Result<(), Error> {
+    /// Connects the stream that is expected on `stream_port` with an address of the
+    /// guest's own.
+    pub(crate) fn connect_local(&self, local: SocketAddr, stream_port: u32) -> Result<(), Error> {
+        let address = match local.ip() {
+            IpAddr::V4(address) => address.octets().to_vec(),
+            IpAddr::V6(address) => address.octets().to_vec(),
+        };
         let request = ConnectLocalRequest {
-            port: port.into(),
-            ipv6,
+            port: local.port().into(),
+            address,
             stream_port,
             ..Default::default()
         };

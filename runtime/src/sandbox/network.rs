@@ -107,7 +107,11 @@ impl Network {
             Ok(front) => Arc::new(front),
             Err(err) => {
                 let what = "ports of the container can't be reached as localhost of its network namespace on the host";
-                return self.warn(vec![format!("{what}: {err}")]);
+                self.warn(vec![format!("{what}: {err}")]);
+                let mut uplink = self.uplink();
+                uplink.relay_own_addresses();
+                let relayed = uplink.update();
+                return self.warn(relayed.unwrap_or_else(|err| vec![chain(&err)]));
             }
         };
         for number in 0..front.listeners.len() {
@@ -137,10 +141,7 @@ impl Network {
             let Ok(expected) = network.streams.expect() else {
                 return;
             };
-            let connected =
-                network
-                    .agent
-                    .connect_local(address.port(), address.is_ipv6(), expected.port);
+            let connected = network.agent.connect_local(address, expected.port);
             if let (Ok(()), Some(guest)) = (connected, expected.take(STREAM_LIMIT)) {
                 forward::join(outside, guest).ok();
             }

@@ -534,9 +534,7 @@ impl Desk {
             // It ends, one way or the other.
             Err(agent::Error::Silent) if kills => Ok(()),
             // The machine goes down with its container, or has gone.
-            Err(agent::Error::Lost) if self.status() == Status::Stopped => {
-                Err(Refusal::NotRunning)
-            }
+            Err(agent::Error::Lost) if self.status() == Status::Stopped => Err(Refusal::NotRunning),
             Err(agent::Error::Lost) if kills => {
                 let reason = "it was killed while the connection to its guest's agent was lost, so its machine was ended";
                 self.insistence.end_machine(reason.to_owned());

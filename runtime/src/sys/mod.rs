@@ -18,7 +18,7 @@ use nix::libc;
 use nix::pty::Winsize;
 
 pub(crate) use lookup::{attach_lookup, make_socket_map};
-pub(crate) use tap::make_tap;
+pub(crate) use tap::{TAP_HEADER_LEN, make_tap};
 pub(crate) use user_namespace::user_namespace;
 
 /// Owns a descriptor that the kernel has just handed to this process.

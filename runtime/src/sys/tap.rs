@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::libc;
 
 /// Length of `struct virtio_net_hdr_v1`, which precedes every packet.
-const HEADER_LEN: libc::c_int = 12;
+pub(crate) const TAP_HEADER_LEN: libc::c_int = 12;
 
 mod requests {
     nix::ioctl_write_ptr_bad!(
@@ -39,7 +39,7 @@ pub(crate) fn make_tap(descriptor: &OwnedFd, name: &str, several: bool) -> io::R
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the kernel reads one number, which lives until it answers.
-    unsafe { requests::set_header_len(descriptor.as_raw_fd(), &HEADER_LEN) }?;
+    unsafe { requests::set_header_len(descriptor.as_raw_fd(), &TAP_HEADER_LEN) }?;
     let bytes = request.ifr_name.map(|byte| byte.to_ne_bytes()[0]);
     Ok(caisson_netlink::text(&bytes))
 }
