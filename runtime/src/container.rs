@@ -13,7 +13,6 @@ use serde_json::Value;
 
 use crate::bundle;
 use crate::cgroup;
-use crate::creation::tell_poststop;
 use crate::errand;
 use crate::hooks::{self, HookKind};
 use crate::identity;
@@ -383,7 +382,7 @@ impl Container {
             group.remove()?;
         }
         self.entry.remove()?;
-        tell_poststop(&self.record, log);
+        hooks::run_poststop(&self.record, log);
         Ok(())
     }
 

@@ -93,7 +93,7 @@ fn create_in(
     match created {
         Ok(owner) => Ok((entry.read()?, owner)),
         Err(err) => {
-            tell_poststop(&order.record, &log);
+            hooks::run_poststop(&order.record, &log);
             Err(err)
         }
     }
@@ -320,13 +320,6 @@ fn check_terminal(terminal: bool, creation: &Creation) -> Result<(), Error> {
 fn member(container: &Container) -> (i32, String) {
     let record = container.record();
     (record.pid, record.id.clone())
-}
-
-/// Runs the poststop hooks; the specification has their failures logged only.
-pub(crate) fn tell_poststop(record: &Record, log: &Log) {
-    for err in hooks::run_poststop(record) {
-        log.write(Level::Warning, &crate::error_line::chain(&err));
-    }
 }
 
 /// The caller's log, or standard error where it can't be opened.

@@ -26,12 +26,12 @@ use serde_json::{Value, json};
 
 use crate::beginnings::Beginnings;
 use crate::console::ConsoleSocket;
-use crate::containers::Settings;
 use crate::error::Error;
 use crate::events::{Place, Publisher};
 use crate::log::Log;
 use crate::process::{Exit, Phase, Process, StandIn};
 use crate::rootfs::Rootfs;
+use crate::settings::Settings;
 use crate::stdio::{self, Names};
 
 /// A start that waits for its log driver holds the news of an end up, but no longer

@@ -31,18 +31,8 @@ use crate::log::Log;
 use crate::options::Options;
 use crate::process::{Process, StandIn};
 use crate::rootfs::Rootfs;
+use crate::settings::Settings;
 use crate::stdio::{self, Names};
-
-/// What a server is told at its start.
-#[derive(Debug, Clone)]
-pub(crate) struct Settings {
-    /// The library's state folder.
-    pub(crate) root: PathBuf,
-    /// Namespace of containerd.
-    pub(crate) namespace: String,
-    /// Tell decisions.
-    pub(crate) debug: bool,
-}
 
 /// See the module.
 #[derive(Debug)]

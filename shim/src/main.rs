@@ -29,6 +29,7 @@ mod process;
 mod rootfs;
 mod sandbox;
 mod serve;
+mod settings;
 mod stdio;
 mod task;
 mod unserved;

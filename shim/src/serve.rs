@@ -16,9 +16,10 @@ use std::time::Duration;
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::arguments::Arguments;
-use crate::containers::{Containers, Settings};
+use crate::containers::Containers;
 use crate::events::Publisher;
 use crate::log::Log;
+use crate::settings::Settings;
 use crate::{place, sandbox, task, unserved};
 
 /// containerd may be gone: events that it did not take by then are lost.

@@ -7,8 +7,8 @@ use caisson_protocol::cgroup::cpu_weight;
 use oci_spec::runtime::LinuxCpu;
 
 use super::{
-    limits::{Setting, add as setting},
     present::Present,
+    setting::{Setting, add as setting},
 };
 
 /// Adds the settings, in the order in which they must be written.

@@ -6,8 +6,8 @@ use caisson_protocol::cgroup::{io_max, io_weight};
 use oci_spec::runtime::LinuxBlockIo;
 
 use super::{
-    limits::{Setting, add as setting},
     present::Present,
+    setting::{Setting, add as setting},
 };
 
 /// Adds the settings; one write for each device and each limit of it.

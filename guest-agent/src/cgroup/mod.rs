@@ -9,6 +9,7 @@ mod devices;
 mod io;
 mod limits;
 mod present;
+mod setting;
 mod statistics;
 mod watch;
 
@@ -21,7 +22,7 @@ use std::{
 };
 
 use caisson_protocol::server::agent::Statistics;
-use limits::{Origin, Setting};
+use setting::{Origin, Setting};
 
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxResources};

@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::group::{Error, io};
+use super::error::{Error, io};
 use super::hierarchy::{Hierarchy, Version};
 
 /// What containers may be limited by (version 2 hands controllers down one by one).

@@ -8,6 +8,7 @@
 //! limits are those of the guest's own cgroup, which the agent makes.
 
 mod dbus;
+mod error;
 mod folder;
 mod group;
 mod hierarchy;
@@ -16,7 +17,8 @@ mod property;
 mod settings;
 mod systemd;
 
-pub use group::{Error, Established, Group};
+pub use error::Error;
+pub use group::{Established, Group};
 pub use hierarchy::Version;
 pub use place::{Driver, Malformed, Place};
 pub use settings::{Allowance, Files, Setting, quota, settings};

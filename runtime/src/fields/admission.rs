@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use super::content::has_content;
 use super::{Fate, Field, has_guest_rows_below, has_rows_below, namespaces, row_of};
 
 /// A field of config.json that can't be applied.
@@ -141,18 +142,6 @@ fn join(path: &str, name: &str) -> String {
         return name.to_owned();
     }
     format!("{path}.{name}")
-}
-
-/// Empty values ask for nothing: Docker writes many of them.
-pub(super) fn has_content(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(flag) => *flag,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(members) => members.values().any(has_content),
-    }
 }
 
 #[cfg(test)]

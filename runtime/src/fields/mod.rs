@@ -7,6 +7,7 @@
 //! as it asks.
 
 mod admission;
+mod content;
 mod namespaces;
 
 mod general;

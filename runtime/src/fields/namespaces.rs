@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Error;
-use super::admission::has_content;
+use super::content::has_content;
 
 const FOREIGN_NAMESPACE: &str =
     "a namespace of another container or of the host can't reach into a machine";

@@ -15,6 +15,8 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::list::{Hook, HookKind};
+use crate::error_line::chain;
+use crate::log::{Level, Log};
 use crate::memory_file::memory_file;
 use crate::pidfd::Pidfd;
 use crate::store::Record;
@@ -69,10 +71,15 @@ pub fn run(kind: HookKind, record: &Record, pid: i32) -> Result<(), Error> {
     Ok(())
 }
 
-/// Runs every poststop hook, whatever becomes of the others, as the
-/// specification asks; the answer is which have failed.
-#[must_use]
-pub fn run_poststop(record: &Record) -> Vec<Error> {
+/// Runs every poststop hook, whatever becomes of the others; a failure is logged and
+/// nothing else (runtime-spec, runtime.md#lifecycle).
+pub fn run_poststop(record: &Record, log: &Log) {
+    for err in failures_of_poststop(record) {
+        log.write(Level::Warning, &chain(&err));
+    }
+}
+
+fn failures_of_poststop(record: &Record) -> Vec<Error> {
     let kind = HookKind::Poststop;
     let hooks = record.hooks.of(kind).iter().enumerate();
     hooks

@@ -18,7 +18,7 @@ fn record(scripts: &[&str], timeout: Option<i64>) -> Record {
 }
 
 fn error_of(record: &Record) -> String {
-    crate::error_line::chain(&run(HookKind::CreateRuntime, record, 7).unwrap_err())
+    chain(&run(HookKind::CreateRuntime, record, 7).unwrap_err())
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn the_first_failure_stops_the_rest() {
 
 #[test]
 fn every_poststop_hook_runs() {
-    let failed = run_poststop(&record(&["false", "true", "exit 2"], None));
+    let failed = failures_of_poststop(&record(&["false", "true", "exit 2"], None));
     let indices: Vec<usize> = failed.iter().map(|err| err.index).collect();
     assert_eq!(indices, [0, 2]);
 }
