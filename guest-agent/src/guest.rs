@@ -158,7 +158,6 @@ impl Guest {
         let birth = Birth {
             place: Place::New {
                 spec: &spec,
-                cgroup: cgroup.path(),
                 state: &request.oci_state,
                 submounts: &request.submounts,
                 joined: &joined,

@@ -23,7 +23,7 @@ stories![
     propagation_is_as_configured,
     kernels_files_are_the_guests_own,
     a_read_only_dev_holds_its_nodes_and_the_console,
-    a_cgroup_mount_shows_the_containers_group,
+    a_containers_group_is_the_root_of_what_it_sees,
     devices_are_made_and_ruled,
     settings_of_the_kernel_are_set_or_named,
     what_can_not_be_mounted_is_one_clear_line,
@@ -278,11 +278,12 @@ fn a_read_only_dev_holds_its_nodes_and_the_console(scene: &Scene) {
     assert_eq!(scene.run(&bundle).stdout, expected);
 }
 
-fn a_cgroup_mount_shows_the_containers_group(scene: &Scene) {
+/// With a cgroup namespace in config.json and without, for init and for an exec.
+fn a_containers_group_is_the_root_of_what_it_sees(scene: &Scene) {
     for own_namespace in [true, false] {
-        let script = "cat /proc/self/cgroup | wc -c; grep -c . /sys/fs/cgroup/cgroup.procs; \
+        let script = "cat /proc/self/cgroup; grep -c . /sys/fs/cgroup/cgroup.procs; \
                       cat /sys/fs/cgroup/pids.max; mkdir /sys/fs/cgroup/x 2>&1";
-        let bundle = scene.shell(script);
+        let bundle = scene.bundle(&["sleep", "1000"]);
         bundle.with_resource("pids", json!({"limit": 77}));
         bundle.edit(|config| {
             let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
@@ -291,13 +292,16 @@ fn a_cgroup_mount_shows_the_containers_group(scene: &Scene) {
                 namespaces.push(json!({"type": "cgroup"}));
             }
         });
-        let output = scene.run(&bundle).stdout;
+        let container = scene.started(&bundle);
+        let output = container.exec(&["sh", "-c", script]).stdout;
         let lines: Vec<&str> = output.lines().collect();
-        // Three letters and a newline; else the group's own name.
-        assert_eq!(lines[0] == "5", own_namespace, "{output}");
+        assert_eq!(lines[0], "0::/", "{output}");
         assert_ne!(lines[1], "0", "{output}");
         assert_eq!(lines[2], "77", "{output}");
         assert!(lines[3].ends_with("Read-only file system"), "{output}");
+        let of_init = container.exec(&["cat", "/proc/1/cgroup"]).ok();
+        assert_eq!(of_init, "0::/\n");
+        container.remove();
     }
 }
 

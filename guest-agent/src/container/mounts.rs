@@ -54,10 +54,6 @@ enum Source {
 pub(crate) struct Surroundings<'a> {
     /// The guest's path of the container's root.
     pub(crate) root: &'a Path,
-    /// The container's cgroup.
-    pub(crate) cgroup: &'a Path,
-    /// It has a cgroup namespace of its own.
-    pub(crate) own_cgroup_namespace: bool,
     /// It has a user namespace of its own, in which the guest's rights are lost.
     pub(crate) own_users: bool,
 }
@@ -90,11 +86,10 @@ fn prepare_one(mount: &Mount, around: Surroundings<'_>) -> Result<PreparedMount,
             refuse_parameters(&destination, &options)?;
             bind_source(mount, bind, around)?
         }
-        (None, "cgroup" | "cgroup2") if around.own_cgroup_namespace => Source::Fresh {
+        (None, "cgroup" | "cgroup2") => Source::Fresh {
             kind: "cgroup2".to_owned(),
             name: "cgroup".to_owned(),
         },
-        (None, "cgroup" | "cgroup2") => guest_source(around.cgroup, Bind::One, around)?,
         // Inside a user namespace the kernel refuses the sysfs of a network that
         // isn't the namespace's own, and the virtual machine is the network.
         (None, "sysfs") if around.own_users => {

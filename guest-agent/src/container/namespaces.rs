@@ -1,7 +1,10 @@
 //! Which namespaces a container gets of its own, and which are another's.
 //!
 //! Owns the reading of `linux.namespaces`. The virtual machine is the
-//! container's network, so a network namespace entry asks for what is there.
+//! container's network, so a network namespace entry asks for what is there. A
+//! cgroup namespace is made for each container, whether asked for or not: what
+//! /proc/self/cgroup names has to be found below /sys/fs/cgroup, and a container
+//! without one would see the guest's tree, never the host's.
 
 use caisson_protocol::JOINED_PREFIX;
 use nix::sched::CloneFlags;
@@ -19,7 +22,7 @@ pub(crate) fn wanted(spec: &Spec) -> Result<CloneFlags, Failure> {
         .linux()
         .as_ref()
         .and_then(|linux| linux.namespaces().as_deref());
-    let mut flags = CloneFlags::empty();
+    let mut flags = CloneFlags::CLONE_NEWCGROUP;
     for namespace in listed.unwrap_or_default() {
         flags |= flag(namespace)?;
     }
@@ -139,7 +142,8 @@ mod tests {
                 {"type":"mount"},{"type":"pid"},{"type":"network"},{"type":"time"}]}}"#,
         );
         let expected = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | TIME;
-        assert_eq!(wanted(&spec).unwrap(), expected);
+        let always = CloneFlags::CLONE_NEWCGROUP;
+        assert_eq!(wanted(&spec).unwrap(), expected | always);
     }
 
     #[test]
@@ -149,7 +153,8 @@ mod tests {
                 {"type":"mount"},{"type":"ipc","path":"container/pod"},{"type":"uts"}]}}"#,
         );
         let all = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
-        assert_eq!(wanted(&spec).unwrap(), all);
+        let always = CloneFlags::CLONE_NEWCGROUP;
+        assert_eq!(wanted(&spec).unwrap(), all | always);
         let expected = ("pod".to_owned(), CloneFlags::CLONE_NEWIPC);
         assert_eq!(joined(&spec), [expected]);
     }

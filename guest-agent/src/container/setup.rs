@@ -10,7 +10,6 @@ use std::{
     convert::Infallible,
     fs,
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    path::Path,
 };
 
 use nix::{
@@ -57,8 +56,6 @@ pub(crate) enum Place<'a> {
     New {
         /// Its configuration.
         spec: &'a Spec,
-        /// Its cgroup's folder.
-        cgroup: &'a Path,
         /// What its hooks are told of it.
         state: &'a [u8],
         /// Mounts of the host within shares.
@@ -118,7 +115,6 @@ fn first_process(birth: &Birth<'_>, gate: &ChildEnd) -> Result<Infallible, Failu
     match birth.place {
         Place::New {
             spec,
-            cgroup,
             submounts,
             joined,
             ..
@@ -126,7 +122,7 @@ fn first_process(birth: &Birth<'_>, gate: &ChildEnd) -> Result<Infallible, Failu
             let shared = join_namespaces(joined)?;
             mounts::visit(submounts);
             descriptors::place(&birth.stdio.further, &[gate.as_raw_fd()])?;
-            let prepared = Prepared::open(spec, birth.habitat, cgroup)?;
+            let prepared = Prepared::open(spec, birth.habitat)?;
             if let Some(wanted) = sysctl(spec) {
                 settings::set_of_network(wanted)?;
             }
@@ -179,14 +175,12 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn open(spec: &Spec, habitat: &Habitat, cgroup: &Path) -> Result<Self, Failure> {
+    fn open(spec: &Spec, habitat: &Habitat) -> Result<Self, Failure> {
         let Some(root) = spec.root() else {
             return Err(Failure::Refused("root is missing".to_owned()));
         };
         let around = Surroundings {
             root: root.path(),
-            cgroup,
-            own_cgroup_namespace: habitat.namespaces.contains(CloneFlags::CLONE_NEWCGROUP),
             own_users: habitat.has_own_users(),
         };
         Ok(Self {

@@ -6,7 +6,7 @@ const LISTENER: &str = "a listener on the host can't be notified by the guest's 
 
 #[rustfmt::skip] // One line for each field, so that the table can be read as one.
 pub(super) const FIELDS: &[Field] = &[
-    applied("linux.namespaces[].type", HOST_AND_GUEST, "network: on the host; the machine is the container's own. One that is not listed is the machine's, never the host's; without network: refused"),
+    applied("linux.namespaces[].type", HOST_AND_GUEST, "network: on the host; the machine is the container's own. cgroup: its own, listed or not. Any other that is not listed is the machine's, never the host's; without network: refused"),
     applied("linux.namespaces[].path", HOST, "network only; others can't reach into a machine and are refused"),
     applied("linux.uidMappings", HOST_AND_GUEST, "user namespace inside the guest; for an ordinary user, on the host; it does not own the network: CAP_NET_* mean nothing in it"),
     applied("linux.gidMappings", HOST_AND_GUEST, "user namespace inside the guest; for an ordinary user, on the host"),
