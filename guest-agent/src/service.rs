@@ -10,10 +10,10 @@ use caisson_protocol::{
     PROTOCOL_MAJOR, PROTOCOL_MINOR, check_version,
     server::{
         agent::{
-            ConnectLocalRequest, ContainerRequest, CreateContainerRequest, Empty, Event,
-            ExecRequest, HelloRequest, HelloResponse, ListProcessesResponse, NetworkConfiguration,
-            NextEventRequest, ProcessStarted, ResizeRequest, SignalRequest, Statistics,
-            UpdateContainerRequest,
+            AdjustClockRequest, Clock, ConnectLocalRequest, ContainerRequest,
+            CreateContainerRequest, Empty, Event, ExecRequest, HelloRequest, HelloResponse,
+            ListProcessesResponse, NetworkConfiguration, NextEventRequest, ProcessStarted,
+            ResizeRequest, SignalRequest, Statistics, UpdateContainerRequest,
         },
         agent_ttrpc::Agent,
     },
@@ -30,6 +30,7 @@ use crate::{
     failure::{Attempt, Failure},
     guest::Guest,
     power,
+    sys::{slew_clock, step_clock},
 };
 
 /// See the module.
@@ -94,6 +95,20 @@ fn set_clock(unix_ns: u64) -> Result<(), Failure> {
         tv_nsec: i64::try_from(unix_ns % 1_000_000_000).unwrap_or(0),
     };
     clock_settime(ClockId::Realtime, now).doing("set the clock")
+}
+
+fn adjust_clock(request: &AdjustClockRequest) -> Result<u64, Failure> {
+    match (request.by_ns, request.slew) {
+        (0, _) => {}
+        (by_ns, true) => slew_clock(by_ns).doing("slew the clock")?,
+        (by_ns, false) => step_clock(by_ns).doing("set the clock")?,
+    }
+    let now = clock_gettime(ClockId::Realtime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);
+    Ok(seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(nanoseconds))
 }
 
 #[async_trait]
@@ -228,6 +243,19 @@ impl Agent for Service {
         self.run(|guest| async move { guest.delete(&request.container_id).await })
             .await?;
         Ok(Empty::new())
+    }
+
+    async fn adjust_clock(
+        &self,
+        _: &TtrpcContext,
+        request: AdjustClockRequest,
+    ) -> ttrpc::Result<Clock> {
+        // No wait of another call may come between reading and answering.
+        let unix_time_ns = adjust_clock(&request).map_err(|failure| to_ttrpc(&failure))?;
+        Ok(Clock {
+            unix_time_ns,
+            ..Default::default()
+        })
     }
 
     async fn next_event(

@@ -8,6 +8,10 @@ use nix::time::{ClockId, clock_gettime, clock_settime};
 
 stories![
     the_guests_clock_is_right,
+    the_guest_counts_time_by_the_processors_counter
+        .only(Machine::Tcg)
+        .smoke(),
+    a_clock_that_the_guest_has_wrong_is_put_right,
     // No other machine's clock is ours to set.
     a_clock_that_is_set_is_set_in_the_guest.only(Machine::Kvm),
 ];
@@ -33,6 +37,33 @@ fn the_guests_clock_is_right(scene: &Scene) {
     let shown: u64 = text.trim().parse().unwrap();
     // A tenth of a second is allowed.
     assert!((before - 1..=host_s() + 1).contains(&shown), "{shown}");
+    container.remove();
+}
+
+/// With one processor and with two: on a busy host the kernel would give the counter up
+/// for interrupts, of which an emulated machine loses some.
+fn the_guest_counts_time_by_the_processors_counter(scene: &Scene) {
+    for vcpus in [1, 2] {
+        scene.configure(&format!("default_vcpus = {vcpus}\n"));
+        let path = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+        let container = scene.started(&scene.bundle(&["sleep", "1000"]));
+        assert_eq!(container.exec(&["cat", path]).ok(), "tsc\n");
+        container.remove();
+    }
+}
+
+/// What a container sets is one way to be wrong.
+fn a_clock_that_the_guest_has_wrong_is_put_right(scene: &Scene) {
+    let bundle = scene.bundle(&["sleep", "1000"]);
+    bundle.privileged().edit(|config| {
+        for set in ["bounding", "effective", "permitted"] {
+            let all = config["process"]["capabilities"][set].as_array_mut();
+            all.unwrap().push("CAP_SYS_TIME".into());
+        }
+    });
+    let container = scene.started(&bundle);
+    container.exec(&["date", "-s", "@1000000000"]).ok();
+    await_hosts_time(&container);
     container.remove();
 }
 

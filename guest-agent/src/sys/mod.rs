@@ -7,6 +7,7 @@
     reason = "the one folder of this crate that calls the kernel directly"
 )]
 
+mod clock;
 mod descriptors;
 mod device_filter;
 mod loopback;
@@ -15,6 +16,7 @@ mod process;
 mod scheduling;
 mod seccomp;
 
+pub(crate) use clock::{slew_clock, step_clock};
 pub(crate) use descriptors::{close_all_except, set_vsock_connect_timeout, watch};
 pub(crate) use device_filter::attach_device_filter;
 pub(crate) use loopback::bring_loopback_up;

@@ -27,7 +27,7 @@ use crate::sandbox::socket;
 
 /// Without a keyboard controller the guest resets by a triple fault.
 const CMDLINE: &str = "quiet panic=-1 reboot=t,panic_warm random.trust_cpu=on no_timer_check \
-                       noreplace-smp cryptomgr.notests";
+                       noreplace-smp tsc=reliable cryptomgr.notests";
 /// Network interfaces that a container can have: QEMU has eight slots, and five devices
 /// of other kinds.
 const NICS: u8 = 3;

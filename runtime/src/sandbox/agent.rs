@@ -10,9 +10,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use caisson_protocol::client::agent::{
-    ConnectLocalRequest, ContainerRequest, CreateContainerRequest, Empty, ExecRequest,
-    HelloRequest, NetworkConfiguration, NextEventRequest, ResizeRequest, Seccomp, SignalRequest,
-    Stdio, UpdateContainerRequest,
+    AdjustClockRequest, ConnectLocalRequest, ContainerRequest, CreateContainerRequest, Empty,
+    ExecRequest, HelloRequest, NetworkConfiguration, NextEventRequest, ResizeRequest, Seccomp,
+    SignalRequest, Stdio, UpdateContainerRequest,
 };
 use caisson_protocol::{PROTOCOL_MAJOR, PROTOCOL_MINOR, check_version};
 use protobuf::Message;
@@ -211,9 +211,15 @@ impl Agent {
         Ok(answers::payload(&frame).and_then(read)?)
     }
 
-    /// Tells it the host's time.
-    pub(crate) fn tell_time(&self) -> Result<(), Error> {
-        self.hello()
+    /// Changes the guest's clock; returns what it shows then, in nanoseconds since the
+    /// epoch. A difference of 0 only reads it.
+    pub(crate) fn adjust_clock(&self, by_ns: i64, slew: bool) -> Result<u64, Error> {
+        let request = AdjustClockRequest {
+            by_ns,
+            slew,
+            ..Default::default()
+        };
+        self.ask(prompt("AdjustClock"), &request, answers::unix_time_ns)
     }
 
     /// Compares versions, and sets the clock and the token.

@@ -138,6 +138,20 @@ pub fn major_version(answer: &[u8]) -> Result<u32, Error> {
     Ok(major)
 }
 
+/// Of `AdjustClock`: nanoseconds since the epoch.
+///
+/// # Errors
+/// Bytes that are no message.
+pub fn unix_time_ns(answer: &[u8]) -> Result<u64, Error> {
+    let mut time = 0;
+    for field in Fields::of(answer) {
+        if let (1, Value::Number(number)) = field? {
+            time = number;
+        }
+    }
+    Ok(time)
+}
+
 /// Of `ListProcesses`.
 ///
 /// # Errors

@@ -199,6 +199,7 @@ fn random_bytes_stay_within_the_bounds() {
             payload(&bytes),
             nothing(&bytes),
             major_version(&bytes),
+            unix_time_ns(&bytes),
             news(&bytes),
         ));
         drop((statistics(&bytes), processes(&bytes)));

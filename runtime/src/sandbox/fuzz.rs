@@ -9,6 +9,7 @@ pub fn answers(bytes: &[u8]) {
         answers::payload(bytes),
         answers::nothing(bytes),
         answers::major_version(bytes),
+        answers::unix_time_ns(bytes),
         answers::news(bytes),
     ));
     drop((answers::statistics(bytes), answers::processes(bytes)));

@@ -156,16 +156,28 @@ pub(crate) fn set_memory_policy(mode: i32, nodes: &[u64]) -> io::Result<()> {
 /// Frequency of the CPU's time stamp counter in kHz, measured over 10 ms.
 pub(crate) fn tsc_khz() -> u64 {
     let interval = std::time::Duration::from_millis(10);
-    let begin = std::time::Instant::now();
-    let first = tsc();
+    let (begin, first) = moment();
     while begin.elapsed() < interval {
         std::hint::spin_loop();
     }
-    let ticks = tsc().saturating_sub(first);
-    let elapsed_us = u64::try_from(begin.elapsed().as_micros())
-        .unwrap_or(u64::MAX)
-        .max(1);
-    ticks.saturating_mul(1000) / elapsed_us
+    let (end, last) = moment();
+    let ticks = last.saturating_sub(first);
+    let elapsed_ns = u64::try_from((end - begin).as_nanos()).unwrap_or(u64::MAX);
+    ticks.saturating_mul(1_000_000) / elapsed_ns.max(1)
+}
+
+/// One moment on both clocks. On a busy host this thread may have to wait between the
+/// two, so the readings that lie closest together count.
+fn moment() -> (std::time::Instant, u64) {
+    let pairs = (0..16).map(|_| {
+        let before = tsc();
+        let now = std::time::Instant::now();
+        let after = tsc();
+        (now, before, after.saturating_sub(before))
+    });
+    let closest = pairs.min_by_key(|(_, _, apart)| *apart);
+    let (now, before, apart) = closest.unwrap_or_else(|| (std::time::Instant::now(), tsc(), 0));
+    (now, before.saturating_add(apart / 2))
 }
 
 fn tsc() -> u64 {
