@@ -307,15 +307,17 @@ impl Guest {
     }
 
     fn tell_exit(&self, owner: Owner, process: Option<&Process>, exit: Exit) {
-        let (stdout_bytes, stderr_bytes) =
-            process.map_or((0, 0), |process| process.streams.written());
+        let left = process.map(|process| process.streams.process_ended());
+        let [stdout, stderr] = left.unwrap_or_default();
         self.events.push(Kind::Exited(Exited {
             container_id: owner.container_id,
             exec_id: owner.exec_id,
             status: exit.status,
             exited_unix_ns: exit.unix_ns,
-            stdout_bytes,
-            stderr_bytes,
+            stdout_bytes: stdout.bytes,
+            stderr_bytes: stderr.bytes,
+            stdout_held: stdout.held,
+            stderr_held: stderr.held,
             ..Default::default()
         }));
     }

@@ -5,18 +5,23 @@
 //! Owns both ends and the tasks that copy between them. A task waits for the
 //! slower side, so a reader that stalls stops the writer and nothing else; each
 //! stream has its own task, so no stream holds up another.
+//!
+//! A process can leave others behind that go on writing to its pipes. They must not be
+//! ended by a host that has gone on (SIGPIPE), so their output is read to its end, and
+//! dropped where the host takes no more. A terminal is hung up instead.
 
 use std::{
     io,
     os::fd::OwnedFd,
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use caisson_protocol::server::agent::Stdio;
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     io::ioctl_fionread,
     net::Shutdown,
     pipe::{PipeFlags, pipe_with},
@@ -180,12 +185,14 @@ impl Streams {
         })
     }
 
-    /// Bytes that the process and its children have written so far to standard
-    /// output and standard error, whether or not they have left yet.
-    #[must_use]
-    pub(crate) fn written(&self) -> (u64, u64) {
-        let count = |output: &Option<Arc<Output>>| output.as_deref().map_or(0, Output::written);
-        (count(&self.stdout), count(&self.stderr))
+    /// Notes that the process has ended; returns what it leaves of standard output and
+    /// standard error.
+    pub(crate) fn process_ended(&self) -> [Left; 2] {
+        let left = |output: &Option<Arc<Output>>| {
+            let output = output.as_deref();
+            output.map_or_else(Left::default, Output::process_ended)
+        };
+        [left(&self.stdout), left(&self.stderr)]
     }
 
     /// Sets the size of the terminal's window.
@@ -206,6 +213,15 @@ impl Streams {
     }
 }
 
+/// What a process leaves of one stream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Left {
+    /// What it and its children have written so far, whether or not it has left yet.
+    pub(crate) bytes: u64,
+    /// Other processes have the stream open.
+    pub(crate) held: bool,
+}
+
 fn start_output(
     kind: Kind,
     source: Option<Arc<Stream>>,
@@ -216,6 +232,7 @@ fn start_output(
         kind,
         source: Mutex::new(Some(Arc::clone(&source))),
         read_bytes: AtomicU64::new(0),
+        process_ended: AtomicBool::new(false),
         backlog: Mutex::default(),
         backlog_grew: Notify::new(),
     });
@@ -236,6 +253,7 @@ struct Output {
     /// `None` once the copying task has ended.
     source: Mutex<Option<Arc<Stream>>>,
     read_bytes: AtomicU64,
+    process_ended: AtomicBool,
     /// Read ahead of the copying task, and to be sent before what it reads next.
     backlog: Mutex<Vec<u8>>,
     backlog_grew: Notify,
@@ -245,6 +263,35 @@ impl Output {
     fn count(&self, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.read_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn process_ended(&self) -> Left {
+        self.process_ended.store(true, Ordering::Relaxed);
+        Left {
+            held: self.is_held(),
+            bytes: self.written(),
+        }
+    }
+
+    /// Whether a pipe has a writer; what has ended has closed its own.
+    fn is_held(&self) -> bool {
+        let source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+        let (Kind::Pipe, Some(pipe)) = (self.kind, source.as_deref()) else {
+            return false;
+        };
+        let mut asked = [PollFd::new(pipe, PollFlags::empty())];
+        let at_once = Timespec::default();
+        let [pipe] = match poll(&mut asked, Some(&at_once)) {
+            Ok(_) => asked,
+            Err(_) => return false,
+        };
+        !pipe.revents().contains(PollFlags::HUP)
+    }
+
+    /// Whether those that write have been left behind, and know of no reader that could
+    /// go away.
+    fn outlives_its_process(&self) -> bool {
+        matches!(self.kind, Kind::Pipe) && self.process_ended.load(Ordering::Relaxed)
     }
 
     fn written(&self) -> u64 {
@@ -313,14 +360,18 @@ impl Output {
 /// until the host stops listening.
 async fn copy_out(output: Arc<Output>, source: Arc<Stream>, host: Stream) {
     let mut buffer = Vec::with_capacity(BUFFER_SIZE);
-    while output.next(&source, &mut buffer).await {
-        if host.write_all(&buffer).await.is_err() {
-            break;
-        }
+    let mut host_listens = true;
+    while host_listens && output.next(&source, &mut buffer).await {
+        host_listens = host.write_all(&buffer).await.is_ok();
+        buffer.clear();
+    }
+    end_of_output(&host);
+    drop(host);
+    while !host_listens && output.outlives_its_process() && output.next(&source, &mut buffer).await
+    {
         buffer.clear();
     }
     output.close();
-    end_of_output(&host);
 }
 
 fn end_of_output(host: &Stream) {

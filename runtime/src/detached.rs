@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::{self, Group};
 use crate::owner::{self, KILLED, OwnerChild, Surroundings};
 use crate::sandbox::Outcome;
-use crate::session::{Session, Terminal, Wish, release_standard_streams};
+use crate::session::{LateOutput, Session, Terminal, Wish, release_standard_streams};
 use crate::signals::HeldBack;
 
 /// What such a process is told.
@@ -26,6 +26,8 @@ pub struct DetachedExec {
     pub console_socket: Option<PathBuf>,
     /// The container's cgroup on the host, where callers look for it.
     pub cgroup: Option<Group>,
+    /// What is written after its end is copied, as long as the container lives.
+    pub copies_late_output: bool,
 }
 
 /// Why none was left behind.
@@ -122,6 +124,12 @@ pub fn stand_in() -> Result<u8, StartError> {
     release_standard_streams().map_err(|err| StartError::Step("close standard streams", err))?;
     caller.send(&Outcome::Created, &[])?;
     drop(caller);
+    let late = if order.copies_late_output {
+        // This process is in the container's cgroup, and so is what it starts.
+        LateOutput::Copied(None)
+    } else {
+        LateOutput::Dropped
+    };
     // The caller is gone: nobody would read an error line, the status says it.
-    Ok(session.finish().unwrap_or(KILLED))
+    Ok(session.finish(late).unwrap_or(KILLED))
 }

@@ -35,6 +35,7 @@ pub mod pidfd;
 pub mod plan;
 pub mod preserved;
 pub mod private;
+mod relay;
 pub mod resources;
 pub mod sandbox;
 pub mod seccomp;

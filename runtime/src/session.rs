@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Group;
 use crate::owner::{self, Connection, ExecRequest, GuestTerminal, KILLED, Reply, Request};
 use crate::preserved::Carrying;
+use crate::relay;
 use crate::signals::HeldBack;
 use crate::stdio::{self, GuestStreams, HostStdio, Output, PATIENCE};
 use crate::terminal::Pty;
@@ -63,6 +65,19 @@ pub struct Wish {
 /// What the process has written to further descriptors is on its way this long at
 /// most, unless processes that it left behind hold them open.
 const CARRY_LIMIT: Duration = Duration::from_secs(2);
+
+/// The last chunk of late output is taken within this, or late output is dropped.
+const LEAVE_LIMIT: Duration = Duration::from_secs(5);
+
+/// What becomes of what is written after the process's end, by others that it has left
+/// behind. They go on in any case.
+#[derive(Debug, Clone, Copy)]
+pub enum LateOutput<'a> {
+    /// It is dropped.
+    Dropped,
+    /// A process that is left behind copies it, in this cgroup where there is one.
+    Copied(Option<&'a Group>),
+}
 
 /// A process that runs.
 #[derive(Debug)]
@@ -160,13 +175,15 @@ impl Session {
     ///
     /// # Errors
     /// When the container ended without telling the status.
-    pub fn finish(self) -> Result<u8, Error> {
+    pub fn finish(self, late: LateOutput<'_>) -> Result<u8, Error> {
         match self.connection.receive::<Reply>() {
             Ok((
                 Reply::Exited {
                     status,
                     stdout_bytes,
                     stderr_bytes,
+                    stdout_held,
+                    stderr_held,
                 },
                 _,
             )) => {
@@ -175,6 +192,9 @@ impl Session {
                 }
                 let all = self.output.wait_for([stdout_bytes, stderr_bytes], PATIENCE);
                 self.carrying.finish(CARRY_LIMIT);
+                if let (LateOutput::Copied(group), true) = (late, stdout_held || stderr_held) {
+                    self.leave_relay(group);
+                }
                 if all || status == KILLED {
                     Ok(status)
                 } else {
@@ -183,6 +203,17 @@ impl Session {
             }
             Ok(_) | Err(owner::Error::Closed) => Err(Error::Lost),
             Err(err) => Err(err.into()),
+        }
+    }
+}
+
+impl Session {
+    fn leave_relay(&self, group: Option<&Group>) {
+        let mut rest = self.output.leave(LEAVE_LIMIT);
+        rest.retain(|one| !stdio::is_null(&one.to));
+        if !rest.is_empty() {
+            // Without a relay late output is dropped: no reason for another status.
+            relay::leave_behind(&self.connection, &rest, group).ok();
         }
     }
 }

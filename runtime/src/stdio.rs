@@ -1,17 +1,20 @@
 //! Copies between a process's streams in the guest and descriptors on the host.
 //!
 //! Owns one thread per stream and the counts by which an exit is reported only
-//! after the output before it has been handed over. Knows nothing of terminals.
+//! after the output before it has been handed over. Output that goes on after that can
+//! be given to another process, between two chunks. Knows nothing of terminals.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
 const BUFFER_LEN: usize = 64 * 1024;
 /// A copier needs its buffer and little more.
@@ -74,11 +77,20 @@ impl HostStdio {
 /// Whether there is anything to read: /dev/null has nothing, and the guest has its own.
 #[must_use]
 pub fn has_input(stdin: &File) -> bool {
+    !is_null(stdin)
+}
+
+/// Whether it is /dev/null.
+pub(crate) fn is_null(file: &File) -> bool {
     let null = std::fs::metadata("/dev/null").map(|file| file.rdev());
-    match (stdin.metadata(), null) {
-        (Ok(file), Ok(null)) => file.rdev() != null,
-        _ => true,
-    }
+    matches!((file.metadata(), null), (Ok(file), Ok(null)) if file.rdev() == null)
+}
+
+/// A stream that has not ended, and where what comes is written to.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    pub(crate) from: UnixStream,
+    pub(crate) to: File,
 }
 
 /// How far one output stream has got.
@@ -90,15 +102,43 @@ struct Progress {
     ended: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     progress: Mutex<[Progress; 2]>,
     changed: Condvar,
     /// A slow caller is not waited for either.
     hurried: AtomicBool,
+    /// Readable once the streams are to be left as they are.
+    stop: OwnedFd,
+    /// Those that were.
+    rest: Mutex<Vec<Rest>>,
 }
 
 impl Shared {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            progress: Mutex::default(),
+            changed: Condvar::new(),
+            hurried: AtomicBool::new(false),
+            stop: eventfd(0, EventfdFlags::CLOEXEC)?,
+            rest: Mutex::default(),
+        })
+    }
+
+    /// Waits until there is something to read. Whether it is to be read.
+    fn await_bytes(&self, from: &UnixStream) -> io::Result<bool> {
+        let mut both = [
+            PollFd::new(from, PollFlags::IN),
+            PollFd::new(&self.stop, PollFlags::IN),
+        ];
+        match poll(&mut both, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let [_, stop] = both;
+        Ok(stop.revents().is_empty())
+    }
+
     fn lock(&self) -> MutexGuard<'_, [Progress; 2]> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,6 +175,25 @@ impl Output {
         let _progress = self.shared.lock();
         self.shared.hurried.store(true, Ordering::Relaxed);
         self.shared.changed.notify_all();
+    }
+
+    /// Stops copying, and returns what has not ended, to be copied by another process. A
+    /// stream whose last chunk is not taken within the limit is not among it.
+    pub(crate) fn leave(&self, limit: Duration) -> Vec<Rest> {
+        // There is room for one number, whatever was written before.
+        rustix::io::write(&self.shared.stop, &1_u64.to_ne_bytes()).ok();
+        self.await_end(limit);
+        let mut rest = self.shared.rest.lock();
+        let rest = rest.as_deref_mut();
+        rest.map_or_else(|_| Vec::new(), std::mem::take)
+    }
+
+    /// Waits until all has ended, `limit` at most.
+    pub(crate) fn await_end(&self, limit: Duration) {
+        let goes_on = |progress: &mut [Progress; 2]| progress.iter().any(|one| !one.ended);
+        let progress = self.shared.lock();
+        let changed = &self.shared.changed;
+        drop(changed.wait_timeout_while(progress, limit, goes_on));
     }
 
     /// Waits until that many bytes of standard output and error were written
@@ -192,7 +251,7 @@ impl Output {
 /// # Errors
 /// When a thread can't be started.
 pub fn copy(guest: GuestStreams, host: HostStdio) -> io::Result<Output> {
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(Shared::new()?);
     let errors = usize::from(guest.stderr.is_some());
     if let Some(stream) = guest.stdin {
         spawn("stdin", move || copy_input(host.stdin, &stream))?;
@@ -205,7 +264,7 @@ pub fn copy(guest: GuestStreams, host: HostStdio) -> io::Result<Output> {
         match from {
             Some(from) => {
                 spawn(["stdout", "stderr"][index], move || {
-                    copy_output(&from, to, &shared, index)
+                    copy_output(from, to, &shared, index)
                 })?;
             }
             None => shared.update(index, |progress| progress.ended = true),
@@ -229,12 +288,41 @@ fn copy_input(mut from: File, mut to: &UnixStream) {
 }
 
 /// When the caller no longer reads, the process is told by closing the other way.
-fn copy_output(mut from: &UnixStream, to: File, shared: &Shared, index: usize) {
+fn copy_output(from: UnixStream, to: File, shared: &Shared, index: usize) {
     let mut to = Counted { to, shared, index };
-    let copied = copy_all(&mut from, &mut to);
-    drop(copied);
-    from.shutdown(Shutdown::Both).ok();
+    let mut guest = Stoppable {
+        from: &from,
+        shared,
+        stopped: false,
+    };
+    let copied = copy_all(&mut guest, &mut to);
+    if copied.is_ok() && guest.stopped {
+        let to = to.to;
+        if let Ok(mut rest) = shared.rest.lock() {
+            rest.push(Rest { from, to });
+        }
+    } else {
+        from.shutdown(Shutdown::Both).ok();
+    }
     shared.update(index, |progress| progress.ended = true);
+}
+
+/// A source that ends early where it is to be left to somebody else.
+struct Stoppable<'a> {
+    from: &'a UnixStream,
+    shared: &'a Shared,
+    stopped: bool,
+}
+
+impl Read for Stoppable<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.shared.await_bytes(self.from)? {
+            let mut from = self.from;
+            return from.read(buffer);
+        }
+        self.stopped = true;
+        Ok(0)
+    }
 }
 
 /// A destination whose progress others wait for.

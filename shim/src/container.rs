@@ -192,6 +192,8 @@ impl Container {
             },
             console_socket: console.as_ref().map(|console| console.path().to_owned()),
             cgroup: self.library.record().cgroup.clone(),
+            // A client waits for the end of its streams, and has the exec's status.
+            copies_late_output: false,
         };
         let (streams, ends) = streams
             .for_stand_in(console.is_some())

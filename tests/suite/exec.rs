@@ -2,7 +2,7 @@
 //! flags and files say.
 
 use std::fs;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use caisson_tests::{Scene, stories, wait};
 use serde_json::json;
@@ -15,6 +15,9 @@ stories![
     exec_without_stdin_sees_its_end_at_once,
     exec_reads_its_standard_input,
     exec_works_in_a_created_container,
+    what_an_exec_leaves_behind_lives_on,
+    what_an_exec_leaves_behind_goes_on_writing,
+    a_copier_of_late_output_ends_with_the_container,
     the_error_of_an_exec_is_the_guests_and_its_code_255,
 ];
 
@@ -156,6 +159,74 @@ fn exec_works_in_a_created_container(scene: &Scene) {
     container.assert_status("created");
     container.start();
     container.remove();
+}
+
+/// Whoever wanted the exec has gone, and nobody takes what is written.
+fn what_an_exec_leaves_behind_lives_on(scene: &Scene) {
+    let container = scene.started(&scene.bundle(&["sleep", "1000"]));
+    for (name, flags) in [("front", &["exec"][..]), ("behind", &["exec", "--detach"])] {
+        let script = format!(
+            "(until [ -e /go ]; do sleep 0.1; done; echo x; echo y >&2; \
+              dd if=/dev/zero bs=64k count=8; echo z >/alive-{name}) &"
+        );
+        let mut command = scene.command(flags);
+        command.args([&container.id, "sh", "-c", &script]);
+        // A pipe whose reader goes with the exec, and /dev/null.
+        let (reader, writer) = std::io::pipe().unwrap();
+        let status = command.stdout(writer).stderr(Stdio::null()).status();
+        assert!(status.unwrap().success());
+        drop((command, reader));
+    }
+    let script = "touch /go; until [ -e /alive-front ] && [ -e /alive-behind ]; do sleep 0.1; done";
+    container.exec(&["timeout", "60", "sh", "-c", script]).ok();
+    container.remove();
+}
+
+fn what_an_exec_leaves_behind_goes_on_writing(scene: &Scene) {
+    let container = scene.started(&scene.bundle(&["sleep", "1000"]));
+    let script = "(until [ -e /go ]; do sleep 0.1; done; echo late; echo late >&2) & echo early";
+    let mut pipes = Vec::new();
+    for (name, flags) in [("front", &["exec"][..]), ("behind", &["exec", "--detach"])] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut command = scene.command(flags);
+        command.args([&container.id, "sh", "-c", script]);
+        let file = fs::File::create(scene.path(name)).unwrap();
+        let status = command.stdout(file).stderr(writer).status();
+        assert!(status.unwrap().success());
+        pipes.push(reader);
+    }
+    assert_eq!(fs::read_to_string(scene.path("front")).unwrap(), "early\n");
+    container.exec(&["touch", "/go"]).ok();
+    for mut reader in pipes {
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut reader, &mut text).unwrap();
+        assert_eq!(text, "late\n");
+    }
+    for name in ["front", "behind"] {
+        let path = scene.path(name);
+        let script = "until grep -q late \"$0\"; do sleep 0.1; done";
+        let mut come = Command::new("timeout");
+        come.args(["60", "sh", "-c", script]).arg(&path);
+        assert!(come.status().unwrap().success());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "early\nlate\n");
+    }
+    container.remove();
+}
+
+/// Also one that nobody reads from.
+fn a_copier_of_late_output_ends_with_the_container(scene: &Scene) {
+    let container = scene.started(&scene.bundle(&["sleep", "1000"]));
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let script = "(until [ -e /go ]; do sleep 0.1; done; yes) &";
+    let mut command = scene.command(["exec", &container.id, "sh", "-c", script]);
+    command.stdout(writer).stderr(Stdio::null());
+    assert!(command.status().unwrap().success());
+    drop(command);
+    container.exec(&["touch", "/go"]).ok();
+    assert_eq!(wait::for_text(&mut reader, "\n"), "y\n");
+    container.remove();
+    // The pipe is full by now, and its end comes when nobody holds it.
+    std::io::Read::read_to_end(&mut reader, &mut Vec::new()).unwrap();
 }
 
 fn the_error_of_an_exec_is_the_guests_and_its_code_255(scene: &Scene) {

@@ -15,7 +15,7 @@ use crate::log::Level;
 use crate::owner::Surroundings;
 use crate::plan::conditions;
 use crate::preserved::Preserved;
-use crate::session::{Session, Terminal, Wish};
+use crate::session::{LateOutput, Session, Terminal, Wish};
 use crate::signals::HeldBack;
 use crate::spelling::respell_process;
 use crate::terminal::RawMode;
@@ -154,6 +154,7 @@ impl Exec {
                 wish,
                 console_socket,
                 cgroup: container.record().cgroup.clone(),
+                copies_late_output: true,
             };
             let stand_in = order.leave_behind(&Surroundings::default())?;
             let introduced = self.introduce(stand_in.pid());
@@ -175,7 +176,8 @@ impl Exec {
         } else {
             None
         };
-        let status = session.finish();
+        let group = container.record().cgroup.as_ref();
+        let status = session.finish(LateOutput::Copied(group));
         drop(raw_mode);
         Ok(status?)
     }

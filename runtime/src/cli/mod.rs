@@ -81,6 +81,9 @@ enum Verb {
     /// Stands for a detached exec; started by exec, not by hand
     #[command(hide = true)]
     ExecOwner(Title),
+    /// Copies what is written after an exec's end; started by exec, not by hand
+    #[command(hide = true)]
+    ExecRelay,
 }
 
 /// What users of ps see behind the verb; says nothing to this program.
@@ -158,6 +161,10 @@ fn dispatch(caller: &Caller, verb: Option<Verb>) -> Outcome {
         Some(Verb::Setup(verb)) => verb.run(),
         Some(Verb::Monitor(_)) => monitor::monitor(),
         Some(Verb::ExecOwner(_)) => Ok(crate::detached::stand_in()?),
+        Some(Verb::ExecRelay) => {
+            crate::relay::stand_in()?;
+            Ok(0)
+        }
         None if caller.wants_version => global::print_version(),
         None => Err("no command given; see `caisson --help`".into()),
     }

@@ -57,6 +57,10 @@ pub enum Request {
         /// Signal number.
         signal: i32,
     },
+    /// The process that this connection started has ended, and the connection stands for
+    /// the copying of what others, which it has left behind, still write. Answer:
+    /// [`Reply::Done`]; the container's end closes the connection.
+    Linger,
     /// Resizes the terminal of the process that this connection started. Answer: none.
     Resize {
         /// Lines.
@@ -167,6 +171,10 @@ pub enum Reply {
         stdout_bytes: u64,
         /// Bytes of standard error.
         stderr_bytes: u64,
+        /// Processes that it has left behind have standard output open.
+        stdout_held: bool,
+        /// The same of standard error.
+        stderr_held: bool,
     },
 }
 

@@ -101,6 +101,12 @@ impl From<UnixStream> for Connection {
     }
 }
 
+impl AsRawFd for Connection {
+    fn as_raw_fd(&self) -> RawFd {
+        self.stream.as_raw_fd()
+    }
+}
+
 impl Connection {
     /// One that was accepted, if it comes from this user or root. The mode of the socket
     /// holds others off; this holds where somebody has changed that.

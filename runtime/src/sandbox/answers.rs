@@ -378,6 +378,8 @@ fn exited(message: &[u8]) -> Result<Exited, Error> {
             (4, Value::Number(number)) => exited.exited_unix_ns = number,
             (5, Value::Number(number)) => exited.stdout_bytes = number,
             (6, Value::Number(number)) => exited.stderr_bytes = number,
+            (7, Value::Number(number)) => exited.stdout_held = number != 0,
+            (8, Value::Number(number)) => exited.stderr_held = number != 0,
             _ => {}
         }
     }

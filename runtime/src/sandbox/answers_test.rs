@@ -43,6 +43,8 @@ fn answers_are_read_as_they_were_written() {
         exited_unix_ns: 1,
         stdout_bytes: 2,
         stderr_bytes: u64::MAX,
+        stdout_held: true,
+        stderr_held: true,
         ..Default::default()
     });
     let event = agent::Event {

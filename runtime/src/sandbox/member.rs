@@ -15,7 +15,7 @@ use super::{Order, Outcome, Word, mount_point, namespaces, share, thread, view};
 use crate::log::{Level, Log};
 use crate::owner::wire::MAX_DESCRIPTORS;
 use crate::owner::{self, Connection, GuestTerminal, JoinRequest, KILLED, Request};
-use crate::session::{Ends, Session};
+use crate::session::{Ends, LateOutput, Session};
 use crate::signals::HeldBack;
 use crate::stdio;
 use crate::store::Store;
@@ -65,7 +65,7 @@ pub(super) fn run(
     } else {
         drop(caller);
     }
-    begun.finish().unwrap_or(KILLED)
+    begun.finish(LateOutput::Dropped).unwrap_or(KILLED)
 }
 
 fn begin(

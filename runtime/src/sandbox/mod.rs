@@ -20,6 +20,7 @@ mod followers;
 pub mod fuzz;
 mod insistence;
 mod limits;
+mod lingering;
 mod link;
 mod member;
 mod member_network;

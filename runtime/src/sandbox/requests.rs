@@ -20,6 +20,7 @@ use super::error::Error;
 use super::followers::Followers;
 use super::insistence::Insistence;
 use super::limits::Limits;
+use super::lingering::Lingering;
 use super::members::Members;
 use super::network::Network;
 use super::refusal::Refusal;
@@ -65,6 +66,7 @@ pub(crate) struct Desk {
     /// Of the init, where this process hands it on.
     output: Option<Output>,
     followers: Followers,
+    lingering: Lingering,
     execs: Mutex<HashMap<String, Exec>>,
     exec_count: AtomicU64,
     told_out_of_memory: Mutex<RateLimit>,
@@ -182,6 +184,7 @@ impl Desk {
             killed: AtomicBool::new(false),
             output: Some(output),
             followers: Followers::default(),
+            lingering: Lingering::default(),
             execs: Mutex::default(),
             exec_count: AtomicU64::new(0),
             told_out_of_memory: Mutex::default(),
@@ -207,6 +210,7 @@ impl Desk {
             killed: AtomicBool::new(false),
             output: None,
             followers: Followers::default(),
+            lingering: Lingering::default(),
             execs: Mutex::default(),
             exec_count: AtomicU64::new(0),
             told_out_of_memory: Mutex::default(),
@@ -228,6 +232,7 @@ impl Desk {
     pub(crate) fn close(&self) -> bool {
         let before = std::mem::replace(&mut self.doing().status, Status::Stopped);
         self.stopped.notify_all();
+        self.lingering.close();
         before != Status::Stopped
     }
 
@@ -302,15 +307,17 @@ impl Desk {
             return ignore(connection.send_at_once(&Reply::Failed { message }));
         }
         let work = move || {
-            desk.converse(&connection);
-            drop(turn);
+            desk.converse(&connection, turn);
         };
         thread::spawn("request", 256, work).ok();
     }
 
-    fn converse(self: &Arc<Self>, connection: &Connection) {
+    /// Answers until the other end hangs up. Meanwhile `turn` counts the connection, but
+    /// for one that lingers.
+    fn converse(self: &Arc<Self>, connection: &Connection, turn: Arc<()>) {
         let mut started: Option<ProcessName> = None;
-        let mut follower = None;
+        let (mut follower, mut lingers) = (None, None);
+        let mut turn = Some(turn);
         while let Ok((request, descriptors)) = connection.receive::<Request>() {
             let answer = match (request, &started) {
                 (Request::Exec(exec), None) => match self.exec(connection, &exec) {
@@ -335,6 +342,15 @@ impl Desk {
                     ignore(self.agent.resize(name, rows, columns));
                     continue;
                 }
+                (Request::Linger, Some(name)) if lingers.is_none() => {
+                    match self.linger(connection, name) {
+                        Ok(number) => {
+                            (lingers, turn) = (Some(number), None);
+                            Reply::Done
+                        }
+                        Err(message) => Reply::Failed { message },
+                    }
+                }
                 (Request::Follow, _) if follower.is_none() => {
                     follower = connection
                         .duplicate()
@@ -354,9 +370,22 @@ impl Desk {
         if let Some(number) = follower {
             self.followers.remove(number);
         }
+        if let Some(number) = lingers {
+            self.lingering.remove(number);
+        }
+        drop(turn);
         if let Some(name) = started {
             self.abandon(&name);
         }
+    }
+
+    /// The process has ended; its connection stays for what is still written.
+    fn linger(&self, connection: &Connection, name: &ProcessName) -> Result<u64, String> {
+        if name.exec_id.is_empty() || self.execs().contains_key(&name.exec_id) {
+            return Err("the process of this connection has not ended".to_owned());
+        }
+        let connection = connection.duplicate().map_err(|err| err.to_string())?;
+        self.lingering.add(connection)
     }
 
     /// How a refusal is told.
@@ -430,6 +459,7 @@ impl Desk {
             | Request::Join(_)
             | Request::Signal { .. }
             | Request::Resize { .. }
+            | Request::Linger
             | Request::Follow => Err("this connection has no process, or has one already".into()),
         };
         done.map(|()| Reply::Done)
@@ -632,6 +662,8 @@ pub(crate) const fn killed() -> Reply {
         status: KILLED,
         stdout_bytes: 0,
         stderr_bytes: 0,
+        stdout_held: false,
+        stderr_held: false,
     }
 }
 
@@ -641,6 +673,8 @@ pub(crate) fn ended(exited: &Exited) -> Reply {
         status: u8::try_from(exited.status).unwrap_or(u8::MAX),
         stdout_bytes: exited.stdout_bytes,
         stderr_bytes: exited.stderr_bytes,
+        stdout_held: exited.stdout_held,
+        stderr_held: exited.stderr_held,
     }
 }
 
