@@ -192,7 +192,8 @@ impl Session {
                 }
                 let all = self.output.wait_for([stdout_bytes, stderr_bytes], PATIENCE);
                 self.carrying.finish(CARRY_LIMIT);
-                if let (LateOutput::Copied(group), true) = (late, stdout_held || stderr_held) {
+                let held = all && (stdout_held || stderr_held);
+                if let (LateOutput::Copied(group), true) = (late, held) {
                     self.leave_relay(group);
                 }
                 if all || status == KILLED {

@@ -404,6 +404,66 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_that_goes_on_is_left_with_every_byte_that_was_not_copied() {
+        let (guest, mut process) = UnixStream::pair().unwrap();
+        let (ended, _) = UnixStream::pair().unwrap();
+        let streams = GuestStreams {
+            stdin: None,
+            stdout: Some(guest),
+            stderr: Some(ended),
+        };
+        let mut seen = file();
+        let host = HostStdio {
+            stdin: file(),
+            stdout: seen.try_clone().unwrap(),
+            stderr: file(),
+        };
+        let output = copy(streams, host).unwrap();
+        process.write_all(b"early").unwrap();
+        assert!(output.wait_for([5, 1], PATIENCE));
+        let mut rest = output.leave(PATIENCE);
+        let [one] = rest.as_mut_slice() else {
+            panic!("{rest:?}");
+        };
+        process.write_all(b"late").unwrap();
+        drop(process);
+        let mut late = String::new();
+        one.from.read_to_string(&mut late).unwrap();
+        assert_eq!(late, "late");
+        let mut text = String::new();
+        seen.rewind().unwrap();
+        seen.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "early");
+    }
+
+    /// Its caller does not read.
+    #[test]
+    fn a_stream_whose_last_chunk_is_not_taken_is_not_left() {
+        let (guest, mut process) = UnixStream::pair().unwrap();
+        let (_reader, mut writer) = io::pipe().unwrap();
+        let size = nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_GETPIPE_SZ).unwrap();
+        writer
+            .write_all(&vec![7; size.try_into().unwrap()])
+            .unwrap();
+        let streams = GuestStreams {
+            stdin: None,
+            stdout: Some(guest),
+            stderr: None,
+        };
+        let host = HostStdio {
+            stdin: file(),
+            stdout: File::from(OwnedFd::from(writer)),
+            stderr: file(),
+        };
+        let output = copy(streams, host).unwrap();
+        process.write_all(b"chunk").unwrap();
+        let reads = |progress: &mut [Progress; 2]| !progress[0].writing;
+        let shared = &output.shared;
+        drop(shared.changed.wait_while(shared.lock(), reads));
+        assert!(output.leave(Duration::from_millis(200)).is_empty());
+    }
+
+    #[test]
     fn a_stream_that_ended_early_holds_no_one_up() {
         let (guest, process) = UnixStream::pair().unwrap();
         let streams = GuestStreams {
@@ -432,7 +492,7 @@ mod tests {
         };
         let host = HostStdio {
             stdin: file(),
-            stdout: File::from(std::os::fd::OwnedFd::from(writer)),
+            stdout: File::from(OwnedFd::from(writer)),
             stderr: file(),
         };
         let output = copy(streams, host).unwrap();

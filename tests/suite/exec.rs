@@ -167,7 +167,7 @@ fn what_an_exec_leaves_behind_lives_on(scene: &Scene) {
     for (name, flags) in [("front", &["exec"][..]), ("behind", &["exec", "--detach"])] {
         let script = format!(
             "(until [ -e /go ]; do sleep 0.1; done; echo x; echo y >&2; \
-              dd if=/dev/zero bs=64k count=8; echo z >/alive-{name}) &"
+              dd if=/dev/zero bs=64k count=8 && echo z >/alive-{name}) &"
         );
         let mut command = scene.command(flags);
         command.args([&container.id, "sh", "-c", &script]);

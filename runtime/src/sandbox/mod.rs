@@ -5,7 +5,7 @@
 //! its parts: `program` spawns confined helpers, `share` cuts out what the guest may
 //! see, `streams` takes the guest's connections, `agent` speaks to the guest over its `link` and reads its `answers`,
 //! `requests` answers other commands, `network` keeps up with the namespace,
-//! `followers` are told what happens, `clock` keeps the guest's time, `tail` keeps the
+//! `followers` are told what happens, `lingering` are the relays of late output, `clock` keeps the guest's time, `tail` keeps the
 //! last words of everyone, `panic_note` finds those of a kernel that had no console
 //! yet, `view` is what engines see of the container by its pid.
 

@@ -343,13 +343,11 @@ impl Desk {
                     continue;
                 }
                 (Request::Linger, Some(name)) if lingers.is_none() => {
-                    match self.linger(connection, name) {
-                        Ok(number) => {
-                            (lingers, turn) = (Some(number), None);
-                            Reply::Done
-                        }
-                        Err(message) => Reply::Failed { message },
-                    }
+                    let added = self.linger(connection, name);
+                    lingers = added.as_ref().ok().copied();
+                    // What lingers has a bound of its own.
+                    turn = turn.filter(|_| lingers.is_none());
+                    added.map_or_else(|message| Reply::Failed { message }, |_| Reply::Done)
                 }
                 (Request::Follow, _) if follower.is_none() => {
                     follower = connection
