@@ -124,23 +124,7 @@ impl Exec {
         }
         preserved.tell(&mut process["env"]);
         let terminal = process["terminal"].as_bool().unwrap_or(false);
-        let console_socket = self
-            .console_socket
-            .as_deref()
-            .map(std::path::absolute)
-            .transpose()?;
-        match (terminal, self.detach, &console_socket) {
-            (true, true, None) => {
-                return Err(
-                    "cannot allocate tty if caisson will detach without setting console socket"
-                        .into(),
-                );
-            }
-            (false, _, Some(_)) => {
-                return Err("cannot use console socket if the process has no terminal".into());
-            }
-            _ => {}
-        }
+        let console_socket = self.console_socket(terminal)?;
         let socket = container.socket();
         let wish = Wish {
             process,
@@ -180,6 +164,26 @@ impl Exec {
         let status = session.finish(LateOutput::Copied(group));
         drop(raw_mode);
         Ok(status?)
+    }
+
+    /// The console socket, which a terminal needs where nobody stays with it.
+    fn console_socket(
+        &self,
+        terminal: bool,
+    ) -> Result<Option<PathBuf>, Box<dyn std::error::Error>> {
+        let socket = self.console_socket.as_deref().map(std::path::absolute);
+        let socket = socket.transpose()?;
+        match (terminal, self.detach, &socket) {
+            (true, true, None) => {
+                let text =
+                    "cannot allocate tty if caisson will detach without setting console socket";
+                Err(text.into())
+            }
+            (false, _, Some(_)) => {
+                Err("cannot use console socket if the process has no terminal".into())
+            }
+            _ => Ok(socket),
+        }
     }
 
     /// Tells the caller which process stands for the one in the guest.
