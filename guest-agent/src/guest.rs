@@ -427,9 +427,13 @@ impl Guest {
     ///
     /// # Errors
     /// No such container, or a cgroup that can't be removed.
-    pub(crate) async fn delete(&self, container_id: &str) -> Result<(), Failure> {
+    pub(crate) async fn delete(
+        &self,
+        container_id: &str,
+        unused: &[String],
+    ) -> Result<(), Failure> {
         self.end(container_id).await?;
-        shares::let_go(container_id);
+        shares::let_go(unused);
         Ok(())
     }
 

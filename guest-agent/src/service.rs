@@ -11,9 +11,10 @@ use caisson_protocol::{
     server::{
         agent::{
             AdjustClockRequest, Clock, ConnectLocalRequest, ContainerRequest,
-            CreateContainerRequest, Empty, Event, ExecRequest, HelloRequest, HelloResponse,
-            ListProcessesResponse, NetworkConfiguration, NextEventRequest, ProcessStarted,
-            ResizeRequest, SignalRequest, Statistics, UpdateContainerRequest,
+            CreateContainerRequest, DeleteContainerRequest, Empty, Event, ExecRequest,
+            HelloRequest, HelloResponse, ListProcessesResponse, NetworkConfiguration,
+            NextEventRequest, ProcessStarted, ResizeRequest, SignalRequest, Statistics,
+            UpdateContainerRequest,
         },
         agent_ttrpc::Agent,
     },
@@ -238,9 +239,9 @@ impl Agent for Service {
     async fn delete_container(
         &self,
         _: &TtrpcContext,
-        request: ContainerRequest,
+        request: DeleteContainerRequest,
     ) -> ttrpc::Result<Empty> {
-        self.run(|guest| async move { guest.delete(&request.container_id).await })
+        self.run(|guest| async move { guest.delete(&request.container_id, &request.shares).await })
             .await?;
         Ok(Empty::new())
     }

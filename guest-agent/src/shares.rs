@@ -1,20 +1,23 @@
-//! What the host shares of a container that is gone, while others live on: the
-//! guest lets go of it, so that the host can put it away.
+//! What the host shares of containers that are gone, while others live on: the guest
+//! lets go of it, so that the host can put it away.
 //!
-//! Owns nothing of the mounts in containers, which go with their namespaces.
+//! Owns nothing of the mounts in containers, which go with their namespaces, and no
+//! count of users: the host knows who sees what.
 
-use std::{fs, path::Path};
+use std::path::{Component, Path};
 
 use caisson_protocol::SHARE_PATH;
 use rustix::mount::{UnmountFlags, unmount};
 
-/// Gives back each share of a container. The kernel mounts it again if it is asked for.
-pub(crate) fn let_go(container_id: &str) {
-    let folder = Path::new(SHARE_PATH).join(container_id);
-    let binds = fs::read_dir(folder.join("mounts")).into_iter().flatten();
-    let binds = binds.filter_map(|entry| Some(entry.ok()?.path()));
-    for share in binds.chain([folder.join("rootfs")]) {
-        // One that was never looked at is not mounted.
+/// Gives back the shares at `paths`. The kernel mounts one again if it is asked for.
+pub(crate) fn let_go(paths: &[String]) {
+    let is_plain = |path: &&Path| {
+        let mut parts = path.components();
+        parts.all(|part| matches!(part, Component::Normal(_)))
+    };
+    for share in paths.iter().map(Path::new).filter(is_plain) {
+        let share = Path::new(SHARE_PATH).join(share);
+        // A file is no mount, and what was never looked at is none yet.
         unmount(&share, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).unwrap_or_default();
     }
 }

@@ -43,6 +43,7 @@ mod process_attributes;
 mod random_verbs;
 mod readiness;
 mod rootless;
+mod same_files;
 mod seccomp;
 mod shim;
 mod signals;
@@ -78,6 +79,7 @@ const SUBJECTS: &[&[Story]] = &[
     sudden_death::STORIES,
     hostile::STORIES,
     files::STORIES,
+    same_files::STORIES,
     held_files::STORIES,
     mounts::STORIES,
     bad_input::STORIES,

@@ -10,9 +10,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use caisson_protocol::SHARE_PATH;
 use oci_spec::runtime::Mount;
 use rustix::{
-    fs::{CWD, FileType, Mode, OFlags, fstat, fstatfs},
+    fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, openat2},
+    io::Errno,
     mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree, unmount},
 };
 
@@ -159,7 +161,23 @@ pub(crate) fn visit(submounts: &[String]) {
 /// # Errors
 /// The path is missing or can't be shown elsewhere.
 pub(crate) fn clone_tree(path: &Path, bind: Bind) -> Result<OwnedFd, Failure> {
-    open_tree(CWD, path, clone_flags(bind)).at("open mount source", path)
+    let tree = if path.starts_with(SHARE_PATH) {
+        open_shared(path).and_then(|opened| clone_opened(&opened, bind))
+    } else {
+        open_tree(CWD, path, clone_flags(bind))
+    };
+    tree.at("open mount source", path)
+}
+
+/// A part of a share may be written to by other containers: no link in it leads out.
+fn open_shared(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let flags = POINT | OFlags::CLOEXEC;
+    // What is opened as a directory is mounted first, if the share announces a mount.
+    match openat2(CWD, path, flags | OFlags::DIRECTORY, Mode::empty(), resolve) {
+        Err(Errno::NOTDIR) => openat2(CWD, path, flags, Mode::empty(), resolve),
+        opened => opened,
+    }
 }
 
 fn clone_flags(bind: Bind) -> OpenTreeFlags {

@@ -57,6 +57,7 @@ pub enum Step {
     Cover(PathBuf),
     SetMountAttributes(PathBuf),
     MapIds(PathBuf),
+    MakeWritable,
     LockSecurebits,
     DropBoundingSet,
     DropAmbientSet,
@@ -104,6 +105,7 @@ impl fmt::Display for Step {
                 write!(f, "set the mount attributes of {}", path.display())
             }
             Self::MapIds(path) => write!(f, "map the ids of {}", path.display()),
+            Self::MakeWritable => f.write_str("let a served mount be written to"),
             Self::LockSecurebits => f.write_str("lock the securebits"),
             Self::DropBoundingSet => f.write_str("drop the bounding set"),
             Self::DropAmbientSet => f.write_str("drop the ambient set"),

@@ -5,7 +5,7 @@
 //! one that is made for this and ends after it. No path is taken from what is
 //! served: names are looked up in the jail's own root, and no further.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, setns, unshare};
@@ -62,6 +62,26 @@ pub fn remove(helper: impl AsFd, paths: &[PathBuf]) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Lets what is attached in the jail be written to: the mounts of `trees` alone, not
+/// those below them.
+///
+/// # Errors
+/// The step that was refused.
+pub fn make_writable(helper: impl AsFd, trees: &[BorrowedFd<'_>]) -> Result<(), Error> {
+    if trees.is_empty() {
+        return Ok(());
+    }
+    enter(helper)?;
+    let attributes = MountAttributes {
+        clear: libc::MOUNT_ATTR_RDONLY,
+        ..MountAttributes::default()
+    };
+    trees.iter().try_for_each(|tree| {
+        let changed = sys::mount_setattr(*tree, Depth::One, attributes);
+        changed.map_err(Step::MakeWritable.refused())
+    })
 }
 
 /// The jail's root, and a second look at the same file system that is not

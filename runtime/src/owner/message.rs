@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::{Access, IdMaps};
 use crate::seccomp::Filter;
 use crate::statistics::Statistics;
 
@@ -129,12 +130,60 @@ pub struct GuestContainer {
 pub struct JoinRequest {
     /// What the agent is told of it.
     pub container: GuestContainer,
-    /// The places of its shares, and whether each is a folder.
-    pub shares: Vec<(PathBuf, bool)>,
+    /// Its shares, whose trees are sent along in this order.
+    pub shares: Vec<OfferedShare>,
     /// The terminal of its init.
     pub terminal: GuestTerminal,
     /// The caller has something to read from; else /dev/null.
     pub stdin: bool,
+}
+
+/// One directory or file of the host that a container is to see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferedShare {
+    /// Its path below the share's root, unless a share that is served has it already.
+    pub path: PathBuf,
+    /// A directory; else a file.
+    pub is_dir: bool,
+    /// Where it is on the host.
+    pub place: HostPlace,
+}
+
+/// What makes a share the same as another, or a part of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostPlace {
+    /// Its path on the host, without links.
+    pub source: PathBuf,
+    /// Its path in its file system, which other mounts show elsewhere.
+    pub in_file_system: Option<PlaceInFileSystem>,
+    /// Whether it may be written to.
+    pub access: Access,
+    /// Under which ids its files are seen.
+    pub id_maps: Option<IdMaps>,
+    /// The host's own mount gives its files other ids.
+    pub has_mapped_source: bool,
+    /// The mounts below it that are seen too, sorted.
+    pub below: Vec<MountBelow>,
+}
+
+/// A path, seen from the root of a file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceInFileSystem {
+    /// The file system, by the numbers of its device.
+    pub device: String,
+    /// The path.
+    pub path: PathBuf,
+}
+
+/// A mount of the host below a share's source.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct MountBelow {
+    /// Relative to the source.
+    pub path: PathBuf,
+    /// Its file system.
+    pub device: String,
+    /// What of that it shows.
+    pub root: PathBuf,
 }
 
 /// Answered by the owner.

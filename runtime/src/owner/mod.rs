@@ -12,7 +12,8 @@ use serde_json::Value;
 pub(crate) use child::caller;
 pub use child::{OwnerChild, Surroundings};
 pub use message::{
-    ExecRequest, GuestContainer, GuestTerminal, JoinRequest, ProcessEntry, Reply, Request, Status,
+    ExecRequest, GuestContainer, GuestTerminal, HostPlace, JoinRequest, MountBelow, OfferedShare,
+    PlaceInFileSystem, ProcessEntry, Reply, Request, Status,
 };
 pub use wire::{Connection, Error, connect, listen};
 

@@ -5,12 +5,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use caisson_protocol::client::agent::{
-    AdjustClockRequest, ConnectLocalRequest, ContainerRequest, CreateContainerRequest, Empty,
+    AdjustClockRequest, ConnectLocalRequest, ContainerRequest, CreateContainerRequest, DeleteContainerRequest, Empty,
     ExecRequest, HelloRequest, NetworkConfiguration, NextEventRequest, ResizeRequest, Seccomp,
     SignalRequest, Stdio, UpdateContainerRequest,
 };
@@ -329,8 +330,14 @@ impl Agent {
     }
 
     /// Kills what is left of a container and forgets it.
-    pub(crate) fn delete(&self, id: &str) -> Result<(), Error> {
-        self.ask(limited("DeleteContainer"), &container(id), answers::nothing)
+    pub(crate) fn delete(&self, id: &str, shares: &[PathBuf]) -> Result<(), Error> {
+        let shares = shares.iter().map(|path| path.display().to_string());
+        let request = DeleteContainerRequest {
+            container_id: id.to_owned(),
+            shares: shares.collect(),
+            ..Default::default()
+        };
+        self.ask(limited("DeleteContainer"), &request, answers::nothing)
     }
 
     /// Connects the stream that is expected on `stream_port` with an address of the

@@ -23,8 +23,9 @@ use super::members::Members;
 use super::monitor::Event;
 use super::network::Network;
 use super::patience::Patience;
-use super::program::{Ending, Killer, Running};
-use super::share::Serving;
+use super::program::{Ending, Killer};
+use super::served::Placement;
+use super::share::{Server, Serving};
 use super::streams::{Streams, Token};
 use super::tail::Tail;
 use super::thread;
@@ -46,6 +47,8 @@ pub(crate) struct Sandbox {
     /// Mount points that the root file system lacked.
     pub(crate) new_points: Vec<PathBuf>,
     pub(crate) members: Arc<Members>,
+    /// Where the container's shares have come to be.
+    pub(crate) placement: Placement,
 }
 
 /// Ends every process of the sandbox, also when it is dropped half-made.
@@ -91,7 +94,12 @@ pub(crate) fn boot(
     let folder = order.root.join(&order.id);
 
     let new_points = mount_point::make(&order.record.rootfs, &order.plan.mount_points)?;
-    let (server, front_end) = serve_files(order, &installation, tell)?;
+    let Server {
+        process: server,
+        front_end,
+        served,
+        placement,
+    } = serve_files(order, &installation, tell)?;
     let mut killers = Killers::default();
     killers.add([server.killer()?]);
     let file_server = server.process()?;
@@ -133,9 +141,10 @@ pub(crate) fn boot(
     Ok(Sandbox {
         members: Members::new(
             (agent.clone(), streams.clone()),
-            file_server,
+            (file_server, served),
             insistence.clone(),
         ),
+        placement,
         insistence,
         network: Network::new(
             nics,
@@ -157,19 +166,20 @@ fn serve_files(
     order: &Order,
     installation: &Installation,
     tell: &SyncSender<Event>,
-) -> Result<(Running, UnixStream), Error> {
+) -> Result<Server, Error> {
     let file_server = installation.helper("caisson-fs")?;
     let folder = order.root.join(&order.id);
     let serving = Serving {
         cache: installation.config.file_cache,
         max_names: guest_names::limit(order.plan.mem_mib),
     };
-    let (server, front_end) = share::serve(file_server, &folder, &order.plan.shares, serving)?;
+    let shares = (order.id.as_str(), order.plan.shares.as_slice());
+    let server = share::serve(file_server, &folder, shares, serving)?;
     let warnings = tell.clone();
-    server.words.pass_on(move |line| {
+    server.process.words.pass_on(move |line| {
         warnings.send(Event::Warning(line)).ok();
     });
-    Ok((server, front_end))
+    Ok(server)
 }
 
 /// Speaks to the agent over `control`, and over what it opens once that is lost.

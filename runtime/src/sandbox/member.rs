@@ -14,7 +14,7 @@ use super::monitor::{host_stdio, open_terminal, release_caller, run_hooks};
 use super::{Order, Outcome, Word, mount_point, namespaces, share, thread, view};
 use crate::log::{Level, Log};
 use crate::owner::wire::MAX_DESCRIPTORS;
-use crate::owner::{self, Connection, GuestTerminal, JoinRequest, KILLED, Request};
+use crate::owner::{self, Connection, GuestTerminal, JoinRequest, KILLED, OfferedShare, Request};
 use crate::session::{Ends, LateOutput, Session};
 use crate::signals::HeldBack;
 use crate::stdio;
@@ -107,14 +107,15 @@ fn begin(
     Ok(session)
 }
 
-type Shares = (Vec<(std::path::PathBuf, bool)>, Vec<OwnedFd>);
+/// The shares, and their mounts in the same order.
+type Shares = (Vec<OfferedShare>, Vec<OwnedFd>);
 
 fn cut_out(order: &Order) -> Result<Shares, Error> {
     let mut shares = (Vec::new(), Vec::new());
     for share in &order.plan.shares {
-        let (tree, is_dir) = share::cut_out(share)?;
-        shares.0.push((share.target.clone(), is_dir));
-        shares.1.push(tree);
+        let cut = share::cut_out(share)?;
+        shares.0.push(cut.share);
+        shares.1.push(cut.tree);
     }
     // The socket is one more.
     if shares.1.len() < MAX_DESCRIPTORS {

@@ -5,7 +5,7 @@
 //! told of its end once nothing of it is left in the machine.
 
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +18,7 @@ use super::agent::{Agent, ProcessName};
 use super::insistence::Insistence;
 use super::refusal::Refusal;
 use super::requests::{Desk, Ports, ended, killed};
+use super::served::{Cut, Placement, Served};
 use super::streams::Streams;
 use super::thread;
 use crate::owner::{Connection, JoinRequest, Reply};
@@ -28,6 +29,7 @@ pub(crate) struct Members {
     agent: Agent,
     streams: Streams,
     file_server: Pidfd,
+    served: Mutex<Served>,
     insistence: Insistence,
     list: Mutex<HashMap<String, Member>>,
     ends: Mutex<Ends>,
@@ -45,20 +47,20 @@ struct Ends {
 struct Member {
     desk: Arc<Desk>,
     connection: Connection,
-    shares: Vec<PathBuf>,
 }
 
 impl Members {
     /// None yet.
     pub(crate) fn new(
         (agent, streams): (Agent, Streams),
-        file_server: Pidfd,
+        (file_server, served): (Pidfd, Served),
         insistence: Insistence,
     ) -> Arc<Self> {
         Arc::new(Self {
             agent,
             streams,
             file_server,
+            served: Mutex::new(served),
             insistence,
             list: Mutex::default(),
             ends: Mutex::default(),
@@ -88,14 +90,14 @@ impl Members {
                 wish.container.id
             )));
         }
-        let shares: Vec<_> = wish.shares.iter().map(|(path, _)| path.clone()).collect();
         let streams = self
-            .share(&wish.shares, trees)
-            .and_then(|()| self.create(wish));
+            .share(wish, trees)
+            .and_then(|placement| self.create(wish, &placement));
         let (streams, terminal) = match streams {
             Ok(streams) => (streams, connection.duplicate()),
             Err(refusal) => {
-                self.unshare(&shares);
+                let unused = self.served().release(&wish.container.id);
+                self.unshare(&unused);
                 return Err(refusal);
             }
         };
@@ -106,7 +108,6 @@ impl Members {
         let member = Member {
             desk: Arc::clone(&desk),
             connection: listed,
-            shares,
         };
         list.insert(wish.container.id.clone(), member);
         drop(list);
@@ -123,28 +124,55 @@ impl Members {
         told.map(|()| ProcessName::init_of(&wish.container.id))
     }
 
-    fn share(&self, places: &[(PathBuf, bool)], trees: Vec<OwnedFd>) -> Result<(), Refusal> {
-        let pieces = places
-            .iter()
-            .zip(trees)
-            .map(|((path, is_dir), tree)| Piece {
-                path: path.clone(),
-                kind: if *is_dir { Kind::Folder } else { Kind::File },
-                tree,
-            });
+    /// Has served what is not yet.
+    fn share(&self, wish: &JoinRequest, trees: Vec<OwnedFd>) -> Result<Placement, Refusal> {
+        let failed = |err: &dyn std::fmt::Display| Refusal::Because(format!("share: {err}"));
+        let cuts = wish.shares.iter().cloned().zip(trees);
+        let cuts = cuts.map(|(share, tree)| Cut { share, tree }).collect();
+        let mut served = self.served();
+        let placement = served.place(&wish.container.id, cuts);
+        let new = served.trees(&placement.new).map_err(|err| failed(&err))?;
+        let pieces = new.into_iter().map(|Cut { share, tree }| Piece {
+            path: share.path,
+            kind: if share.is_dir {
+                Kind::Folder
+            } else {
+                Kind::File
+            },
+            tree,
+        });
         let pieces: Vec<_> = pieces.collect();
-        let added = in_a_thread(|| later::add(&self.file_server, &pieces));
-        added.map_err(|err| Refusal::Because(format!("share: {err}")))
+        let opened = served.trees(&placement.opened);
+        let opened = opened.map_err(|err| failed(&err))?;
+        let added = in_a_thread(|| {
+            later::add(&self.file_server, &pieces)?;
+            let trees: Vec<_> = opened.iter().map(|cut| cut.tree.as_fd()).collect();
+            later::make_writable(&self.file_server, &trees)
+        });
+        added.map_err(|err| failed(&err))?;
+        Ok(placement)
     }
 
+    /// Takes away what [`Served::release`] has named.
     fn unshare(&self, paths: &[PathBuf]) {
         // What can't be taken away goes with the machine.
         in_a_thread(|| later::remove(&self.file_server, paths)).ok();
+        self.served().forget(paths);
     }
 
-    fn create(&self, wish: &JoinRequest) -> Result<crate::stdio::GuestStreams, Refusal> {
+    fn served(&self) -> MutexGuard<'_, Served> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn create(
+        &self,
+        wish: &JoinRequest,
+        placement: &Placement,
+    ) -> Result<crate::stdio::GuestStreams, Refusal> {
         let ports = Ports::reserve(&self.streams, (wish.terminal, wish.stdin), 0)?;
-        self.agent.create(&wish.container, ports.stdio())?;
+        let mut container = wish.container.clone();
+        placement.apply_to(&mut container);
+        self.agent.create(&container, ports.stdio())?;
         let (streams, _) = ports.take().map_err(Refusal::Because)?;
         Ok(streams)
     }
@@ -198,11 +226,12 @@ impl Members {
 
     fn put_away(&self, id: &str, news: &Reply) {
         // The guest may be ending too, which does the same.
-        self.agent.delete(id).ok();
+        let unused = self.served().release(id);
+        self.agent.delete(id, &unused).ok();
         let Some(member) = self.list().remove(id) else {
             return;
         };
-        self.unshare(&member.shares);
+        self.unshare(&unused);
         member.desk.is_put_away();
         member.desk.all_ended();
         member.connection.send(news, &[]).ok();

@@ -25,7 +25,7 @@ fn machine_with(id: &str) -> (Arc<Members>, UnixStream) {
     let insistence = Insistence::new(Vec::new());
     let members = Members::new(
         (agent, Streams::new(Token::random().unwrap())),
-        file_server,
+        (file_server, Served::default()),
         insistence,
     );
     let wish = serde_json::from_value(json!({
@@ -38,7 +38,6 @@ fn machine_with(id: &str) -> (Arc<Members>, UnixStream) {
     let member = Member {
         desk: Desk::of_member(&members, &wish.unwrap(), 0),
         connection: UnixStream::pair().unwrap().0.into(),
-        shares: Vec::new(),
     };
     members.list().insert(id.to_owned(), member);
     (members, guest)

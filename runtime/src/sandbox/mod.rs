@@ -37,6 +37,7 @@ mod patience;
 pub(crate) mod program;
 mod refusal;
 mod requests;
+mod served;
 mod share;
 pub(crate) mod socket;
 mod streams;

@@ -175,7 +175,8 @@ impl Monitor {
             stdio::has_input(&host.stdin),
         );
         let ports = Ports::reserve(&sandbox.streams, kind, descriptors.len())?;
-        let container = order.for_guest(&sandbox.new_points);
+        let mut container = order.for_guest(&sandbox.new_points);
+        sandbox.placement.apply_to(&mut container);
         let created = sandbox.agent.create(&container, ports.stdio());
         let (streams, further) = created
             .map_err(|err| err.to_string())

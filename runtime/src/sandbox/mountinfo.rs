@@ -43,8 +43,14 @@ const OF_KERNEL: &[&str] = &[
 pub(super) struct Mount {
     /// As `STATX_MNT_ID` has it.
     id: u64,
+    /// Its file system, by the numbers of its device.
+    pub(super) device: String,
+    /// What of its file system it shows.
+    pub(super) root: PathBuf,
     /// Where it is.
     pub(super) point: PathBuf,
+    /// Its files are seen under other ids than on the disk.
+    pub(super) maps_ids: bool,
     /// Kind of its file system.
     pub(super) kind: String,
 }
@@ -59,10 +65,21 @@ impl Mount {
     fn parse(line: &[u8]) -> Option<Self> {
         let mut fields = line.split(|&byte| byte == b' ');
         let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-        let point = unescape(fields.nth(3)?);
+        let device = String::from_utf8_lossy(fields.nth(1)?).into_owned();
+        let root = unescape(fields.next()?);
+        let point = unescape(fields.next()?);
+        let mut options = fields.next()?.split(|&byte| byte == b',');
+        let maps_ids = options.any(|option| option == b"idmapped");
         let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
         let kind = String::from_utf8_lossy(kind).into_owned();
-        Some(Self { id, point, kind })
+        Some(Self {
+            id,
+            device,
+            root,
+            point,
+            maps_ids,
+            kind,
+        })
     }
 }
 

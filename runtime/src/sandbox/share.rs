@@ -17,11 +17,13 @@ use nix::libc;
 use rustix::fs::fstat;
 use serde::Serialize;
 
-use super::error::Error;
+use super::error::{Error, step};
 use super::mountinfo::{self, Mount};
 use super::program::{Program, Running};
+use super::served::{Cut, Placement, Served};
 use super::socket;
 use crate::installation::FileCache;
+use crate::owner::{HostPlace, MountBelow, OfferedShare, PlaceInFileSystem};
 use crate::plan::{Access, IdMaps, Share, is_of_guest};
 use crate::sys;
 
@@ -50,38 +52,56 @@ struct SharedTree {
     read_only: bool,
 }
 
-/// Starts the file server for `shares`; the answer's stream is the front end's.
+/// A file server that runs.
+pub(crate) struct Server {
+    pub(crate) process: Running,
+    /// The stream of the machine's end.
+    pub(crate) front_end: UnixStream,
+    pub(crate) served: Served,
+    /// Where the container's shares have come to be.
+    pub(crate) placement: Placement,
+}
+
+/// Starts the file server for the `shares` of the container `id`.
 pub(crate) fn serve(
     program: PathBuf,
     folder: &Path,
-    shares: &[Share],
+    (id, shares): (&str, &[Share]),
     serving: Serving,
-) -> Result<(Running, UnixStream), Error> {
+) -> Result<Server, Error> {
     let (listener, front_end) = socket::pair(folder)?;
     let mut program = Program::new(program);
     let socket_fd = program.pass(listener);
-    let mut trees = Vec::with_capacity(shares.len());
-    for share in shares {
-        let (mount, is_dir) = cut_out(share)?;
-        trees.push(SharedTree {
-            fd: program.pass(mount),
-            path: share.target.clone(),
-            is_dir,
-            read_only: share.access != Access::AsMounted,
-        });
-    }
+    let cuts: Result<Vec<_>, _> = shares.iter().map(cut_out).collect();
+    let mut served = Served::default();
+    let placement = served.place(id, cuts?);
+    let new = served
+        .trees(&placement.new)
+        .map_err(step("share a mount"))?;
+    let trees = new.into_iter().map(|Cut { share, tree }| SharedTree {
+        fd: program.pass(tree),
+        path: share.path,
+        is_dir: share.is_dir,
+        read_only: share.place.access != Access::AsMounted,
+    });
+    let trees = trees.collect();
     let server = program.spawn(&ServerSpec {
         socket_fd,
         shares: trees,
         cache: serving.cache,
         max_names: serving.max_names,
     })?;
-    Ok((server, front_end))
+    Ok(Server {
+        process: server,
+        front_end,
+        served,
+        placement,
+    })
 }
 
-/// The mount of `share`, and whether it is a folder. Nothing of the host's kernel is in
-/// it: its mounts below the source are empty directories there.
-pub(crate) fn cut_out(share: &Share) -> Result<(OwnedFd, bool), Error> {
+/// The mount of `share`. Nothing of the host's kernel is in it: its mounts below the
+/// source are empty directories there.
+pub(crate) fn cut_out(share: &Share) -> Result<Cut, Error> {
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Share {
         path: share.source.clone(),
         source,
@@ -90,9 +110,9 @@ pub(crate) fn cut_out(share: &Share) -> Result<(OwnedFd, bool), Error> {
     let source = share.source.canonicalize().map_err(io_failed)?;
     let opened = open_place(&source).map_err(io_failed)?;
     let mounts = mountinfo::read().map_err(io_failed)?;
-    let mount = mountinfo::mount_of(&opened, &mounts).map_err(io_failed)?;
-    if is_of_guest(&source) || mount.is_some_and(Mount::is_of_kernel) {
-        let kind = mount.map_or("a file system", |mount| mount.kind.as_str());
+    let source_mount = mountinfo::mount_of(&opened, &mounts).map_err(io_failed)?;
+    if is_of_guest(&source) || source_mount.is_some_and(Mount::is_of_kernel) {
+        let kind = source_mount.map_or("a file system", |mount| mount.kind.as_str());
         return Err(failed(of_the_hosts_kernel(&source, kind).into()));
     }
     let covered = match share.recursive {
@@ -100,15 +120,57 @@ pub(crate) fn cut_out(share: &Share) -> Result<(OwnedFd, bool), Error> {
         false => Vec::new(),
     };
     let covered: Vec<_> = covered.into_iter().map(Path::to_owned).collect();
-    let mount = detach_without(share, &source, &covered).map_err(|err| failed(err.into()))?;
+    let tree = detach_without(share, &source, &covered).map_err(|err| failed(err.into()))?;
     // Whoever may write to a directory above could have put a link there meanwhile.
-    if !is_same_file(&mount, &opened).map_err(io_failed)? {
+    if !is_same_file(&tree, &opened).map_err(io_failed)? {
         return Err(failed("it was replaced while it was shared".into()));
     }
     if let Some(maps) = &share.id_maps {
-        map(&mount, maps, &source).map_err(failed)?;
+        map(&tree, maps, &source).map_err(failed)?;
     }
-    Ok((mount, source.is_dir()))
+    let share = OfferedShare {
+        path: share.target.clone(),
+        is_dir: source.is_dir(),
+        place: place(share, source, (source_mount, &mounts)),
+    };
+    Ok(Cut { share, tree })
+}
+
+/// What tells whether another share shows the same files.
+fn place(share: &Share, source: PathBuf, (mount, mounts): (Option<&Mount>, &[Mount])) -> HostPlace {
+    let in_file_system = mount.and_then(|mount| {
+        let below = source.strip_prefix(&mount.point).ok()?;
+        let is_all = below.as_os_str().is_empty();
+        Some(PlaceInFileSystem {
+            device: mount.device.clone(),
+            // No slash after the path of a file.
+            path: if is_all {
+                mount.root.clone()
+            } else {
+                mount.root.join(below)
+            },
+        })
+    });
+    let seen = mounts.iter().filter(|_| share.recursive);
+    let mut below: Vec<_> = seen
+        .filter_map(|mount| {
+            let path = mount.point.strip_prefix(&source).ok()?;
+            (!path.as_os_str().is_empty()).then(|| MountBelow {
+                path: path.to_owned(),
+                device: mount.device.clone(),
+                root: mount.root.clone(),
+            })
+        })
+        .collect();
+    below.sort();
+    HostPlace {
+        source,
+        in_file_system,
+        access: share.access,
+        id_maps: share.id_maps.clone(),
+        has_mapped_source: mount.is_some_and(|mount| mount.maps_ids),
+        below,
+    }
 }
 
 /// Opens what is there without a right to its contents.

@@ -36,14 +36,14 @@ pub(crate) fn enter(plan: &Plan, rootfs: &Path) -> Result<(), Error> {
         return Ok(());
     };
     attach(
-        &cut_out(root)?.0,
+        &cut_out(root)?.tree,
         File::open(rootfs).map_err(step(DOING))?.as_fd(),
     )?;
     chdir(rootfs).map_err(failed)?;
     let inside = File::open(".").map_err(step(DOING))?;
     for (destination, share) in places(&plan.guest_spec, binds) {
         if let Some(place) = find(&inside, Path::new(destination)) {
-            attach_if_it_fits(&cut_out(share)?.0, &place)?;
+            attach_if_it_fits(&cut_out(share)?.tree, &place)?;
         }
     }
     pivot_root(".", ".")
