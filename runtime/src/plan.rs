@@ -4,10 +4,12 @@
 //! what the guest is asked to do. Does nothing itself: no file, no process, no
 //! clock; `size` has how large the machine is. Fields that can't be applied are refused by `fields` before.
 
+mod access_times;
 mod binds;
 pub mod conditions;
 mod devices;
 mod joined;
+mod overlay;
 mod size;
 
 use std::path::{Path, PathBuf};
@@ -27,8 +29,10 @@ use crate::installation::MachineChoice;
 use crate::numa::{self, MemoryPolicy};
 use crate::seccomp;
 
+pub use access_times::{AccessTime, AccessTimes, TimeOptions};
 pub use binds::{IdMaps, is_of_guest};
 use joined::Joined;
+pub use overlay::{Overlay, Upper};
 use size::Size;
 pub use size::{DEFAULT_MEM_MIB, DEFAULT_VCPUS, GUEST_OVERHEAD_MIB};
 
@@ -47,6 +51,9 @@ pub enum Error {
     /// A bind mount that can't be one.
     #[error(transparent)]
     Bind(#[from] binds::Malformed),
+    /// An overlay that can't be one.
+    #[error(transparent)]
+    Overlay(#[from] overlay::Malformed),
     /// A machine that can't be had.
     #[error(transparent)]
     Size(#[from] size::Error),
@@ -153,8 +160,10 @@ impl Network {
 /// One folder or file of the host that the guest sees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
-    /// Absolute path on the host.
+    /// Absolute path on the host; of an overlay, its first lower directory.
     pub source: PathBuf,
+    /// The directories that are laid over each other to be the source.
+    pub overlay: Option<Overlay>,
     /// Path below the share's root.
     pub target: PathBuf,
     /// Whether the file server refuses writes.
@@ -163,6 +172,8 @@ pub struct Share {
     pub recursive: bool,
     /// Under which ids its files are seen; none: their own.
     pub id_maps: Option<IdMaps>,
+    /// When reading changes access times.
+    pub access_times: AccessTimes,
 }
 
 /// Whether a share may be written to.
@@ -210,6 +221,7 @@ pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error>
         &mut spec,
         facts.user.is_none(),
     )?);
+    shares.extend(overlay::share_overlays(id, bundle, &mut spec)?);
     let network = take_network(&mut spec);
     let identities = take_identities(&mut spec, facts)?;
     rewrite_for_guest(id, &mut spec);
@@ -312,10 +324,12 @@ fn share_rootfs(id: &str, bundle: &Bundle) -> Share {
     };
     Share {
         source: bundle.rootfs.clone(),
+        overlay: None,
         target: Path::new(id).join("rootfs"),
         access,
         recursive: true,
         id_maps: None,
+        access_times: AccessTimes::default(),
     }
 }
 

@@ -33,10 +33,12 @@ mod lifecycle;
 mod limits;
 mod many;
 mod misuse;
+mod mount_options;
 mod mounts;
 mod network;
 mod network_live;
 mod network_paths;
+mod overlays;
 mod pausing;
 mod probe;
 mod process_attributes;
@@ -80,6 +82,8 @@ const SUBJECTS: &[&[Story]] = &[
     hostile::STORIES,
     files::STORIES,
     same_files::STORIES,
+    mount_options::STORIES,
+    overlays::STORIES,
     held_files::STORIES,
     mounts::STORIES,
     bad_input::STORIES,

@@ -22,6 +22,15 @@ pub enum Tree {
     Recursive,
 }
 
+impl Tree {
+    const fn depth(self) -> Depth {
+        match self {
+            Self::One => Depth::One,
+            Self::Recursive => Depth::All,
+        }
+    }
+}
+
 /// Whether the tree may be written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -31,6 +40,26 @@ pub enum Access {
     ReadOnlyItself,
     /// Writing is refused on every mount of the tree.
     ReadOnly,
+}
+
+/// When reading changes the access times of files; what is not chosen stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AccessTimes {
+    /// For which reads.
+    pub kind: Option<AccessTime>,
+    /// Whether for directories, too.
+    pub directories: Option<bool>,
+}
+
+/// When a read changes the access time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessTime {
+    /// When it is older than the last change, or than a day.
+    Relative,
+    /// Never.
+    Never,
+    /// Always.
+    Strict,
 }
 
 /// Cuts out a copy of the tree at `path`, a directory or a file; a symbolic link is
@@ -49,6 +78,15 @@ pub fn detach(path: &Path, tree: Tree, access: Access) -> Result<OwnedFd, Error>
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     let mount = open_tree(CWD, path, flags).map_err(Step::OpenTree(path.into()).refused())?;
+    restrict(&mount, access, path)?;
+    Ok(mount)
+}
+
+/// Makes a detached `mount`, cut out at `path`, one that [`detach`] returns.
+///
+/// # Errors
+/// [`Error::Refused`] with the step.
+pub fn restrict(mount: &OwnedFd, access: Access, path: &Path) -> Result<(), Error> {
     // Not noexec: the guest asks through access(2) whether a file may be executed.
     let mut set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
     if access == Access::ReadOnly {
@@ -69,7 +107,38 @@ pub fn detach(path: &Path, tree: Tree, access: Access) -> Result<OwnedFd, Error>
         };
         sys::mount_setattr(mount.as_fd(), Depth::One, read_only).map_err(refused())?;
     }
-    Ok(mount)
+    Ok(())
+}
+
+/// Chooses when the access times of a detached `mount`, cut out at `path`, change.
+///
+/// # Errors
+/// [`Error::Refused`]; who has the mount from another user namespace can't choose.
+pub fn set_access_times(
+    mount: &OwnedFd,
+    tree: Tree,
+    times: AccessTimes,
+    path: &Path,
+) -> Result<(), Error> {
+    if times == AccessTimes::default() {
+        return Ok(());
+    }
+    let mut attributes = MountAttributes::default();
+    if let Some(kind) = times.kind {
+        attributes.clear |= libc::MOUNT_ATTR__ATIME;
+        attributes.set |= match kind {
+            AccessTime::Relative => libc::MOUNT_ATTR_RELATIME,
+            AccessTime::Never => libc::MOUNT_ATTR_NOATIME,
+            AccessTime::Strict => libc::MOUNT_ATTR_STRICTATIME,
+        };
+    }
+    match times.directories {
+        Some(true) => attributes.clear |= libc::MOUNT_ATTR_NODIRATIME,
+        Some(false) => attributes.set |= libc::MOUNT_ATTR_NODIRATIME,
+        None => {}
+    }
+    sys::mount_setattr(mount.as_fd(), tree.depth(), attributes)
+        .map_err(Step::SetAccessTimes(path.into()).refused())
 }
 
 /// Has the files of a detached `mount`, cut out at `path`, be seen under the ids that
@@ -85,14 +154,10 @@ pub fn map_ids(
     namespace: BorrowedFd<'_>,
     path: &Path,
 ) -> Result<(), Error> {
-    let depth = match tree {
-        Tree::One => Depth::One,
-        Tree::Recursive => Depth::All,
-    };
     let attributes = MountAttributes {
         ids_of: Some(namespace),
         ..Default::default()
     };
-    sys::mount_setattr(mount.as_fd(), depth, attributes)
+    sys::mount_setattr(mount.as_fd(), tree.depth(), attributes)
         .map_err(Step::MapIds(path.into()).refused())
 }

@@ -57,6 +57,8 @@ pub enum Step {
     Cover(PathBuf),
     SetMountAttributes(PathBuf),
     MapIds(PathBuf),
+    SetAccessTimes(PathBuf),
+    MountOverlay,
     MakeWritable,
     LockSecurebits,
     DropBoundingSet,
@@ -106,6 +108,10 @@ impl fmt::Display for Step {
             }
             Self::MapIds(path) => write!(f, "map the ids of {}", path.display()),
             Self::MakeWritable => f.write_str("let a served mount be written to"),
+            Self::SetAccessTimes(path) => {
+                write!(f, "choose when access times of {} change", path.display())
+            }
+            Self::MountOverlay => f.write_str("mount the overlay"),
             Self::LockSecurebits => f.write_str("lock the securebits"),
             Self::DropBoundingSet => f.write_str("drop the bounding set"),
             Self::DropAmbientSet => f.write_str("drop the ambient set"),

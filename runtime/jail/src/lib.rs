@@ -7,7 +7,8 @@
 //!
 //! Called by every helper of the runtime as its first act, while it has one
 //! thread: [`Jail::enter`]. The owner uses [`detached`] to prepare what a
-//! helper may serve, [`cover`] to leave mounts out of it, and [`later`] to serve more. [`program`] is for programs that
+//! helper may serve, [`cover`] to leave mounts out of it, [`overlay`] to
+//! lay directories over each other first, and [`later`] to serve more. [`program`] is for programs that
 //! know nothing of all this: it goes to jail first, and becomes them there.
 
 pub mod cover;
@@ -18,6 +19,7 @@ mod identities;
 mod inherited;
 mod jail;
 pub mod later;
+pub mod overlay;
 mod privileges;
 pub mod program;
 mod root;

@@ -15,9 +15,9 @@ pub(super) const FIELDS: &[Field] = &[
     applied("annotations", HOST, "in the state; what caisson reads, and within what they choose, is in docs/annotations.md"),
 
     applied("mounts[].destination", GUEST, ""),
-    applied("mounts[].type", GUEST, "bind, proc, sysfs, tmpfs, devpts, mqueue, cgroup, cgroup2"),
+    applied("mounts[].type", HOST_AND_GUEST, "bind, proc, sysfs, tmpfs, devpts, mqueue, cgroup, cgroup2; overlay of directories of the host"),
     applied("mounts[].source", HOST_AND_GUEST, "of a bind mount: shared over virtio-fs; /proc, /sys and /dev are the guest's own"),
-    applied("mounts[].options", GUEST, "`caisson features` lists them"),
+    applied("mounts[].options", HOST_AND_GUEST, "`caisson features` lists them"),
     applied("mounts[].uidMappings", HOST, "of a bind mount, where the host's file system knows id-mapped mounts"),
     applied("mounts[].gidMappings", HOST, "of a bind mount, where the host's file system knows id-mapped mounts"),
 

@@ -10,7 +10,7 @@ use caisson_protocol::path::clean;
 use oci_spec::runtime::{LinuxIdMapping, Mount, Spec};
 use serde::{Deserialize, Serialize};
 
-use super::{Access, Share};
+use super::{Access, AccessTimes, Share};
 use crate::bundle::Bundle;
 
 /// A bind mount that can't be one.
@@ -74,10 +74,12 @@ pub(super) fn share_binds(
                     let guest_path = share_path(&target);
                     shares.push(Share {
                         source,
+                        overlay: None,
                         target,
                         access: access(mount),
                         recursive: option(mount, &["rbind"], &["bind"]),
                         id_maps,
+                        access_times: AccessTimes::of(options(mount)),
                     });
                     guest_path
                 }
@@ -130,7 +132,7 @@ fn origin(
     Ok(Origin::Host(source))
 }
 
-fn share_path(target: &Path) -> PathBuf {
+pub(super) fn share_path(target: &Path) -> PathBuf {
     Path::new(SHARE_PATH).join(target)
 }
 
@@ -161,7 +163,7 @@ pub fn is_of_guest(source: &Path) -> bool {
     of_kernel && (source == memory || !source.starts_with(memory))
 }
 
-fn access(mount: &Mount) -> Access {
+pub(super) fn access(mount: &Mount) -> Access {
     let own = option(mount, &["ro"], &["rw"]);
     let all = option(mount, &["rro"], &["rrw"]);
     match (own, all) {
@@ -171,10 +173,15 @@ fn access(mount: &Mount) -> Access {
     }
 }
 
+pub(super) fn options(mount: &Mount) -> &[String] {
+    mount.options().as_deref().unwrap_or_default()
+}
+
 /// Whether the last of the options that is in one of the lists is in `set`.
 fn option(mount: &Mount, set: &[&str], clear: &[&str]) -> bool {
-    let options = mount.options().as_deref().unwrap_or_default().iter().rev();
-    let mut of_either = options
+    let mut of_either = options(mount)
+        .iter()
+        .rev()
         .map(String::as_str)
         .filter(|option| set.contains(option) || clear.contains(option));
     of_either.next().is_some_and(|option| set.contains(&option))

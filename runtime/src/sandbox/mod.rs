@@ -32,6 +32,7 @@ mod mountinfo;
 mod namespaces;
 mod network;
 mod order;
+mod overlay;
 mod panic_note;
 mod patience;
 pub(crate) mod program;

@@ -19,12 +19,13 @@ use serde::Serialize;
 
 use super::error::{Error, step};
 use super::mountinfo::{self, Mount};
+use super::overlay;
 use super::program::{Program, Running};
 use super::served::{Cut, Placement, Served};
 use super::socket;
 use crate::installation::FileCache;
 use crate::owner::{HostPlace, MountBelow, OfferedShare, PlaceInFileSystem};
-use crate::plan::{Access, IdMaps, Share, is_of_guest};
+use crate::plan::{Access, AccessTime, IdMaps, Overlay, Share, is_of_guest};
 use crate::sys;
 
 /// What `caisson-fs` reads from its descriptor 3.
@@ -102,6 +103,9 @@ pub(crate) fn serve(
 /// The mount of `share`. Nothing of the host's kernel is in it: its mounts below the
 /// source are empty directories there.
 pub(crate) fn cut_out(share: &Share) -> Result<Cut, Error> {
+    if let Some(overlay) = &share.overlay {
+        return cut_overlay(share, overlay);
+    }
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Share {
         path: share.source.clone(),
         source,
@@ -125,6 +129,7 @@ pub(crate) fn cut_out(share: &Share) -> Result<Cut, Error> {
     if !is_same_file(&tree, &opened).map_err(io_failed)? {
         return Err(failed("it was replaced while it was shared".into()));
     }
+    set_access_times(&tree, share, &source).map_err(|err| failed(err.into()))?;
     if let Some(maps) = &share.id_maps {
         map(&tree, maps, &source).map_err(failed)?;
     }
@@ -173,18 +178,59 @@ fn place(share: &Share, source: PathBuf, (mount, mounts): (Option<&Mount>, &[Mou
     }
 }
 
+/// Nothing else shows the files of an overlay that was just made.
+fn cut_overlay(share: &Share, overlay: &Overlay) -> Result<Cut, Error> {
+    let tree = overlay::make(overlay)?;
+    let source = &share.source;
+    let restricted = detached::restrict(&tree, jail_access(share.access), source)
+        .and_then(|()| set_access_times(&tree, share, source));
+    restricted.map_err(|err| Error::Share {
+        path: source.clone(),
+        source: err.into(),
+    })?;
+    let share = OfferedShare {
+        path: share.target.clone(),
+        is_dir: true,
+        place: place(share, source.clone(), (None, &[])),
+    };
+    Ok(Cut { share, tree })
+}
+
+fn set_access_times(
+    tree: &OwnedFd,
+    share: &Share,
+    source: &Path,
+) -> Result<(), caisson_jail::Error> {
+    let options = [
+        (Tree::One, share.access_times.itself),
+        (Tree::Recursive, share.access_times.all),
+    ];
+    options.into_iter().try_for_each(|(reach, options)| {
+        let kind = options.kind.map(|kind| match kind {
+            AccessTime::Relative => detached::AccessTime::Relative,
+            AccessTime::Never => detached::AccessTime::Never,
+            AccessTime::Strict => detached::AccessTime::Strict,
+        });
+        let times = detached::AccessTimes {
+            kind,
+            directories: options.directories,
+        };
+        detached::set_access_times(tree, reach, times, source)
+    })
+}
+
 /// Opens what is there without a right to its contents.
-fn open_place(path: &Path) -> io::Result<File> {
+pub(super) fn open_place(path: &Path) -> io::Result<File> {
     let flags = libc::O_PATH | libc::O_CLOEXEC;
     File::options().read(true).custom_flags(flags).open(path)
 }
 
-fn is_same_file(one: impl AsFd, other: impl AsFd) -> io::Result<bool> {
+pub(super) fn is_same_file(one: impl AsFd, other: impl AsFd) -> io::Result<bool> {
     let [one, other] = [fstat(one)?, fstat(other)?];
     Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
 }
 
-fn of_the_hosts_kernel(source: &Path, kind: &str) -> String {
+pub(super) fn of_the_hosts_kernel(source: &Path, kind: &str) -> String {
     let source = source.display();
     format!(
         "it leads to {source}, which shows the host's kernel ({kind}); a source spelled /proc, /sys or /dev, or below, is the guest's own"
@@ -196,16 +242,20 @@ fn detach_without(
     source: &Path,
     covered: &[PathBuf],
 ) -> Result<OwnedFd, caisson_jail::Error> {
-    let access = match share.access {
-        Access::AsMounted => detached::Access::AsMounted,
-        Access::ReadOnlyItself => detached::Access::ReadOnlyItself,
-        Access::ReadOnly => detached::Access::ReadOnly,
-    };
+    let access = jail_access(share.access);
     let cut = || detach(source, tree(share.recursive), access);
     if covered.is_empty() {
         return cut();
     }
     with_covered(covered, cut)
+}
+
+const fn jail_access(access: Access) -> detached::Access {
+    match access {
+        Access::AsMounted => detached::Access::AsMounted,
+        Access::ReadOnlyItself => detached::Access::ReadOnlyItself,
+        Access::ReadOnly => detached::Access::ReadOnly,
+    }
 }
 
 const fn tree(recursive: bool) -> Tree {

@@ -4,7 +4,8 @@
 //! (podman cp), and administrators look round there (nsenter). That namespace
 //! therefore has the container's root file system and its binds, and nothing of
 //! the host: what is copied in reaches the container, and never the host's own
-//! files. What only the guest mounts, such as a tmpfs, does not show.
+//! files. What only the guest mounts, such as a tmpfs, does not
+//! show, and neither does an overlay.
 //!
 //! Owns the namespace of the owner's first thread alone; the others stay where
 //! they were, with the host's files, so that one must open nothing after this.
@@ -64,7 +65,9 @@ fn places<'a>(spec: &'a Value, shares: &'a [Share]) -> impl Iterator<Item = (&'a
     mounts.iter().filter_map(move |mount| {
         let source = Path::new(mount["source"].as_str()?);
         let target = source.strip_prefix(SHARE_PATH).ok()?;
-        let share = shares.iter().find(|share| share.target == target)?;
+        // An overlay that is mounted twice has two views of its changes.
+        let mut shown = shares.iter().filter(|share| share.overlay.is_none());
+        let share = shown.find(|share| share.target == target)?;
         Some((mount["destination"].as_str()?, share))
     })
 }
