@@ -29,8 +29,8 @@ use caisson_protocol::{
     CONTROL_PORT, FIRST_STREAM_PORT, PROTOCOL_MAJOR,
     client::{
         agent::{
-            ContainerRequest, CreateContainerRequest, ExecRequest, Exited, HelloRequest,
-            NextEventRequest, ResizeRequest, SignalRequest, Stdio, event::Kind,
+            ContainerRequest, CreateContainerRequest, DeleteContainerRequest, ExecRequest, Exited,
+            HelloRequest, NextEventRequest, ResizeRequest, SignalRequest, Stdio, event::Kind,
         },
         agent_ttrpc::AgentClient,
     },
@@ -262,8 +262,12 @@ impl Host {
     }
 
     pub(crate) fn delete(&self, id: &str) -> Result<(), String> {
+        let request = DeleteContainerRequest {
+            container_id: id.to_owned(),
+            ..Default::default()
+        };
         self.client()
-            .delete_container(within(), &container(id))
+            .delete_container(within(), &request)
             .map(drop)
             .map_err(text)
     }

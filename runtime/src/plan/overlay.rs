@@ -113,11 +113,7 @@ impl Overlay {
             };
             match option.split_once('=') {
                 Some(("lowerdir", list)) => {
-                    let paths = split(list);
-                    // "::" begins those of data alone.
-                    if paths.iter().any(String::is_empty) {
-                        return Err(unsupported());
-                    }
+                    let paths = split(list).ok_or_else(unsupported)?;
                     lower = paths.iter().map(|path| absolute(path)).collect();
                 }
                 Some(("upperdir", path)) => upper = Some(absolute(path)),
@@ -145,7 +141,8 @@ impl Overlay {
 }
 
 /// The paths of a list with colons in between; one after a backslash is of the path.
-fn split(list: &str) -> Vec<String> {
+/// Two colons would begin those of data alone.
+fn split(list: &str) -> Option<Vec<String>> {
     let mut paths = vec![String::new()];
     let mut characters = list.chars();
     while let Some(character) = characters.next() {
@@ -156,7 +153,7 @@ fn split(list: &str) -> Vec<String> {
             (_, None) => {}
         }
     }
-    paths
+    paths.iter().all(|path| !path.is_empty()).then_some(paths)
 }
 
 #[cfg(test)]

@@ -94,16 +94,11 @@ pub(crate) fn boot(
     let folder = order.root.join(&order.id);
 
     let new_points = mount_point::make(&order.record.rootfs, &order.plan.mount_points)?;
-    let Server {
-        process: server,
-        front_end,
-        served,
-        placement,
-    } = serve_files(order, &installation, tell)?;
+    let server = serve_files(order, &installation, tell)?;
     let mut killers = Killers::default();
-    killers.add([server.killer()?]);
-    let file_server = server.process()?;
-    watch(tell, move || Event::FileServerEnded(server.wait()))?;
+    killers.add([server.process.killer()?]);
+    let file_server = server.process.process()?;
+    watch(tell, move || Event::FileServerEnded(server.process.wait()))?;
 
     let (channel, device_end) = channel()?;
     let (console, console_end) = std::io::pipe().map_err(step("make a pipe"))?;
@@ -115,7 +110,7 @@ pub(crate) fn boot(
         mem_mib: order.plan.mem_mib,
         memory,
         image,
-        fs: front_end,
+        fs: server.front_end,
         vsock_channel: device_end,
         console: console_end.into(),
         vhost_net: installation.config.vhost_net,
@@ -141,10 +136,10 @@ pub(crate) fn boot(
     Ok(Sandbox {
         members: Members::new(
             (agent.clone(), streams.clone()),
-            (file_server, served),
+            (file_server, server.served),
             insistence.clone(),
         ),
-        placement,
+        placement: server.placement,
         insistence,
         network: Network::new(
             nics,

@@ -207,9 +207,7 @@ impl Placement {
         for mount in mounts.into_iter().flatten() {
             if let Some((path, read_only)) = self.found(&mount["source"]) {
                 mount["source"] = path;
-                if read_only {
-                    add_option(mount, "ro");
-                }
+                restrict(mount, read_only);
             }
         }
         let submounts = container.submounts.iter().map(|path| {
@@ -236,10 +234,13 @@ impl Placement {
     }
 }
 
-fn add_option(mount: &mut Value, option: &str) {
+fn restrict(mount: &mut Value, read_only: bool) {
+    if !read_only {
+        return;
+    }
     match mount["options"].as_array_mut() {
-        Some(options) => options.push(option.into()),
-        None => mount["options"] = json!([option]),
+        Some(options) => options.push("ro".into()),
+        None => mount["options"] = json!(["ro"]),
     }
 }
 
@@ -269,7 +270,7 @@ fn part(outer: &Cut, inner: &Cut) -> Option<Part> {
         return None;
     }
     let wanted = Look::at(&inner.tree)?;
-    let path = paths_within(&outer.share, held)
+    let path = paths_within(&outer.share, held, wanted.has_more_names)
         .into_iter()
         .filter(|path| has_same_mounts(holder, path, held))
         .find(|path| Look::within(&outer.tree, path).is_some_and(|look| look.shows(&wanted)))?;
@@ -286,12 +287,12 @@ fn part(outer: &Cut, inner: &Cut) -> Option<Part> {
     })
 }
 
-/// The paths in `outer` at which `held` could be.
-fn paths_within(outer: &OfferedShare, held: &HostPlace) -> Vec<PathBuf> {
-    // The same file may have many names.
-    let mut paths = vec![PathBuf::new()];
-    if !outer.is_dir {
-        return paths;
+/// The paths in `outer` at which `held` could be. Numbers of files are not unique in every
+/// file system: the name is the reason for a path, or that the file has more of them.
+fn paths_within(outer: &OfferedShare, held: &HostPlace, has_more_names: bool) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    if !outer.is_dir && has_more_names {
+        paths.push(PathBuf::new());
     }
     let by_name = held.source.strip_prefix(&outer.place.source);
     paths.extend(by_name.map(Path::to_owned));
@@ -324,6 +325,8 @@ struct Look {
     owner: (u32, u32),
     flags: StatVfsMountFlags,
     is_read_only: bool,
+    /// It is a file with hard links.
+    has_more_names: bool,
 }
 
 impl Look {
@@ -334,6 +337,7 @@ impl Look {
             owner: (file.st_uid, file.st_gid),
             flags: mount.f_flag - NOT_COMPARED,
             is_read_only: mount.f_flag.contains(StatVfsMountFlags::RDONLY),
+            has_more_names: file.st_nlink > 1,
         })
     }
 
