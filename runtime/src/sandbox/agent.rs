@@ -11,9 +11,9 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use caisson_protocol::client::agent::{
-    AdjustClockRequest, ConnectLocalRequest, ContainerRequest, CreateContainerRequest, DeleteContainerRequest, Empty,
-    ExecRequest, HelloRequest, NetworkConfiguration, NextEventRequest, ResizeRequest, Seccomp,
-    SignalRequest, Stdio, UpdateContainerRequest,
+    AdjustClockRequest, ConnectLocalRequest, ContainerRequest, CreateContainerRequest,
+    DeleteContainerRequest, Empty, ExecRequest, HelloRequest, NetworkConfiguration,
+    NextEventRequest, ResizeRequest, Seccomp, SignalRequest, Stdio, UpdateContainerRequest,
 };
 use caisson_protocol::{PROTOCOL_MAJOR, PROTOCOL_MINOR, check_version};
 use protobuf::Message;
