@@ -6,15 +6,15 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use crate::annotations::Bounds;
-use crate::bundle::Bundle;
 use crate::cgroup::Driver;
-use crate::installation::MachineChoice;
+use crate::config::annotations::Bounds;
+use crate::config::installation::MachineChoice;
 use crate::network::names;
+use crate::oci::bundle::Bundle;
+use crate::oci::plan::{HostFacts, plan};
 use crate::owner::{Connection, Reply, Request};
-use crate::plan::{HostFacts, plan};
 
-pub use crate::sandbox::fuzz::{answers, frames};
+pub use crate::vm::fuzz::{answers, frames};
 
 /// More than this is not written into a socket that nobody reads meanwhile.
 const MAX_LEN: usize = 64 * 1024;

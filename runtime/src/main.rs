@@ -5,6 +5,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    caisson::signals::forget_callers();
+    caisson::container::signals::forget_callers();
     ExitCode::from(caisson::cli::main(std::env::args_os()))
 }

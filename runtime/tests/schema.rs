@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use caisson::store::{Record, Store};
+use caisson::container::store::{Record, Store};
 use jsonschema::{Retrieve, Uri, Validator};
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@
 
 use std::io::{self, Write};
 
-use caisson::features;
+use caisson::oci::features;
 use containerd_shim_protos::types::introspection::{RuntimeInfo, RuntimeVersion};
 use protobuf::Message;
 use protobuf::well_known_types::any::Any;

@@ -17,7 +17,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use caisson::private::Directory;
+use caisson::host::private::Directory;
 use containerd_shim_protos::bootstrap_api::{BootstrapParams, BootstrapResult};
 use protobuf::Message;
 use protobuf::well_known_types::any::Any;
@@ -249,7 +249,7 @@ mod tests {
         let open_to_all = fs::Permissions::from_mode(0o777);
         fs::set_permissions(folder.path().join("made"), open_to_all).unwrap();
         let refused = reach(&socket, |_| panic!("a server was started"));
-        let text = caisson::error_line::chain(&refused.unwrap_err());
+        let text = caisson::log::error_line::chain(&refused.unwrap_err());
         assert!(text.contains("may be written to by others"), "{text}");
     }
 

@@ -8,10 +8,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use caisson::container::{self, Error as LibraryError};
+use caisson::container::handle;
+use caisson::container::handle::Error as LibraryError;
+use caisson::container::store;
+use caisson::container::store::Store;
 use caisson::log::Log;
 use caisson::owner::KILLED;
-use caisson::store::{self, Store};
 use protobuf::Message;
 
 use crate::arguments::Arguments;
@@ -56,7 +58,7 @@ pub(crate) fn delete(arguments: &Arguments) -> Result<(), Error> {
 /// Ends the container and forgets it; one that is not there is a success. The
 /// answer is the pid that stood for it.
 fn end(store: &Store, id: &str) -> Result<u32, Error> {
-    match container::delete(store, id, true, &Log::default()) {
+    match handle::delete(store, id, true, &Log::default()) {
         Ok(record) => Ok(record.pid.unsigned_abs()),
         Err(LibraryError::Store(store::Error::NotExist(_))) => Ok(0),
         Err(err) => Err(err.into()),

@@ -13,12 +13,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 
-use caisson::container::{Container as Library, Error as LibraryError};
-use caisson::detached::DetachedExec;
+use caisson::container::detached_exec::DetachedExec;
+use caisson::container::handle::{Container as Library, Error as LibraryError};
+use caisson::container::session::Wish;
+use caisson::container::store;
+use caisson::log as library_log;
+use caisson::oci::fields;
+use caisson::oci::plan::conditions;
 use caisson::owner::{OwnerChild, Reply, Status, Surroundings};
-use caisson::plan::conditions;
-use caisson::session::Wish;
-use caisson::{fields, log as library_log, store};
 use caisson_protocol::rate::RateLimit;
 use containerd_shim_protos::events::task as event;
 use containerd_shim_protos::topics;
@@ -204,7 +206,7 @@ impl Container {
         };
         let owner = order
             .leave_behind(&around)
-            .map_err(|err| Error::Failed(caisson::error_line::chain(&err)))?;
+            .map_err(|err| Error::Failed(caisson::log::error_line::chain(&err)))?;
         let (held, terminal) = match streams.connect(console.as_ref()) {
             Ok(connected) => connected,
             Err(err) => {

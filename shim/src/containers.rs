@@ -9,13 +9,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use caisson::cgroup::Driver;
-use caisson::container::Container as Library;
-use caisson::creation::{self, Creation};
-use caisson::installation::Installation;
+use caisson::config::installation::Installation;
+use caisson::container::create;
+use caisson::container::create::Creation;
+use caisson::container::handle::Container as Library;
+use caisson::container::preserved_fds::Preserved;
+use caisson::container::store;
+use caisson::container::store::Store;
 use caisson::log as library_log;
 use caisson::owner::Surroundings;
-use caisson::preserved::Preserved;
-use caisson::store::{self, Store};
 use containerd_shim_protos::api::CreateTaskRequest;
 use containerd_shim_protos::events::task as event;
 use containerd_shim_protos::topics;
@@ -216,7 +218,7 @@ impl Containers {
             group: self.group(),
             bundle,
         };
-        let (library, owner) = creation::create(&self.store, &creation)?;
+        let (library, owner) = create::create(&self.store, &creation)?;
         drop(creation);
         let (made, pid) = (library.clone(), owner.pid());
         let taken_over = || {
@@ -256,7 +258,7 @@ impl Containers {
             settings: self.settings.clone(),
             publisher: publisher.clone(),
             log: Arc::clone(&self.log),
-            program: program.map_err(|err| Error::Failed(caisson::error_line::chain(&err)))?,
+            program: program.map_err(|err| Error::Failed(caisson::log::error_line::chain(&err)))?,
         })
     }
 

@@ -3,9 +3,9 @@
 //! Owns the translation of the library's errors: what is gone is NOT_FOUND, by
 //! which containerd knows that there is nothing left to do.
 
-use caisson::container::Error as LibraryError;
-use caisson::error_line::chain;
-use caisson::store;
+use caisson::container::handle::Error as LibraryError;
+use caisson::container::store;
+use caisson::log::error_line::chain;
 use ttrpc::{Code, get_status};
 
 /// See the module.

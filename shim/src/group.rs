@@ -1,11 +1,11 @@
 //! Which containers share one shim, and one machine.
 //!
 //! Owns how a bundle's annotations are read for it; which they are, and who may join
-//! whom, is the library's (`caisson::annotations`).
+//! whom, is the library's (`caisson::config::annotations`).
 
 use std::path::Path;
 
-use caisson::annotations::GROUPS;
+use caisson::config::annotations::GROUPS;
 use serde_json::Value;
 
 /// The group of the container `id`, whose bundle is `bundle`; itself without any.

@@ -41,11 +41,11 @@ use std::process::ExitCode;
 use arguments::{Action, Arguments};
 
 fn main() -> ExitCode {
-    caisson::signals::forget_callers();
+    caisson::container::signals::forget_callers();
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {
-            let line = caisson::error_line::chain(&*err);
+            let line = caisson::log::error_line::chain(&*err);
             writeln!(std::io::stderr(), "containerd-shim-caisson-v2: {line}").ok();
             ExitCode::FAILURE
         }

@@ -3,7 +3,7 @@
 //!
 //! Owns the translation from the library's figures, which are runc's.
 
-use caisson::statistics::{BlkioEntry, Pressure, PressureLine, Statistics};
+use caisson::container::statistics::{BlkioEntry, Pressure, PressureLine, Statistics};
 use containerd_shim_protos::cgroups_v2::metrics::{
     CPUStat, HugeTlbStat, IOEntry, IOStat, MemoryEvents, MemoryStat, Metrics, PSIData, PSIStats,
     PidsStat,
@@ -158,7 +158,7 @@ fn pressure(pressure: Option<&Pressure>) -> MessageField<PSIStats> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use caisson::statistics::Blkio;
+    use caisson::container::statistics::Blkio;
 
     #[test]
     fn reads_and_writes_of_a_device_are_one_entry() {

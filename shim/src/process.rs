@@ -9,7 +9,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use caisson::pidfd::Pidfd;
+use caisson::process::pidfd::Pidfd;
 use serde_json::Value;
 
 use crate::console::Terminal;

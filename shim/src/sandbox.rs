@@ -11,7 +11,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use caisson::installation::Installation;
+use caisson::config::installation::Installation;
 use containerd_shim_protos::api::CreateTaskRequest;
 use containerd_shim_protos::sandbox_api::{
     CreateSandboxRequest, CreateSandboxResponse, PingRequest, PingResponse, PlatformRequest,
@@ -66,7 +66,7 @@ impl Service {
         let config = Options::of(runtime.as_ref(), bundle)?.config;
         let pause = Installation::find(config.as_deref())
             .and_then(|installation| installation.helper("caisson-pause"))
-            .map_err(|err| Error::Failed(caisson::error_line::chain(&err)))?;
+            .map_err(|err| Error::Failed(caisson::log::error_line::chain(&err)))?;
         let bundle = pod::write_bundle(request, self.containers.namespace(), &pause)?;
         let task = CreateTaskRequest {
             id: request.sandbox_id.clone(),

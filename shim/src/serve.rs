@@ -33,7 +33,7 @@ pub(crate) enum Error {
     Step(&'static str, #[source] io::Error),
     /// The library's state folder can't be used.
     #[error(transparent)]
-    Store(#[from] caisson::store::Error),
+    Store(#[from] caisson::container::store::Error),
     /// The services can't be offered.
     #[error("serve: {0}")]
     Serve(ttrpc::Error),

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::systemd;
+use crate::cgroup::systemd;
 
 /// What can go wrong with a cgroup.
 #[derive(Debug, thiserror::Error)]

@@ -7,8 +7,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::error::{Error, io};
-use super::hierarchy::{Hierarchy, Version};
+use crate::cgroup::error::{Error, io};
+use crate::cgroup::hierarchy::{Hierarchy, Version};
 
 /// What containers may be limited by (version 2 hands controllers down one by one).
 const CONTROLLERS: [&str; 6] = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"];

@@ -8,14 +8,17 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{Error, io};
-use super::folder::{self, write};
-use super::hierarchy::{Hierarchy, Host, Version};
-use super::place::Place;
-use super::property::{self, Property};
-use super::settings::{Files, Need, Setting};
-use super::systemd::{self, Bus};
-use crate::pidfd::Pidfd;
+use crate::cgroup::error::{Error, io};
+use crate::cgroup::folder;
+use crate::cgroup::folder::write;
+use crate::cgroup::hierarchy::{Hierarchy, Host, Version};
+use crate::cgroup::place::Place;
+use crate::cgroup::property;
+use crate::cgroup::property::Property;
+use crate::cgroup::settings::{Files, Need, Setting};
+use crate::cgroup::systemd;
+use crate::cgroup::systemd::Bus;
+use crate::process::pidfd::Pidfd;
 
 /// Processes whose owner is gone end by themselves in this time, or are killed.
 const END_LIMIT: Duration = Duration::from_secs(2);
@@ -113,7 +116,7 @@ impl Group {
         };
         group.remove_what_is_there();
         if !wanted && err.is_lack_of_permission(rootless) {
-            return Ok(Established::Without(crate::error_line::chain(&err)));
+            return Ok(Established::Without(crate::log::error_line::chain(&err)));
         }
         Err(err)
     }
@@ -266,7 +269,7 @@ impl Group {
             .filter(|setting| setting.need == Need::Wider);
         wider
             .filter_map(|setting| self.set(setting).err())
-            .map(|err| crate::error_line::chain(&err))
+            .map(|err| crate::log::error_line::chain(&err))
             .collect()
     }
 

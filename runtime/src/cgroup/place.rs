@@ -5,7 +5,8 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::property::{self, Property};
+use crate::cgroup::property;
+use crate::cgroup::property::Property;
 
 /// Who makes cgroups.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]

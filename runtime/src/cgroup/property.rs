@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::annotations::SYSTEMD_PREFIX;
+use crate::config::annotations::SYSTEMD_PREFIX;
 
 /// systemd's word for no limit.
 const INFINITY: u64 = u64::MAX;

@@ -7,8 +7,8 @@
 use caisson_protocol::cgroup::{cpu_weight, io_max, io_weight};
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxResources};
 
-use super::hierarchy::Version;
-use crate::guest_names;
+use crate::cgroup::hierarchy::Version;
+use crate::host::guest_names;
 
 /// Threads of the owner, the machine, the file server and those who stand for
 /// execs, beside the container's own processes, which the host doesn't see.

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use zvariant::{DynamicType, OwnedObjectPath, Value};
 
-use super::dbus::{self, Client, Message, Target};
-use super::property::{Property, Typed};
-use crate::identity::own_uid;
+use crate::cgroup::dbus;
+use crate::cgroup::dbus::{Client, Message, Target};
+use crate::cgroup::property::{Property, Typed};
+use crate::host::identity::own_uid;
 
 const SERVICE: &str = "org.freedesktop.systemd1";
 const MANAGER: &str = "/org/freedesktop/systemd1";
@@ -129,7 +130,7 @@ impl Systemd {
                 owner: None,
             }),
             Err(source) => Err(Error::Unreachable {
-                bus: crate::error_line::chain(&by_bus),
+                bus: crate::log::error_line::chain(&by_bus),
                 socket,
                 source,
             }),

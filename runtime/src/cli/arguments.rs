@@ -9,7 +9,7 @@ use clap::{Arg, Command, CommandFactory};
 
 /// Gives long flags their second dash, up to the last argument that can hold flags.
 pub(super) fn normalized(arguments: Vec<OsString>) -> Vec<OsString> {
-    let root = super::Arguments::command();
+    let root = crate::cli::Arguments::command();
     let mut command = &root;
     let mut out = Vec::with_capacity(arguments.len());
     let mut arguments = arguments.into_iter();

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::{Caller, Outcome};
-use crate::container::Container;
+use crate::cli::{Caller, Outcome};
+use crate::container::handle::Container;
 
 /// What both `checkpoint` and `restore` say.
 pub(super) const REFUSED: &str = "checkpoint and restore are not supported: a container is a whole machine here, which CRIU can't save; stop it and start a new one";

@@ -6,14 +6,15 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{Caller, Outcome, failed};
-use crate::creation::{self, Creation};
-use crate::handover::hand_over;
+use crate::cli::{Caller, Outcome, failed};
+use crate::container::create;
+use crate::container::create::Creation;
+use crate::container::preserved_fds::Preserved;
+use crate::container::sd_notify::NotifySocket;
+use crate::container::send_fd::hand_over;
 use crate::log::Level;
-use crate::notify::NotifySocket;
 use crate::owner::Surroundings;
-use crate::pidfd::Pidfd;
-use crate::preserved::Preserved;
+use crate::process::pidfd::Pidfd;
 
 /// Callers read it, and signal whom it names.
 const PID_FILE_MODE: u32 = 0o644;
@@ -83,7 +84,7 @@ impl Common {
         NotifySocket::of_environment().unwrap_or_else(|err| {
             caller
                 .log
-                .write(Level::Warning, &crate::error_line::chain(&err));
+                .write(Level::Warning, &crate::log::error_line::chain(&err));
             None
         })
     }
@@ -120,7 +121,7 @@ pub(super) struct Create {
 impl Create {
     pub(super) fn run(self, caller: &Caller) -> Outcome {
         let creation = self.common.creation(caller, false)?;
-        let (container, owner) = creation::create(&caller.store, &creation)?;
+        let (container, owner) = create::create(&caller.store, &creation)?;
         if let Err(err) = self.common.introduce(owner.pid()) {
             container.delete(true, &caller.log)?;
             return Err(err);

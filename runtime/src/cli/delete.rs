@@ -1,8 +1,9 @@
 //! `delete`: removes a container.
 
-use super::{Caller, Outcome};
-use crate::container::{self, Error};
-use crate::store;
+use crate::cli::{Caller, Outcome};
+use crate::container::handle;
+use crate::container::handle::Error;
+use crate::container::store;
 
 /// Remove a container that has stopped
 #[derive(Debug, clap::Args)]
@@ -21,7 +22,7 @@ pub(super) struct Delete {
 
 impl Delete {
     pub(super) fn run(self, caller: &Caller) -> Outcome {
-        let deleted = container::delete(&caller.store, &self.id, self.force, &caller.log);
+        let deleted = handle::delete(&caller.store, &self.id, self.force, &caller.log);
         match deleted {
             Err(Error::Store(store::Error::NotExist(_))) if self.force => Ok(0),
             deleted => {

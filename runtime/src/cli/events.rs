@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
-use super::{Caller, Outcome};
-use crate::container::{self, Container};
+use crate::cli::{Caller, Outcome};
+use crate::container::handle;
+use crate::container::handle::Container;
+use crate::container::statistics::Statistics;
 use crate::owner::{Connection, Reply};
-use crate::statistics::Statistics;
 
 /// Print what a container uses, and each kill for lack of memory
 ///
@@ -70,7 +71,7 @@ impl Events {
                     next += interval;
                     match container.statistics() {
                         Ok(statistics) => self.print("stats", Some(&statistics))?,
-                        Err(container::Error::NotRunning) => return Ok(0),
+                        Err(handle::Error::NotRunning) => return Ok(0),
                         Err(err) => return Err(err.into()),
                     }
                 }
@@ -79,9 +80,9 @@ impl Events {
     }
 
     /// In the words of runc.
-    fn explain(&self, err: container::Error) -> Box<dyn std::error::Error> {
+    fn explain(&self, err: handle::Error) -> Box<dyn std::error::Error> {
         match err {
-            container::Error::NotRunning => {
+            handle::Error::NotRunning => {
                 format!("container with id {} is not running", self.id).into()
             }
             other => other.into(),

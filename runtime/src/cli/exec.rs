@@ -5,20 +5,20 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::create::{check_ways_to_caller, send_pidfd, write_pid_file};
-use super::{Caller, Outcome, failed};
-use crate::capabilities;
-use crate::container::Container;
-use crate::detached::DetachedExec;
-use crate::fields;
+use crate::cli::create::{check_ways_to_caller, send_pidfd, write_pid_file};
+use crate::cli::{Caller, Outcome, failed};
+use crate::container::detached_exec::DetachedExec;
+use crate::container::handle::Container;
+use crate::container::preserved_fds::Preserved;
+use crate::container::session::{LateOutput, Session, Terminal, Wish};
+use crate::container::signals::HeldBack;
+use crate::container::terminal::RawMode;
 use crate::log::Level;
+use crate::oci::capabilities;
+use crate::oci::fields;
+use crate::oci::normalize::respell_process;
+use crate::oci::plan::conditions;
 use crate::owner::Surroundings;
-use crate::plan::conditions;
-use crate::preserved::Preserved;
-use crate::session::{LateOutput, Session, Terminal, Wish};
-use crate::signals::HeldBack;
-use crate::spelling::respell_process;
-use crate::terminal::RawMode;
 
 /// Run one more process in a container
 ///

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Outcome, failed};
 use crate::cgroup::Driver;
-use crate::identity;
+use crate::cli::{Outcome, failed};
+use crate::container::store::Store;
+use crate::host::identity;
 use crate::log::{Format, Log};
-use crate::store::Store;
 
 /// Flags before the verb.
 #[derive(Debug, clap::Args)]
@@ -97,5 +97,5 @@ fn default_root() -> PathBuf {
 /// Callers parse the first line as `<name> version <version>`.
 pub(super) fn print_version() -> Outcome {
     let version = env!("CARGO_PKG_VERSION");
-    super::print(&format!("caisson version {version}\nspec: 1.3.0\n"))
+    crate::cli::print(&format!("caisson version {version}\nspec: 1.3.0\n"))
 }

@@ -2,8 +2,8 @@
 
 use nix::sys::signal::Signal;
 
-use super::{Caller, Outcome};
-use crate::container::Container;
+use crate::cli::{Caller, Outcome};
+use crate::container::handle::Container;
 
 /// Send a signal to a container's init
 #[derive(Debug, clap::Args)]

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use super::{Caller, Outcome};
-use crate::container::{Container, Error, State};
-use crate::error_line;
+use crate::cli::{Caller, Outcome};
+use crate::container::handle::{Container, Error, State};
+use crate::container::store;
 use crate::log::Level;
-use crate::store;
+use crate::log::error_line;
 
 /// List containers
 ///
@@ -42,7 +42,7 @@ impl List {
             }
         }
         if self.quiet {
-            return super::print(
+            return crate::cli::print(
                 &states
                     .iter()
                     .map(|state| format!("{}\n", state.id))
@@ -50,9 +50,9 @@ impl List {
             );
         }
         if self.format == "json" {
-            return super::print(&serde_json::to_string(&states)?);
+            return crate::cli::print(&serde_json::to_string(&states)?);
         }
-        super::print(&table(&states)?)
+        crate::cli::print(&table(&states)?)
     }
 }
 

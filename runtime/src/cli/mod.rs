@@ -33,7 +33,7 @@ use std::io::Write;
 
 use clap::Parser;
 
-use crate::error_line::chain;
+use crate::log::error_line::chain;
 
 pub(crate) use global::{Caller, Global};
 
@@ -127,7 +127,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             }
             let is_not_executed = matches!(
                 err.downcast_ref(),
-                Some(crate::container::Error::NotExecuted(_))
+                Some(crate::container::handle::Error::NotExecuted(_))
             );
             let code = if is_run && is_not_executed {
                 NOT_EXECUTED
@@ -160,9 +160,9 @@ fn dispatch(caller: &Caller, verb: Option<Verb>) -> Outcome {
         Some(Verb::Features(verb)) => verb.run(),
         Some(Verb::Setup(verb)) => verb.run(),
         Some(Verb::Monitor(_)) => monitor::monitor(),
-        Some(Verb::ExecOwner(_)) => Ok(crate::detached::stand_in()?),
+        Some(Verb::ExecOwner(_)) => Ok(crate::container::detached_exec::stand_in()?),
         Some(Verb::ExecRelay) => {
-            crate::relay::stand_in()?;
+            crate::container::exec_relay::stand_in()?;
             Ok(0)
         }
         None if caller.wants_version => global::print_version(),

@@ -1,9 +1,10 @@
 //! The hidden verb that a container's owner is started with.
 
-use super::Outcome;
 use crate::cgroup::Group;
+use crate::cli::Outcome;
+use crate::monitor;
+use crate::monitor::Order;
 use crate::owner;
-use crate::sandbox::{self, Order};
 
 pub(super) fn monitor() -> Outcome {
     let caller = owner::caller();
@@ -14,7 +15,7 @@ pub(super) fn monitor() -> Outcome {
         caller.receive::<Order>()
     });
     match ordered {
-        Ok((order, descriptors)) => Ok(sandbox::run(&order, descriptors, caller)),
+        Ok((order, descriptors)) => Ok(monitor::run(&order, descriptors, caller)),
         // The command has failed by itself, and says so, or was killed.
         Err(owner::Error::Closed) => {
             cgroup.iter().for_each(Group::abandon);

@@ -1,7 +1,7 @@
 //! `pause` and `resume`: stop a container's processes, and let them go on.
 
-use super::{Caller, Outcome};
-use crate::container::Container;
+use crate::cli::{Caller, Outcome};
+use crate::container::handle::Container;
 
 /// Freeze every process of a container
 ///

@@ -1,8 +1,9 @@
 //! `ps`: prints the processes of a container, as the guest counts them; as JSON,
 //! the host's processes that stand for them, since callers look those up there.
 
-use super::{Caller, Outcome, ps_columns};
-use crate::container::{self, Container};
+use crate::cli::{Caller, Outcome, ps_columns};
+use crate::container::handle;
+use crate::container::handle::Container;
 
 /// List the processes in a container
 ///
@@ -37,20 +38,18 @@ impl Ps {
         let container = Container::find(&caller.store, &self.id)?;
         if self.format == "json" {
             let owners = none_where_stopped(container.owners())?;
-            return super::print(&serde_json::to_string(&owners)?);
+            return crate::cli::print(&serde_json::to_string(&owners)?);
         }
         let processes = none_where_stopped(container.processes())?;
         let columns = ps_columns::wanted(&self.options)?;
-        super::print(&ps_columns::table(&processes, &columns))
+        crate::cli::print(&ps_columns::table(&processes, &columns))
     }
 }
 
 /// As runc: one that has stopped has none.
-fn none_where_stopped<T>(
-    found: Result<Vec<T>, container::Error>,
-) -> Result<Vec<T>, container::Error> {
+fn none_where_stopped<T>(found: Result<Vec<T>, handle::Error>) -> Result<Vec<T>, handle::Error> {
     match found {
-        Err(container::Error::NotRunning) => Ok(Vec::new()),
+        Err(handle::Error::NotRunning) => Ok(Vec::new()),
         other => other,
     }
 }

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::error_line::is_unprintable;
+use crate::log::error_line::is_unprintable;
 use crate::owner::ProcessEntry;
 
 /// One column.

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::checkpoint::{Criu, REFUSED};
-use super::{Caller, Outcome};
+use crate::cli::checkpoint::{Criu, REFUSED};
+use crate::cli::{Caller, Outcome};
 
 /// Restore a saved container: not supported, and refused
 ///

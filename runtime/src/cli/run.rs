@@ -1,14 +1,15 @@
 //! `run`: creates and starts a container, and in the foreground waits for it.
 
-use super::create::Common;
-use super::{Caller, Outcome};
-use crate::container::{Container, Error};
-use crate::creation::{self, Creation};
+use crate::cli::create::Common;
+use crate::cli::{Caller, Outcome};
+use crate::container::create;
+use crate::container::create::Creation;
+use crate::container::handle::{Container, Error};
+use crate::container::signals::HeldBack;
+use crate::container::store;
+use crate::container::terminal::RawMode;
 use crate::owner::OwnerChild;
-use crate::pidfd::Pidfd;
-use crate::signals::HeldBack;
-use crate::store;
-use crate::terminal::RawMode;
+use crate::process::pidfd::Pidfd;
 
 /// Create a container and run its program
 ///
@@ -41,7 +42,7 @@ impl Run {
             warn_on_stderr: true,
             ..self.common.creation(caller, foreground)?
         };
-        let (container, owner) = creation::create(&caller.store, &creation)?;
+        let (container, owner) = create::create(&caller.store, &creation)?;
         // Until here a signal ends this command, and its container with it.
         let signals = foreground.then(HeldBack::begin).transpose()?;
         let started = self.start((&container, &owner), caller);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Outcome, print};
+use crate::cli::{Outcome, print};
 use crate::setup::{Aim, Engine};
 
 /// Tell a container engine of caisson

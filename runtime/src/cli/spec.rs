@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::{Outcome, failed};
-use crate::features::OCI_VERSION_MAX;
+use crate::cli::{Outcome, failed};
+use crate::oci::features::OCI_VERSION_MAX;
 
 /// Write a config.json to start from
 ///
@@ -109,7 +109,7 @@ mod tests {
     fn what_is_written_can_be_run() {
         for rootless in [false, true] {
             let spec = default_spec(rootless);
-            crate::fields::check(&spec).unwrap();
+            crate::oci::fields::check(&spec).unwrap();
             serde_json::from_value::<oci_spec::runtime::Spec>(spec).unwrap();
         }
     }

@@ -1,7 +1,7 @@
 //! `start`: runs the program of a created container.
 
-use super::{Caller, Outcome};
-use crate::container::Container;
+use crate::cli::{Caller, Outcome};
+use crate::container::handle::Container;
 
 /// Run the program of a created container
 ///

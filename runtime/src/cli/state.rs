@@ -1,7 +1,7 @@
 //! `state`: prints what a container is doing, as JSON.
 
-use super::{Caller, Outcome};
-use crate::container::Container;
+use crate::cli::{Caller, Outcome};
+use crate::container::handle::Container;
 
 /// Print the state of a container
 ///
@@ -18,6 +18,6 @@ pub(super) struct State {
 impl State {
     pub(super) fn run(self, caller: &Caller) -> Outcome {
         let state = Container::find(&caller.store, &self.id)?.state()?;
-        super::print(&serde_json::to_string_pretty(&state)?)
+        crate::cli::print(&serde_json::to_string_pretty(&state)?)
     }
 }

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
-use super::{Caller, Outcome, failed};
-use crate::container::Container;
+use crate::cli::{Caller, Outcome, failed};
+use crate::container::handle::Container;
 
 /// Change the limits of a container
 ///

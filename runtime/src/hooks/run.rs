@@ -14,12 +14,12 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use super::list::{Hook, HookKind};
-use crate::error_line::chain;
+use crate::container::store::Record;
+use crate::hooks::list::{Hook, HookKind};
+use crate::log::error_line::chain;
 use crate::log::{Level, Log};
-use crate::memory_file::memory_file;
-use crate::pidfd::Pidfd;
-use crate::store::Record;
+use crate::process::memfd::memory_file;
+use crate::process::pidfd::Pidfd;
 use crate::sys;
 
 /// As much of a failed hook's output is quoted in the error line.

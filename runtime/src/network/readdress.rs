@@ -12,7 +12,7 @@ use smoltcp::wire::{
     IpProtocol, Ipv4Packet, TcpPacket, UdpPacket,
 };
 
-use super::Mac;
+use crate::network::Mac;
 
 /// The address of the namespace's end in the guest: the IPv4 dummy address (RFC 7600),
 /// which nobody else has. The guest answers it by its default route.

@@ -21,12 +21,14 @@ use caisson_netlink::Socket;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::pipe;
 
-use super::Mac;
-use super::error::Error;
-use super::readdress::{ALIAS, Ends};
-use super::redirect::{self, Match};
-use super::scan::{Link, Picture};
-use super::tap::{self, Tap};
+use crate::network::Mac;
+use crate::network::error::Error;
+use crate::network::readdress::{ALIAS, Ends};
+use crate::network::redirect;
+use crate::network::redirect::Match;
+use crate::network::scan::{Link, Picture};
+use crate::network::tap;
+use crate::network::tap::Tap;
 use crate::sys::TAP_HEADER_LEN;
 
 const HEADER_LEN: usize = TAP_HEADER_LEN.unsigned_abs() as usize;

@@ -7,10 +7,11 @@ use std::path::Path;
 use caisson_netlink::Socket;
 use nix::sched::{CloneFlags, setns};
 
-use super::error::Error;
-use super::redirect::{self, Ingress};
-use super::scan::Picture;
-use super::tap;
+use crate::network::error::Error;
+use crate::network::redirect;
+use crate::network::redirect::Ingress;
+use crate::network::scan::Picture;
+use crate::network::tap;
 
 /// Removes from the namespace at `path` redirects to taps that are gone, or that an
 /// owner which has ended is just letting go of. A namespace that can't be entered, or

@@ -12,9 +12,10 @@ use caisson_netlink::{Answer, Attributes, INET, INET6, Message, Socket, number, 
 use caisson_protocol::client::agent::{Address, Interface, Neighbour, NetworkConfiguration, Route};
 use nix::libc;
 
-use super::error::Error;
-use super::routes::{self, Found};
-use super::{Mac, tap};
+use crate::network::error::Error;
+use crate::network::routes;
+use crate::network::routes::Found;
+use crate::network::{Mac, tap};
 
 /// Lengths of the structures that messages begin with.
 const LINK_LEN: usize = 16;

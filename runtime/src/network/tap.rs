@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use caisson_netlink::{INET, INET6, Message, Socket};
 use nix::libc;
 
-use super::error::Error;
+use crate::network::error::Error;
 use crate::sys;
 
 /// With the owner's number, so that one's taps are known from another's.

@@ -10,11 +10,12 @@ use caisson_netlink::Socket;
 use caisson_protocol::client::agent::NetworkConfiguration;
 use nix::libc;
 
-use super::error::Error;
-use super::redirect::{self, Ingress, Leading};
-use super::relay::Relay;
-use super::scan::{Link, Picture};
-use super::{Mac, tap};
+use crate::network::error::Error;
+use crate::network::redirect;
+use crate::network::redirect::{Ingress, Leading};
+use crate::network::relay::Relay;
+use crate::network::scan::{Link, Picture};
+use crate::network::{Mac, tap};
 
 /// A network device that was plugged.
 #[derive(Debug, Clone, PartialEq, Eq)]

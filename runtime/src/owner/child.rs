@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
 
-use super::wire::Connection;
-use crate::pidfd::Pidfd;
+use crate::owner::wire::Connection;
+use crate::process::pidfd::Pidfd;
 use crate::sys;
 
 /// Descriptor on which such a process reads its order.

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Access, IdMaps};
+use crate::container::statistics::Statistics;
+use crate::oci::plan::{Access, IdMaps};
 use crate::seccomp::Filter;
-use crate::statistics::Statistics;
 
 /// Asked by a command.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

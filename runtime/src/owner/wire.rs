@@ -19,7 +19,8 @@ use nix::sys::socket::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::private::{self, Directory};
+use crate::host::private;
+use crate::host::private::Directory;
 
 /// Longest message in bytes: a process with the most arguments Linux allows fits.
 const MAX_MESSAGE_LEN: u32 = 8 << 20;

@@ -14,8 +14,8 @@ use oci_spec::runtime::{
 };
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use super::program::{ALLOW, Filter, Instruction};
-use super::{unknown_calls, vsock};
+use crate::seccomp::program::{ALLOW, Filter, Instruction};
+use crate::seccomp::{unknown_calls, vsock};
 
 /// What is wrong with a profile.
 #[derive(Debug, thiserror::Error)]

@@ -239,7 +239,7 @@ fn flags_are_runcs() {
     assert_eq!(flags(json!([])), 0);
     assert_eq!(flags(json!(["SECCOMP_FILTER_FLAG_LOG"])), 1 << 1);
     assert_eq!(
-        flags(json!(super::super::SUPPORTED_FLAGS)),
+        flags(json!(crate::seccomp::SUPPORTED_FLAGS)),
         (1 << 1) | (1 << 2)
     );
 }
@@ -281,17 +281,17 @@ fn what_can_not_be_done_is_named() {
 
 #[test]
 fn every_word_that_features_tells_can_be_compiled() {
-    for name in super::super::ACTIONS {
+    for name in crate::seccomp::ACTIONS {
         allow_except(&json!({"names": ["mkdir"], "action": name}));
     }
-    for name in super::super::OPERATORS {
+    for name in crate::seccomp::OPERATORS {
         let argument = json!({"index": 0, "value": 1, "op": name});
         allow_except(&json!({"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "args": [argument]}));
     }
-    for name in super::super::ARCHITECTURES {
+    for name in crate::seccomp::ARCHITECTURES {
         deny_by_default(&json!({"architectures": ["SCMP_ARCH_X86_64", name]}));
     }
-    for name in super::super::SUPPORTED_FLAGS {
+    for name in crate::seccomp::SUPPORTED_FLAGS {
         deny_by_default(&json!({"flags": [name]}));
     }
 }

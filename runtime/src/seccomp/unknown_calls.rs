@@ -8,7 +8,7 @@
 use libseccomp::{ScmpArch, ScmpSyscall};
 use oci_spec::runtime::{LinuxSeccomp, LinuxSyscall};
 
-use super::program::{AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, Instruction, X32_BIT, offset};
+use crate::seccomp::program::{AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, Instruction, X32_BIT, offset};
 
 const ANSWER_ENOSYS: u32 = 0x0005_0000 | nix::libc::ENOSYS.unsigned_abs();
 

@@ -6,7 +6,7 @@
 //! each connection is what proves the agent; this is the second barrier: io_uring(7)
 //! and the i386 call socketcall(2) hide the family from a filter.
 
-use super::program::{AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, Instruction, X32_BIT, offset};
+use crate::seccomp::program::{AUDIT_ARCH_I386, AUDIT_ARCH_X86_64, Instruction, X32_BIT, offset};
 
 const AF_VSOCK: u32 = nix::libc::AF_VSOCK.unsigned_abs();
 const SOCKET: u32 = 41;

@@ -4,7 +4,7 @@
 
 use toml_edit::{DocumentMut, Item, Table, value};
 
-use super::{Aim, Programs, RUNTIME};
+use crate::setup::{Aim, Programs, RUNTIME};
 
 /// Names the shim: `containerd-shim-caisson-v2`.
 const RUNTIME_TYPE: &str = "io.containerd.caisson.v2";

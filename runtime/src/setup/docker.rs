@@ -7,7 +7,7 @@ use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstInputValue, CstRootNode};
 use serde_json::Value;
 
-use super::{Aim, Programs, RUNTIME};
+use crate::setup::{Aim, Programs, RUNTIME};
 
 /// Which runtime containers have that name none.
 const DEFAULT: &str = "default-runtime";

@@ -14,7 +14,7 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::installation;
+use crate::config::installation;
 
 /// The name by which engines know this runtime.
 const RUNTIME: &str = "caisson";

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 
-use super::{Aim, Programs, RUNTIME};
+use crate::setup::{Aim, Programs, RUNTIME};
 
 /// Podman's own lists (containers.conf(5)), which an entry replaces.
 const SPEAK_JSON: [&str; 8] = [

@@ -1,0 +1,150 @@
+//! A process that copies late output: what processes that an exec has left behind still
+//! write, once the command that stood for the exec has returned with its status.
+//!
+//! ```text
+//! exec: process ends -> asks the owner, starts the relay, returns
+//! relay: copies -> the streams end, or the container does
+//! ```
+//! Owns both sides of its start, and its end. How many there may be is the owner's to
+//! decide; without one the guest's agent drops late output.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup;
+use crate::cgroup::Group;
+use crate::container::session::release_standard_streams;
+use crate::container::stdio;
+use crate::container::stdio::{GuestStreams, HostStdio, Output, Rest};
+use crate::monitor::Outcome;
+use crate::owner;
+use crate::owner::{Connection, OwnerChild, Reply, Request, Surroundings};
+
+/// A container's last words are on their way this long at most.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Why there is no relay.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// It could not be started.
+    #[error("start the relay of late output")]
+    Spawn(#[source] io::Error),
+    /// It can't be where the container's processes are.
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::Error),
+    /// A conversation broke.
+    #[error(transparent)]
+    Owner(#[from] owner::Error),
+    /// The container's owner, or the relay, can't have it.
+    #[error("{0}")]
+    Refused(String),
+    /// A step of its own failed.
+    #[error("{0}")]
+    Step(&'static str, #[source] io::Error),
+}
+
+/// What a relay is told: beside it travel the connection to the container's owner, then
+/// each stream and where it goes.
+#[derive(Debug, Serialize, Deserialize)]
+struct Order;
+
+/// Leaves a process behind that copies `rest` as long as the container's owner, at the
+/// other end of `connection`, lets it. It is put into `group`.
+pub(crate) fn leave_behind(
+    connection: &Connection,
+    rest: &[Rest],
+    group: Option<&Group>,
+) -> Result<(), Error> {
+    connection.send(&Request::Linger, &[])?;
+    match connection.receive::<Reply>()? {
+        (Reply::Done, _) => {}
+        (Reply::Failed { message }, _) => return Err(Error::Refused(message)),
+        _ => return Err(owner::Error::Closed.into()),
+    }
+    let title: [&str; 0] = [];
+    let around = Surroundings::default();
+    let (relay, near) = OwnerChild::spawn("exec-relay", title, &around).map_err(Error::Spawn)?;
+    let begun = begin(relay.pid(), &near, (connection, rest), group);
+    drop(near);
+    if begun.is_err() {
+        relay.end();
+    }
+    begun
+}
+
+fn begin(
+    pid: i32,
+    relay: &Connection,
+    (connection, rest): (&Connection, &[Rest]),
+    group: Option<&Group>,
+) -> Result<(), Error> {
+    group.map_or(Ok(()), |group| group.admit_if_possible(pid))?;
+    let pairs = rest
+        .iter()
+        .flat_map(|one| [one.from.as_raw_fd(), one.to.as_raw_fd()]);
+    let numbers: Vec<_> = [connection.as_raw_fd()].into_iter().chain(pairs).collect();
+    relay.send(&Order, &numbers)?;
+    match relay.receive::<Outcome>()? {
+        (Outcome::Created, _) => Ok(()),
+        (Outcome::Failed { message }, _) => Err(Error::Refused(message)),
+    }
+}
+
+/// The life of such a process.
+///
+/// # Errors
+/// When it is not told what to do, or can't begin.
+pub(crate) fn stand_in() -> Result<(), Error> {
+    let caller = owner::caller();
+    let (Order, descriptors) = caller.receive::<Order>()?;
+    nix::unistd::setsid().map_err(|errno| Error::Step("make a session", errno.into()))?;
+    std::env::set_current_dir("/").map_err(|err| Error::Step("change to /", err))?;
+    release_standard_streams().map_err(|err| Error::Step("close standard streams", err))?;
+    let mut descriptors = descriptors.into_iter();
+    let connection = descriptors.next().ok_or(owner::Error::Closed)?;
+    let connection = Connection::from(UnixStream::from(connection));
+    let output = copy(descriptors).map_err(|err| Error::Step("copy late output", err))?;
+    caller.send(&Outcome::Created, &[])?;
+    drop(caller);
+    let (far, streams) = (connection.duplicate(), output.clone());
+    let far = far.map_err(|err| Error::Step("share a connection", err))?;
+    let watch = move || {
+        streams.await_end(Duration::MAX);
+        far.hang_up();
+    };
+    let thread = std::thread::Builder::new().stack_size(64 * 1024);
+    let watching = thread.spawn(watch);
+    watching.map_err(|err| Error::Step("start a thread", err))?;
+    // Nothing is said here any more: it is closed by the owner, or above.
+    connection.receive::<Reply>().ok();
+    output.await_end(LAST_WORDS);
+    Ok(())
+}
+
+fn copy(mut descriptors: impl Iterator<Item = OwnedFd>) -> io::Result<Output> {
+    let null = File::options().write(true).open("/dev/null")?;
+    let mut pair = || {
+        let from = descriptors.next().map(UnixStream::from);
+        let to = descriptors
+            .next()
+            .map_or_else(|| null.try_clone(), |to| Ok(to.into()));
+        to.map(|to| (from, to))
+    };
+    let ((stdout, to_stdout), (stderr, to_stderr)) = (pair()?, pair()?);
+    let guest = GuestStreams {
+        stdin: None,
+        stdout,
+        stderr,
+    };
+    let host = HostStdio {
+        stdin: null.try_clone()?,
+        stdout: to_stdout,
+        stderr: to_stderr,
+    };
+    stdio::copy(guest, host)
+}

@@ -1,0 +1,297 @@
+//! One more process in a container, seen from the host process that stands
+//! for it: streams, signals, size, exit status.
+//!
+//! Owns the conversation with the container's owner. Whoever asked may stay in
+//! the foreground or leave this process behind; it is the same session.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::Group;
+use crate::container::exec_relay;
+use crate::container::preserved_fds::Carrying;
+use crate::container::signals::HeldBack;
+use crate::container::stdio;
+use crate::container::stdio::{GuestStreams, HostStdio, Output, PATIENCE};
+use crate::container::terminal::Pty;
+use crate::owner;
+use crate::owner::{Connection, ExecRequest, GuestTerminal, KILLED, Reply, Request};
+
+/// Why a process could not be started, or its end not be learned.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The container does not run.
+    #[error("cannot exec in a stopped container")]
+    NotRunning,
+    /// The owner refused; its text is the guest's.
+    #[error("{0}")]
+    Refused(String),
+    /// The owner is gone before the process's end was told.
+    #[error("the container ended with this process in it")]
+    Lost,
+    /// The guest keeps back output that it has announced.
+    #[error("the guest announced more output than it sent")]
+    Silent,
+    /// The conversation broke.
+    #[error(transparent)]
+    Owner(#[from] owner::Error),
+    /// Standard streams, terminal or signals can't be taken over.
+    #[error("{0}")]
+    Io(&'static str, #[source] io::Error),
+}
+
+fn io_error(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Io(doing, source)
+}
+
+/// What is to be run.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Wish {
+    /// OCI `process` object.
+    pub process: serde_json::Value,
+    /// A cgroup below the container's, relative to it; empty for the container's own.
+    pub cgroup: String,
+    /// In a paused container, wait for its resumption instead of being refused.
+    pub ignore_paused: bool,
+    /// Descriptors for it from 3 up; they travel beside the rest.
+    #[serde(skip)]
+    pub descriptors: Vec<OwnedFd>,
+}
+
+/// What the process has written to further descriptors is on its way this long at
+/// most, unless processes that it left behind hold them open.
+const CARRY_LIMIT: Duration = Duration::from_secs(2);
+
+/// The last chunk of late output is taken within this, or late output is dropped.
+const LEAVE_LIMIT: Duration = Duration::from_secs(5);
+
+/// What becomes of what is written after the process's end, by others that it has left
+/// behind. They go on in any case.
+#[derive(Debug, Clone, Copy)]
+pub enum LateOutput<'a> {
+    /// It is dropped.
+    Dropped,
+    /// A process that is left behind copies it, in this cgroup where there is one.
+    Copied(Option<&'a Group>),
+}
+
+/// A process that runs.
+#[derive(Debug)]
+pub struct Session {
+    connection: Connection,
+    output: Output,
+    carrying: Carrying,
+}
+
+/// What a process is connected with on this side.
+pub(crate) struct Ends {
+    pub(crate) pty: Option<Pty>,
+    pub(crate) host: HostStdio,
+    /// From 3 up.
+    pub(crate) descriptors: Vec<OwnedFd>,
+}
+
+/// The host's side of the process's terminal.
+#[derive(Debug)]
+pub enum Terminal<'a> {
+    /// None: three streams.
+    None,
+    /// The caller's own.
+    Own,
+    /// A new one, whose master goes to this console socket.
+    ConsoleSocket(&'a Path),
+}
+
+impl Session {
+    /// Starts a process in the container whose owner listens at `socket`.
+    /// Signals held back before any thread was started are passed on to it.
+    ///
+    /// # Errors
+    /// With the guest's own text if it could not be executed.
+    pub fn begin(
+        socket: &Path,
+        wish: Wish,
+        terminal: &Terminal<'_>,
+        signals: HeldBack,
+    ) -> Result<Self, Error> {
+        let connection = owner::connect(socket).map_err(|err| match err {
+            owner::Error::Closed => Error::NotRunning,
+            other => other.into(),
+        })?;
+        let pty = open(terminal, &wish.process).map_err(io_error("open a terminal"))?;
+        let host = match &pty {
+            Some(pty) => pty.stdio(),
+            None => HostStdio::inherited(),
+        }
+        .map_err(io_error("take over standard streams"))?;
+        let terminal = pty.as_ref().map_or(GuestTerminal::None, Pty::in_guest);
+        let stdin = stdio::has_input(&host.stdin);
+        let request = ExecRequest {
+            process: sized(wish.process, pty.as_ref()),
+            terminal,
+            stdin,
+            cgroup: wish.cgroup,
+            ignore_paused: wish.ignore_paused,
+            further: wish.descriptors.len(),
+        };
+        connection.send(&Request::Exec(request), &[])?;
+        let ends = Ends {
+            pty,
+            host,
+            descriptors: wish.descriptors,
+        };
+        Self::follow(connection, ends, (terminal, stdin), signals)
+    }
+
+    /// Takes part in a process that was asked for over `connection`.
+    pub(crate) fn follow(
+        connection: Connection,
+        ends: Ends,
+        (terminal, stdin): (GuestTerminal, bool),
+        signals: HeldBack,
+    ) -> Result<Self, Error> {
+        let (streams, further) = started(&connection, terminal.exists(), stdin)?;
+        let output = stdio::copy(streams, ends.host).map_err(io_error("copy standard streams"))?;
+        let carrying = Carrying::begin(ends.descriptors, further)
+            .map_err(io_error("copy further descriptors"))?;
+        pass_on(signals, &connection, ends.pty)?;
+        Ok(Self {
+            connection,
+            output,
+            carrying,
+        })
+    }
+
+    /// A second handle of the conversation with the container's owner.
+    pub(crate) fn connection(&self) -> io::Result<Connection> {
+        self.connection.duplicate()
+    }
+
+    /// Waits for the process's end and the last of its output.
+    ///
+    /// # Errors
+    /// When the container ended without telling the status.
+    pub fn finish(self, late: LateOutput<'_>) -> Result<u8, Error> {
+        match self.connection.receive::<Reply>() {
+            Ok((
+                Reply::Exited {
+                    status,
+                    stdout_bytes,
+                    stderr_bytes,
+                    stdout_held,
+                    stderr_held,
+                },
+                _,
+            )) => {
+                if status == KILLED {
+                    self.output.hurry();
+                }
+                let all = self.output.wait_for([stdout_bytes, stderr_bytes], PATIENCE);
+                self.carrying.finish(CARRY_LIMIT);
+                let held = all && (stdout_held || stderr_held);
+                if let (LateOutput::Copied(group), true) = (late, held) {
+                    self.leave_relay(group);
+                }
+                if all || status == KILLED {
+                    Ok(status)
+                } else {
+                    Err(Error::Silent)
+                }
+            }
+            Ok(_) | Err(owner::Error::Closed) => Err(Error::Lost),
+            Err(err) => Err(err.into()),
+        }
+    }
+}
+
+impl Session {
+    fn leave_relay(&self, group: Option<&Group>) {
+        let mut rest = self.output.leave(LEAVE_LIMIT);
+        rest.retain(|one| !stdio::is_null(&one.to));
+        if !rest.is_empty() {
+            // Without a relay late output is dropped: no reason for another status.
+            exec_relay::leave_behind(&self.connection, &rest, group).ok();
+        }
+    }
+}
+
+/// Its terminal has the caller's size from its first instruction on.
+fn sized(mut process: serde_json::Value, pty: Option<&Pty>) -> serde_json::Value {
+    let size = pty.and_then(Pty::size);
+    if let (Some((rows, columns)), None) = (size, process.get("consoleSize")) {
+        process["consoleSize"] = serde_json::json!({"height": rows, "width": columns});
+    }
+    process
+}
+
+fn open(terminal: &Terminal<'_>, process: &serde_json::Value) -> io::Result<Option<Pty>> {
+    match terminal {
+        Terminal::None => Ok(None),
+        Terminal::Own => Pty::inherited().map(Some),
+        Terminal::ConsoleSocket(socket) => Pty::hand_over(socket, process).map(Some),
+    }
+}
+
+/// The process's streams, and the sockets that are its further descriptors.
+fn started(
+    connection: &Connection,
+    terminal: bool,
+    stdin: bool,
+) -> Result<(GuestStreams, Vec<UnixStream>), Error> {
+    let (reply, descriptors) = connection.receive::<Reply>()?;
+    match reply {
+        Reply::Started => {}
+        Reply::NotRunning => return Err(Error::NotRunning),
+        Reply::Failed { message } => return Err(Error::Refused(message)),
+        _ => return Err(Error::Lost),
+    }
+    let mut descriptors = descriptors.into_iter().map(UnixStream::from);
+    let streams = GuestStreams {
+        stdin: if stdin { descriptors.next() } else { None },
+        stdout: descriptors.next(),
+        stderr: if terminal { None } else { descriptors.next() },
+    };
+    Ok((streams, descriptors.collect()))
+}
+
+/// Signals go to the process, except a change of size, which goes to its terminal.
+fn pass_on(signals: HeldBack, connection: &Connection, pty: Option<Pty>) -> Result<(), Error> {
+    let connection = connection
+        .duplicate()
+        .map_err(io_error("share a connection"))?;
+    let has_terminal = pty.is_some();
+    let send = move |signal: i32| {
+        let request = match (&pty, signal) {
+            (Some(pty), nix::libc::SIGWINCH) => match pty.size() {
+                Some((rows, columns)) => Request::Resize { rows, columns },
+                None => return true,
+            },
+            _ => Request::Signal { signal },
+        };
+        connection.send(&request, &[]).is_ok()
+    };
+    if has_terminal {
+        // The size it has now is the first change of size.
+        send(nix::libc::SIGWINCH);
+    }
+    signals.forward(send).map_err(io_error("pass signals on"))
+}
+
+/// A process that lives on must not hold the caller's streams: who reads them sees
+/// their end only when nobody holds them any more.
+///
+/// # Errors
+/// When /dev/null can't be opened.
+pub fn release_standard_streams() -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    nix::unistd::dup2_stderr(&null)?;
+    Ok(())
+}
