@@ -88,6 +88,10 @@ test-unit: lint ## Unit and property tests, and the rules of the tree
 	cargo test --locked --workspace
 	cargo test --locked --manifest-path tests/outer-vm/commandd/Cargo.toml --target-dir target/outer-vm
 
+.PHONY: tidy
+tidy: ## Figures of the tree's shape, and the ceiling of each
+	cargo test --quiet --locked -p caisson-tests --test tidy -- --nocapture figures
+
 # Each target for SECONDS, from cases that are kept in tests/fuzz/corpora; only
 # those of NAMES, if it is given. The seed makes a run repeatable. FUZZ_PROFILE=dev
 # needs no build beside that of the unit tests, and is slower.
