@@ -18,6 +18,11 @@ pub const MAX_PACKET_LEN: usize = 16 * 1024;
 pub enum Request {
     /// Ends the machine now; the answer is [`Report::Exit`].
     Stop,
+    /// Parks all vCPUs and stops all queues. Answered when nothing of the machine moves any
+    /// more; fails, and the machine runs on, if a vCPU does not park in time.
+    Pause,
+    /// Lets a paused machine run on: notifications that came meanwhile are served.
+    Resume,
     /// Puts a disk into the first free placeholder. The packet carries its descriptor.
     PlugBlock {
         /// Writes are refused.

@@ -17,6 +17,7 @@ pub mod control;
 mod event_loop;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod lifecycle;
 mod lines;
 mod machine;
 mod mailbox;
@@ -31,5 +32,6 @@ mod slots;
 pub mod spec;
 mod sys;
 mod vcpu;
+mod vcpus;
 pub mod virtio;
 pub mod vsock_backend;

@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::io;
 use std::sync::{Arc, Barrier};
-use std::thread;
 
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use linux_loader::configurator::Error as ConfiguratorError;
@@ -15,21 +14,20 @@ use vm_memory::{GuestMemoryBackend, GuestMemoryMmap};
 use crate::assembly::{self, Assembly};
 use crate::boot::{acpi, cpuid, kernel, mp_table, registers, start_info};
 use crate::control::Exit;
-use crate::event_loop::{EventLoop, chain};
+use crate::event_loop::{AnnounceError, EventLoop};
 use crate::mailbox::{Inbox, mailbox};
 use crate::memory::{self, KVM_TSS};
-use crate::owner::{self, Owner};
+use crate::owner::Owner;
 use crate::seccomp;
 use crate::slots::Slots;
 use crate::spec::{Description, DescriptorNumber, MachineSpec};
 use crate::sys::{self, Inherited, TakeError};
 use crate::vcpu::Vcpu;
+use crate::vcpus::{self, Gate, Vcpus};
 use crate::virtio::mmio::RegisterWindow;
 
 /// `KVM_MEM_READONLY`
 const READ_ONLY: u32 = 1 << 1;
-/// Stack of a vCPU thread in bytes: its loop is shallow.
-const VCPU_STACK_LEN: usize = 64 * 1024;
 
 /// Why a machine did not come to run.
 #[derive(Debug, thiserror::Error)]
@@ -70,9 +68,12 @@ pub(crate) enum Error {
     /// The filters can't be installed.
     #[error("filter system calls")]
     Seccomp(#[from] seccomp::Error),
+    /// The vCPU threads can't be started.
+    #[error(transparent)]
+    Vcpus(#[from] vcpus::StartError),
     /// The owner is gone.
-    #[error("report to the owner")]
-    Owner(#[from] owner::Error),
+    #[error(transparent)]
+    Announce(#[from] AnnounceError),
 }
 
 /// A machine that is ready to run.
@@ -80,6 +81,8 @@ pub(crate) struct Machine {
     /// Closing it would take the interrupt lines away, even from running vCPUs.
     vm: VmFd,
     vcpus: Vec<Vcpu>,
+    /// Where they wait while the machine is paused.
+    gate: Arc<Gate>,
     inbox: Inbox,
     slots: Slots,
     vhost_net: bool,
@@ -104,8 +107,12 @@ impl Machine {
         let entry = load_guest(spec, inherited, &mem)?;
         let (mailbox, inbox) = mailbox()?;
         let cpus = create_cpus(&kvm, &vm, spec.vcpus, entry)?;
-        let vcpus = cpus.into_iter().map(|fd| Vcpu {
+        let gate = Arc::new(Gate::default());
+        let vcpus = cpus.into_iter().map(sys::share_immediate_exit);
+        let vcpus = vcpus.map(|(fd, immediate_exit)| Vcpu {
             fd,
+            immediate_exit,
+            gate: Arc::clone(&gate),
             bus: Arc::clone(&bus),
             mailbox: mailbox.clone(),
             mem: mem.clone(),
@@ -113,6 +120,7 @@ impl Machine {
         Ok(Self {
             vm,
             vcpus: vcpus.collect(),
+            gate,
             inbox,
             slots: Slots::new(slots, bus, mem),
             vhost_net: spec.devices.vhost_net,
@@ -122,16 +130,9 @@ impl Machine {
     /// Drops the last rights, runs the guest and serves it to its end, which is
     /// reported to `owner` and returned.
     pub(crate) fn run(self, owner: &mut Owner) -> Result<Exit, Error> {
-        let mut event_loop = EventLoop::new(self.inbox, owner, self.slots)?;
-        let filter = Arc::new(seccomp::vcpu_filter()?);
         let start = Arc::new(Barrier::new(self.vcpus.len() + 1));
-        for (id, vcpu) in self.vcpus.into_iter().enumerate() {
-            let (filter, start) = (Arc::clone(&filter), Arc::clone(&start));
-            thread::Builder::new()
-                .name(format!("vcpu{id}"))
-                .stack_size(VCPU_STACK_LEN)
-                .spawn(move || run_vcpu(vcpu, &filter, &start))?;
-        }
+        let vcpus = Vcpus::start(self.vcpus, self.gate, &start)?;
+        let mut event_loop = EventLoop::new(self.inbox, owner, self.slots, vcpus)?;
         seccomp::device_filter(self.vhost_net)?.install()?;
         // Once for "all are filtered", once for "run the guest".
         start.wait();
@@ -141,22 +142,6 @@ impl Machine {
         drop(self.vm);
         Ok(exit)
     }
-}
-
-/// A vCPU thread. None runs the guest before all are filtered.
-fn run_vcpu(mut vcpu: Vcpu, filter: &seccomp::Filter, start: &Barrier) {
-    let filtered = filter.install();
-    start.wait();
-    start.wait();
-    let exit = match filtered {
-        Ok(()) => vcpu.run(),
-        Err(error) => Exit::Error {
-            message: chain(&error),
-        },
-    };
-    vcpu.mailbox.end(exit);
-    // The process ends now; closing the vCPU would take a system call more.
-    std::mem::forget(vcpu);
 }
 
 fn create_vm(kvm: &Kvm, mem: &GuestMemoryMmap) -> Result<VmFd, Error> {

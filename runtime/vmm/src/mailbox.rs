@@ -5,6 +5,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Instant;
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -24,6 +25,8 @@ pub(crate) enum Message {
         /// Dropped when that is done.
         done: Option<SyncSender<()>>,
     },
+    /// The vCPU has left KVM, and waits at the gate that was closed for this round.
+    Parked { round: u64 },
     /// The machine has ended.
     Ended(Exit),
 }
@@ -56,7 +59,7 @@ pub(crate) fn mailbox() -> io::Result<(Mailbox, Inbox)> {
 impl Mailbox {
     /// Passes on the effect of a register write. Returns after it for a reset: the
     /// driver takes its memory back then.
-    pub(crate) fn carry_out(&self, slot: usize, effect: Effect) {
+    pub(crate) fn apply(&self, slot: usize, effect: Effect) {
         let waits = matches!(effect, Effect::Reset { .. });
         let (done, finished) = sync_channel(0);
         self.send(Message::Device {
@@ -70,7 +73,12 @@ impl Mailbox {
         }
     }
 
-    /// Says that the machine has ended.
+    /// Acknowledges a request to park; the caller waits at the gate next.
+    pub(crate) fn parked(&self, round: u64) {
+        self.send(Message::Parked { round });
+    }
+
+    /// Sends the end of the machine.
     pub(crate) fn end(&self, exit: Exit) {
         self.send(Message::Ended(exit));
     }
@@ -92,5 +100,11 @@ impl Inbox {
     /// The next message, if there is one.
     pub(crate) fn next(&self) -> Option<Message> {
         self.receiver.try_recv().ok()
+    }
+
+    /// The next message; `None` if none has come by `deadline`.
+    pub(crate) fn next_before(&self, deadline: Instant) -> Option<Message> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.receiver.recv_timeout(left).ok()
     }
 }

@@ -132,6 +132,19 @@ impl Model {
         })
     }
 
+    /// The slots, for an event loop.
+    #[cfg(test)]
+    pub(crate) fn into_slots(self) -> Slots {
+        self.slots
+    }
+
+    /// What KVM signals when the guest notifies a queue.
+    #[cfg(test)]
+    pub(crate) fn kick_descriptor(&self, slot: usize, queue: usize) -> io::Result<EventFd> {
+        let kick = self.kicks.get(slot).and_then(|kicks| kicks.get(queue));
+        kick.ok_or(io::ErrorKind::NotFound)?.try_clone()
+    }
+
     /// The far ends of devices.
     #[cfg(feature = "fuzz")]
     pub(crate) fn far(&self) -> &Far {
@@ -179,8 +192,8 @@ impl Model {
     }
 
     /// The event loop is told of an effect.
-    pub(crate) fn carry_out(&mut self, slot: usize, effect: Effect) -> Result<(), Error> {
-        self.slots.carry_out(slot, effect, &self.poller)
+    pub(crate) fn apply(&mut self, slot: usize, effect: Effect) -> Result<(), Error> {
+        self.slots.apply(slot, effect, &self.poller)
     }
 
     /// The guest notifies a queue.

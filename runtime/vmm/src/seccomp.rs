@@ -10,9 +10,12 @@ pub(crate) use caisson_jail::syscalls::{Error, Filter};
 use nix::libc;
 
 use crate::sys::{TUN_SET_OFFLOAD, TUN_SET_QUEUE};
+use crate::vcpus;
 
 /// `KVM_RUN`: _IO(0xae, 0x80)
 const KVM_RUN: u32 = 0xae80;
+/// `KVM_KVMCLOCK_CTRL`: _IO(0xae, 0xad)
+const KVM_KVMCLOCK_CTRL: u32 = 0xaead;
 /// `FIONBIO` of asm-generic/ioctls.h.
 const FIONBIO: u32 = 0x5421;
 
@@ -59,9 +62,14 @@ pub(crate) const STREAM_PAIR: &[Argument] = &[
 const VCPU: &[Rule] = &[
     // The guest; no other request to KVM, and to nothing else.
     (libc::SYS_ioctl, &[Argument::Is(1, KVM_RUN)]),
+    (libc::SYS_ioctl, &[Argument::IsOneOf(1, PAUSED_REQUESTS)]),
     // A signal interrupted KVM_RUN.
     (libc::SYS_rt_sigreturn, &[]),
 ];
+
+/// What a vCPU thread asks of KVM while it is parked: only that the guest's kernel does
+/// not take the pause for a hang. What saving and restoring a vCPU will need belongs here.
+const PAUSED_REQUESTS: &[u32] = &[KVM_KVMCLOCK_CTRL];
 
 /// For the thread of event loop and devices.
 const DEVICES: &[Rule] = &[
@@ -94,6 +102,13 @@ const DEVICES: &[Rule] = &[
             bits(libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE),
         )],
     ),
+    // Kicks for vCPU threads. Another process that could get this signal is not in sight:
+    // the process is alone in its pid namespace, and with its user if root started it.
+    (
+        libc::SYS_tgkill,
+        &[Argument::Is(2, bits(vcpus::KICK_SIGNAL))],
+    ),
+    (libc::SYS_getpid, &[]),
     // The entropy source; hash maps.
     (libc::SYS_getrandom, &[]),
 ];

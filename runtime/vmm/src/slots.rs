@@ -85,7 +85,7 @@ impl Slots {
     }
 
     /// Does what a register write of the guest asks of the device in `index`.
-    pub(crate) fn carry_out(
+    pub(crate) fn apply(
         &mut self,
         index: usize,
         effect: Effect,
@@ -127,6 +127,37 @@ impl Slots {
         };
         let result = device.ready(token, readiness, &mut poller.for_device(index, kicks));
         self.contain(index, result, poller)
+    }
+
+    /// Stops back ends that serve queues beside this thread. No vCPU runs, and until
+    /// `resume` neither `kicked` nor `ready` is called.
+    pub(crate) fn pause(&mut self, poller: &Poller) -> Result<(), Error> {
+        for index in 0..slot_number(self.slots.len()) {
+            if let Some((_, device)) = active(&mut self.slots, index) {
+                let result = device.pause();
+                self.contain(index, result, poller)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets them go on, with a notification of each queue: one may have been taken, but
+    /// not served, when they were stopped.
+    pub(crate) fn resume(&mut self, poller: &Poller) -> Result<(), Error> {
+        for index in 0..slot_number(self.slots.len()) {
+            let Some((kicks, device)) = active(&mut self.slots, index) else {
+                continue;
+            };
+            let result = device.resume();
+            for (queue, kick) in (0..).zip(kicks) {
+                if device.is_offloaded(queue) {
+                    // Fails only when the count is at its limit: it is readable then.
+                    kick.write(1).ok();
+                }
+            }
+            self.contain(index, result, poller)?;
+        }
+        Ok(())
     }
 
     /// The lines of the slot that the next device is put into; `None` without one.

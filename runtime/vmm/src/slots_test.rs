@@ -30,7 +30,7 @@ fn a_device_whose_reset_was_lost_is_stopped_and_started_anew() {
         for _ in 0..3 {
             let up = model.bring_up(slot).unwrap();
             model
-                .carry_out(slot, up)
+                .apply(slot, up)
                 .unwrap_or_else(|error| panic!("{kind}: {error}"));
             let (active, present) = model.epochs(slot);
             assert_eq!(active, present, "{kind}");
@@ -46,10 +46,10 @@ fn a_late_activation_and_a_late_reset_change_nothing() {
     for (slot, kind) in KINDS.iter().enumerate() {
         let late = effects(&model, slot, 1);
         let up = model.bring_up(slot).unwrap();
-        model.carry_out(slot, up).unwrap();
+        model.apply(slot, up).unwrap();
         let before = model.epochs(slot);
         for effect in late {
-            model.carry_out(slot, effect).unwrap();
+            model.apply(slot, effect).unwrap();
             assert_eq!(model.epochs(slot), before, "{kind}");
         }
         assert!(before.0.is_some(), "{kind}");
@@ -63,7 +63,7 @@ fn a_busy_device_leaves_the_others_their_turn() {
     let mut model = Model::new().unwrap();
     for slot in [BLOCK, RNG] {
         let up = model.bring_up(slot).unwrap();
-        model.carry_out(slot, up).unwrap();
+        model.apply(slot, up).unwrap();
     }
     // The kicks of `bring_up`.
     model.turn().unwrap();
@@ -105,7 +105,7 @@ proptest! {
         for next in order {
             if !waiting.is_empty() {
                 let effect = waiting.swap_remove(next.index(waiting.len()));
-                let outcome = model.carry_out(slot, effect);
+                let outcome = model.apply(slot, effect);
                 prop_assert!(outcome.is_ok(), "{}: {outcome:?}", KINDS[slot]);
             }
         }

@@ -5,6 +5,7 @@
 //! meaning on this machine is answered as by an empty bus: reads give ones.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use nix::errno::Errno;
@@ -14,6 +15,7 @@ use crate::bus::Bus;
 use crate::control::Exit;
 use crate::mailbox::Mailbox;
 use crate::sys;
+use crate::vcpus::Gate;
 
 /// Keyboard controller, command and status.
 const RESET_PORT: u16 = 0x64;
@@ -43,7 +45,10 @@ const DELIVERY_EVENT: u32 = 3;
 /// A vCPU that is ready to run.
 #[derive(Debug)]
 pub(crate) struct Vcpu {
-    pub(crate) fd: VcpuFd,
+    pub(crate) fd: &'static mut VcpuFd,
+    /// `kvm_run.immediate_exit`, for other threads.
+    pub(crate) immediate_exit: &'static AtomicU8,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) bus: Arc<Bus>,
     pub(crate) mailbox: Mailbox,
     pub(crate) mem: GuestMemoryMmap,
@@ -63,15 +68,30 @@ impl Vcpu {
                 Ok(VcpuExit::IoIn(RESET_PORT, bytes)) => bytes.fill(RESET_PORT_STATUS),
                 Ok(VcpuExit::IoIn(_, bytes) | VcpuExit::MmioRead(_, bytes)) => bytes.fill(0xff),
                 Ok(VcpuExit::Shutdown) => return Exit::TripleFault,
-                Ok(VcpuExit::Intr) => {}
-                Ok(VcpuExit::InternalError) => match sys::internal_error(&mut self.fd) {
+                Ok(VcpuExit::Intr) => self.park(),
+                Ok(VcpuExit::InternalError) => match sys::internal_error(self.fd) {
                     (DELIVERY_EVENT, _) => {}
                     (kind, data) => return failed(format!("KVM error {kind}, {data:x?}")),
                 },
                 Ok(exit) => return unexpected(&exit),
-                Err(error) if interrupted(error) => {}
+                Err(error) if interrupted(error) => self.park(),
                 Err(error) => return failed(format!("run a vCPU: {error}")),
             }
+        }
+    }
+
+    /// Waits for as long as the machine is paused.
+    ///
+    /// Called after an interrupted KVM_RUN only: that has completed the register access of
+    /// the exit before, so that the state of the vCPU is whole.
+    fn park(&mut self) {
+        // Before the gate is looked at, see `vcpus`.
+        self.immediate_exit.store(0, Ordering::SeqCst);
+        while let Some(round) = self.gate.closed_round() {
+            // A guest without kvmclock, which KVM refuses this for, has nothing to know.
+            self.fd.kvmclock_ctrl().ok();
+            self.mailbox.parked(round);
+            self.gate.wait(round);
         }
     }
 
@@ -85,7 +105,7 @@ impl Vcpu {
 
 fn write_register(bus: &Bus, mailbox: &Mailbox, address: u64, bytes: &[u8]) {
     if let Some((slot, effect)) = bus.write(address, bytes) {
-        mailbox.carry_out(slot, effect);
+        mailbox.apply(slot, effect);
     }
 }
 

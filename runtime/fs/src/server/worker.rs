@@ -292,6 +292,10 @@ impl Worker {
             };
             if is_running(&ring) {
                 self.serve(held, wait, &mut ring);
+            } else {
+                // The machine is paused. A driver that begins anew has all dropped.
+                self.held.push_back(held);
+                self.retry = Retry::Soon;
             }
         }
     }
@@ -301,11 +305,14 @@ impl Worker {
             return;
         };
         let mut ring = ring.get_mut();
+        if !is_running(&ring) {
+            // The machine is paused. A driver that begins anew has it dropped.
+            (self.question, self.reply) = (Some(question), Some(level));
+            return;
+        }
         let head = question.chain.head_index();
         let taken = self.desk.as_mut().map(|desk| desk.take(question.chain));
-        if let Some(Ok(mut request)) = taken
-            && is_running(&ring)
-        {
+        if let Some(Ok(mut request)) = taken {
             let len = request.answer(Ok(level));
             give_back(&mut ring, head, len);
         }

@@ -173,11 +173,23 @@ impl Guest {
     }
 
     pub(crate) fn start_ring(&mut self, index: usize) {
-        let base = self.memory.iter().next().unwrap().as_ptr() as u64;
         self.rings[index] = Ring::default();
         for offset in [Ring::available(index), Ring::used(index)] {
             self.memory.write_obj(0_u32, GuestAddress(offset)).unwrap();
         }
+        self.resume_ring(index, 0);
+    }
+
+    /// Stops a ring, as a machine that is paused does; returns where it is to go on.
+    pub(crate) fn pause_ring(&mut self, index: usize) -> u16 {
+        self.frontend.set_vring_enable(index, false).unwrap();
+        let next = self.frontend.get_vring_base(index).unwrap();
+        u16::try_from(next).unwrap()
+    }
+
+    /// Starts a ring from entry `next` on, with a notification.
+    pub(crate) fn resume_ring(&mut self, index: usize, next: u16) {
+        let base = self.memory.iter().next().unwrap().as_ptr() as u64;
         let addresses = VringConfigData {
             queue_max_size: RING,
             queue_size: RING,
@@ -189,12 +201,13 @@ impl Guest {
         };
         self.frontend.set_vring_num(index, RING).unwrap();
         self.frontend.set_vring_addr(index, &addresses).unwrap();
-        self.frontend.set_vring_base(index, 0).unwrap();
+        self.frontend.set_vring_base(index, next).unwrap();
         self.frontend.set_vring_call(index, &self.call).unwrap();
         self.frontend
             .set_vring_kick(index, &self.kicks[index])
             .unwrap();
         self.frontend.set_vring_enable(index, true).unwrap();
+        self.kicks[index].write(1).unwrap();
     }
 
     /// Writes a chain's descriptors from number `first` on.

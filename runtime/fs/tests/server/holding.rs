@@ -185,6 +185,39 @@ fn who_would_hold_too_much_waits_for_the_agent() {
 }
 
 #[test]
+fn what_is_held_back_outlasts_a_pause() {
+    let mut scene = Scene::new();
+    let question = scene.ask_to_forget();
+    let held: Vec<u64> = (0..120)
+        .map(|number| scene.lookup(7, 0, number).unwrap())
+        .collect();
+    let mut waiting = Vec::new();
+    for number in 120..130 {
+        let request = scene.lookup_request(7, 0, number);
+        waiting.push(scene.guest.send(REQUESTS, &request, 4096));
+    }
+    let mut told = false;
+    while !told {
+        let (head, _, _) = scene.next_answer();
+        told = head == question;
+        waiting.retain(|lookup| *lookup != head);
+    }
+    let next = scene.guest.pause_ring(REQUESTS);
+    // The other ring goes on a little longer, and has what is held back tried again.
+    for node in held {
+        scene.guest.forget(node);
+    }
+    assert!(!scene.guest.has_used(REQUESTS), "a stopped ring is served");
+    scene.guest.resume_ring(REQUESTS, next);
+    assert!(!waiting.is_empty());
+    while !waiting.is_empty() {
+        let (head, error, _) = scene.next_answer();
+        assert_eq!(error, 0);
+        waiting.retain(|lookup| *lookup != head);
+    }
+}
+
+#[test]
 fn who_holds_what_can_not_be_forgotten_is_refused() {
     let mut scene = Scene::new();
     let question = scene.ask_to_forget();

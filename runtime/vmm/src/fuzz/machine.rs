@@ -46,7 +46,7 @@ impl Machine {
                 self.wait_for(slot, effect);
             }
             2..=3 => self.write(slot, bytes)?,
-            4..=5 => self.carry_out(bytes)?,
+            4..=5 => self.apply(bytes)?,
             6 => self.fill(slot, bytes)?,
             7 => self.model.kick(slot, bytes.int_in_range(0..=3)?),
             8 => self.act_from_outside(bytes)?,
@@ -80,14 +80,14 @@ impl Machine {
     }
 
     /// One that waits, or loses it.
-    fn carry_out(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
+    fn apply(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
         if self.waiting.is_empty() {
             return Ok(());
         }
         let chosen = bytes.choose_index(self.waiting.len())?;
         let (slot, effect) = self.waiting.swap_remove(chosen);
         if bytes.int_in_range(0..=7)? > 0 {
-            judge(&self.model.carry_out(slot, effect));
+            judge(&self.model.apply(slot, effect));
             let (active, present) = self.model.epochs(slot);
             assert!(
                 active <= present,

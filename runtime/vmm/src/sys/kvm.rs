@@ -1,6 +1,7 @@
 //! The calls into KVM that trust addresses of this process.
 
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::sync::atomic::AtomicU8;
 
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
@@ -36,6 +37,19 @@ pub(crate) fn map_memory(
     // process, since one count of its `Arc` was just forgotten. Only volatile and atomic
     // accesses are made to it from this process.
     unsafe { vm.set_user_memory_region(description) }
+}
+
+/// The vCPU for its thread, and `kvm_run.immediate_exit` for those who interrupt it.
+///
+/// The vCPU is leaked: it is used until the process ends.
+pub(crate) fn share_immediate_exit(vcpu: VcpuFd) -> (&'static mut VcpuFd, &'static AtomicU8) {
+    let vcpu = Box::leak(Box::new(vcpu));
+    let immediate_exit = &raw mut vcpu.get_kvm_run().immediate_exit;
+    // SAFETY: (1) a byte is aligned for an atomic; (2) it lies in the mapping of `kvm_run`,
+    // which stays, as the vCPU is never dropped; (3) KVM only reads it, and the crate
+    // kvm-ioctls touches it in `set_kvm_immediate_exit` only, which nothing here calls.
+    let immediate_exit = unsafe { AtomicU8::from_ptr(immediate_exit) };
+    (vcpu, immediate_exit)
 }
 
 /// After KVM_EXIT_INTERNAL_ERROR: its kind and data (KVM API, `kvm_run.internal`).

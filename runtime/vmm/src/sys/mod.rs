@@ -18,7 +18,7 @@ mod vhost;
 #[expect(unreachable_pub, reason = "part of the public errors of two processes")]
 pub use descriptors::TakeError;
 pub(crate) use descriptors::{Inherited, receive_packet};
-pub(crate) use kvm::{adopt_kvm, internal_error, map_memory};
+pub(crate) use kvm::{adopt_kvm, internal_error, map_memory, share_immediate_exit};
 pub(crate) use memory::advise_huge_pages;
 pub(crate) use packets::{
     MAX_PIECES, Pieces, TUN_SET_OFFLOAD, TUN_SET_QUEUE, set_tap_offloads, use_tap_queue,

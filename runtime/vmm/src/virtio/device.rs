@@ -134,6 +134,20 @@ pub trait VirtioDevice {
     /// any state.
     fn reset(&mut self, events: &mut dyn Events);
 
+    /// Stops whoever else serves queues of the device, and keeps where they are to go on.
+    /// Called in state `Active`, when no vCPU runs; nothing but `resume` or `reset` follows.
+    /// A device whose queues are served by its own methods has nothing to do: they are not
+    /// called while the machine is paused.
+    fn pause(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Lets the queues that `pause` stopped go on where they were. The transport signals
+    /// their kick descriptors once more after it.
+    fn resume(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// True when another process, or the kernel, serves the queue and has its kick
     /// descriptor; `queue_ready` is then never called for it. Asked when the device
     /// is active.

@@ -49,8 +49,17 @@ pub(crate) struct Fs {
     features: u64,
     config: [u8; CONFIG_LEN],
     lines: Lines,
-    /// Queues the file server works on.
-    started: Vec<usize>,
+    /// Rings that the file server works on, or did before a pause.
+    started: Vec<ServedRing>,
+    active: Option<ActiveQueues>,
+}
+
+/// A ring in the hands of the file server.
+#[derive(Debug, Clone, Copy)]
+struct ServedRing {
+    index: usize,
+    /// The next entry of the available ring that is taken after the ring starts.
+    base: u16,
 }
 
 impl Fs {
@@ -81,6 +90,7 @@ impl Fs {
             config,
             lines,
             started: Vec::new(),
+            active: None,
         })
     }
 
@@ -95,35 +105,47 @@ impl Fs {
             .map(VhostUserMemoryRegionInfo::from_guest_region)
             .collect();
         self.server.set_mem_table(&regions?)?;
-        for (index, queue) in active.queues.iter().enumerate() {
-            let kick = self.lines.kicks.get(index).filter(|_| queue.ready());
-            let addresses = ring_addresses(&active.mem, queue);
-            let (Some(kick), Some(addresses)) = (kick, addresses) else {
+        let ready = active.queues.iter().map(QueueT::ready).enumerate();
+        let rings = ready.filter(|(_, ready)| *ready);
+        self.started = rings
+            .map(|(index, _)| ServedRing { index, base: 0 })
+            .collect();
+        self.start_rings(active)
+    }
+
+    /// Has the file server work on the rings, each from its base on.
+    fn start_rings(&mut self, active: &ActiveQueues) -> Result<(), vhost::Error> {
+        for ServedRing { index, base } in self.started.iter().copied() {
+            let (Some(kick), Some(queue)) = (self.lines.kicks.get(index), active.queues.get(index))
+            else {
+                continue;
+            };
+            let Some(addresses) = ring_addresses(&active.mem, queue) else {
                 continue;
             };
             self.server.set_vring_num(index, queue.size())?;
             self.server.set_vring_addr(index, &addresses)?;
-            self.server.set_vring_base(index, 0)?;
+            self.server.set_vring_base(index, base)?;
             self.server.set_vring_call(index, &self.lines.interrupt)?;
             self.server.set_vring_kick(index, kick)?;
-            self.started.push(index);
         }
         self.enable_started(true)
     }
 
     fn enable_started(&mut self, enable: bool) -> Result<(), vhost::Error> {
         let negotiated = self.features & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits() != 0;
-        for index in self.started.iter().filter(|_| negotiated) {
-            self.server.set_vring_enable(*index, enable)?;
+        for ring in self.started.iter().filter(|_| negotiated) {
+            self.server.set_vring_enable(ring.index, enable)?;
         }
         Ok(())
     }
 
-    fn stop(&mut self) -> Result<(), vhost::Error> {
+    /// Takes the rings back: when this returns, the file server touches them no more.
+    fn stop_rings(&mut self) -> Result<(), vhost::Error> {
         self.enable_started(false)?;
-        for index in self.started.drain(..) {
-            // Its answer says that the ring is no longer touched.
-            self.server.get_vring_base(index)?;
+        for ring in &mut self.started {
+            let base = self.server.get_vring_base(ring.index)?;
+            ring.base = u16::try_from(base & 0xffff).unwrap_or(0);
         }
         Ok(())
     }
@@ -149,8 +171,9 @@ impl VirtioDevice for Fs {
     fn activate(&mut self, active: ActiveQueues, events: &mut dyn Events) -> Result<(), Error> {
         let watched = events.watch(self.socket.as_fd(), EventSet::READ_HANG_UP, SOCKET);
         watched.map_err(gone)?;
-        self.start(&active)
-            .map_err(|error| gone(io::Error::other(error)))
+        let started = self.start(&active);
+        self.active = Some(active);
+        started.map_err(lost)
     }
 
     fn queue_ready(&mut self, _queue: u16, _events: &mut dyn Events) -> Result<(), Error> {
@@ -170,15 +193,32 @@ impl VirtioDevice for Fs {
         let socket: BorrowedFd<'_> = self.socket.as_fd();
         // Not watched if activation failed.
         events.unwatch(socket).ok();
-        if self.stop().is_err() {
-            // The connection is over: the next activation finds that out.
-            self.started.clear();
-        }
+        // Without a connection the next activation fails.
+        self.stop_rings().ok();
+        self.started.clear();
+        self.active = None;
+    }
+
+    fn pause(&mut self) -> Result<(), Error> {
+        self.stop_rings().map_err(lost)
+    }
+
+    fn resume(&mut self) -> Result<(), Error> {
+        let Some(active) = self.active.take() else {
+            return Ok(());
+        };
+        let started = self.start_rings(&active);
+        self.active = Some(active);
+        started.map_err(lost)
     }
 
     fn is_offloaded(&self, _queue: u16) -> bool {
         true
     }
+}
+
+fn lost(error: vhost::Error) -> Error {
+    gone(io::Error::other(error))
 }
 
 fn gone(source: io::Error) -> Error {

@@ -191,6 +191,11 @@ impl Net {
     }
 }
 
+/// The pairs that packets go through, and their numbers.
+fn used(pairs: &[Pair]) -> impl Iterator<Item = (usize, &Pair)> {
+    pairs.iter().enumerate().filter(|(_, pair)| pair.used)
+}
+
 fn config(mac: [u8; 6], pairs: u16) -> [u8; CONFIG_LEN] {
     let mut config = [0; CONFIG_LEN];
     let (start, most) = config.split_at_mut(MAX_PAIRS_AT);
@@ -282,6 +287,24 @@ impl VirtioDevice for Net {
             kernel.forget();
         }
         self.active = None;
+    }
+
+    fn pause(&mut self) -> Result<(), Error> {
+        if let Some(kernel) = self.kernel.as_mut() {
+            for (number, _) in used(&self.pairs) {
+                kernel.stop(number);
+            }
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self) -> Result<(), Error> {
+        if let (Some(kernel), Some(active)) = (self.kernel.as_mut(), self.active.as_ref()) {
+            for (number, pair) in used(&self.pairs) {
+                kernel.start(number, pair.tap(), active)?;
+            }
+        }
+        Ok(())
     }
 
     fn is_offloaded(&self, queue: u16) -> bool {
