@@ -5,11 +5,12 @@
 //! its own affair, and the last step of its confinement.
 
 use std::collections::BTreeMap;
+use std::env::consts::ARCH;
 
 use libc::c_long;
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
-    SeccompFilter, SeccompRule, TargetArch,
+    SeccompFilter, SeccompRule,
 };
 
 /// A filter can't be built or installed.
@@ -101,7 +102,7 @@ impl Filter {
         otherwise: SeccompAction,
         on_match: SeccompAction,
     ) -> Result<Self, Error> {
-        let filter = SeccompFilter::new(rules, otherwise, on_match, TargetArch::x86_64)?;
+        let filter = SeccompFilter::new(rules, otherwise, on_match, ARCH.try_into()?)?;
         Ok(Self(filter.try_into()?))
     }
 }

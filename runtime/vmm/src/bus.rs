@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::memory::{SLOT_LEN, SLOTS_BASE};
+use crate::arch::{SLOT_LEN, SLOTS_BASE};
 use crate::virtio::mmio::{Effect, Registers};
 
 /// The slots, shared by all threads; each has its own lock, held for the time of one

@@ -5,11 +5,12 @@
 //! `caisson-vsock`, which is `vsock_backend`.
 //!
 //! ```text
-//! process -> machine -> memory, boot, assembly (lines, slots, virtio)
+//! process -> machine -> memory, arch, boot, assembly (lines, slots, virtio)
 //!                    -> vcpu threads -> bus (registers) -> mailbox
 //!                    -> event_loop thread: mailbox, owner, slots
 //! ```
 
+mod arch;
 mod assembly;
 mod boot;
 mod bus;

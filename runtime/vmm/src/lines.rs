@@ -8,8 +8,7 @@ use virtio_bindings::virtio_mmio::{
 };
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::boot::FIRST_GSI;
-use crate::memory::{SLOT_LEN, SLOTS_BASE};
+use crate::arch::{SLOT_LEN, SLOTS_BASE, interrupt_of};
 
 /// Why a slot can't be connected.
 #[derive(Debug, thiserror::Error)]
@@ -53,8 +52,7 @@ impl Lines {
         let acknowledge = IoEventAddress::Mmio(base + u64::from(VIRTIO_MMIO_INTERRUPT_ACK));
         vm.register_ioevent(ignored, &acknowledge, VIRTIO_MMIO_INT_VRING)?;
         let interrupt = EventFd::new(EFD_NONBLOCK)?;
-        let gsi = (FIRST_GSI..).nth(slot).unwrap_or(u32::MAX);
-        vm.register_irqfd(&interrupt, gsi)?;
+        vm.register_irqfd(&interrupt, interrupt_of(slot))?;
         Ok(Self { kicks, interrupt })
     }
 

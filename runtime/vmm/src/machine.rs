@@ -7,20 +7,19 @@ use std::fs::File;
 use std::io;
 use std::sync::{Arc, Barrier};
 
-use kvm_ioctls::{Kvm, VcpuFd, VmFd};
-use linux_loader::configurator::Error as ConfiguratorError;
+use kvm_ioctls::{Kvm, VmFd};
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap};
 
+use crate::arch::{self, Images};
 use crate::assembly::{self, Assembly};
-use crate::boot::{acpi, cpuid, kernel, mp_table, registers, start_info};
 use crate::control::Exit;
 use crate::event_loop::{AnnounceError, EventLoop};
 use crate::mailbox::{Inbox, mailbox};
-use crate::memory::{self, KVM_TSS};
+use crate::memory;
 use crate::owner::Owner;
 use crate::seccomp;
 use crate::slots::Slots;
-use crate::spec::{Description, DescriptorNumber, MachineSpec};
+use crate::spec::{DescriptorNumber, MachineSpec};
 use crate::sys::{self, Inherited, TakeError};
 use crate::vcpu::Vcpu;
 use crate::vcpus::{self, Gate, Vcpus};
@@ -47,15 +46,12 @@ pub(crate) enum Error {
         #[source]
         source: kvm_ioctls::Error,
     },
-    /// The images can't be loaded.
-    #[error("load the guest")]
-    Kernel(#[from] kernel::Error),
-    /// The start information doesn't fit.
-    #[error("describe the machine to the guest")]
-    StartInfo(#[from] ConfiguratorError),
-    /// More CPU features than KVM takes.
-    #[error("too many CPU features")]
-    Leaves,
+    /// KVM refused a step that is the architecture's.
+    #[error(transparent)]
+    Architecture(#[from] arch::SetUpError),
+    /// The guest can't be loaded.
+    #[error(transparent)]
+    Load(#[from] arch::LoadError),
     /// A device can't be made.
     #[error("set up the devices")]
     Devices(#[from] assembly::Error),
@@ -104,9 +100,11 @@ impl Machine {
             Assembly::new(&vm, &window, inherited)?.fill(&spec.devices, spec.vcpus)?;
         let bus = Arc::new(bus);
 
-        let entry = load_guest(spec, inherited, &mem)?;
+        let kernel = take_file(inherited, spec.kernel_fd)?;
+        let initramfs = take_file(inherited, spec.initramfs_fd)?;
+        let entry = arch::load_guest(spec, Images { kernel, initramfs }, &mem)?;
         let (mailbox, inbox) = mailbox()?;
-        let cpus = create_cpus(&kvm, &vm, spec.vcpus, entry)?;
+        let cpus = arch::create_cpus(&kvm, &vm, spec.vcpus, entry)?;
         let gate = Arc::new(Gate::default());
         let vcpus = cpus.into_iter().map(sys::share_immediate_exit);
         let vcpus = vcpus.map(|(fd, immediate_exit)| Vcpu {
@@ -146,65 +144,11 @@ impl Machine {
 
 fn create_vm(kvm: &Kvm, mem: &GuestMemoryMmap) -> Result<VmFd, Error> {
     let vm = kvm.create_vm().map_err(refused("create a VM"))?;
-    vm.set_tss_address(KVM_TSS)
-        .map_err(refused("place KVM's own pages"))?;
-    vm.create_irq_chip()
-        .map_err(refused("create the interrupt controllers"))?;
+    arch::prepare_vm(&vm)?;
     for (slot, region) in (0..).zip(mem.iter()) {
         sys::map_memory(&vm, slot, region, 0).map_err(refused("map guest memory"))?;
     }
     Ok(vm)
-}
-
-fn create_cpus(kvm: &Kvm, vm: &VmFd, count: u8, entry: u64) -> Result<Vec<VcpuFd>, Error> {
-    let template = cpuid::Template::new(kvm, count).map_err(refused("ask for CPU features"))?;
-    let create = |id: u8| {
-        let cpu = vm
-            .create_vcpu(id.into())
-            .map_err(refused("create a vCPU"))?;
-        let leaves = template.for_cpu(id).map_err(|_| Error::Leaves)?;
-        cpu.set_cpuid2(&leaves)
-            .map_err(refused("set CPU features"))?;
-        registers::set_msrs(&cpu).map_err(refused("set model-specific registers"))?;
-        if id == 0 {
-            registers::set_entry(&cpu, entry).map_err(refused("set registers"))?;
-        }
-        Ok(cpu)
-    };
-    (0..count).map(create).collect()
-}
-
-/// Puts everything into guest memory that has to be there; returns the entry point.
-fn load_guest(
-    spec: &MachineSpec,
-    inherited: &mut Inherited,
-    mem: &GuestMemoryMmap,
-) -> Result<u64, Error> {
-    let mut kernel = take_file(inherited, spec.kernel_fd)?;
-    let mut initramfs = take_file(inherited, spec.initramfs_fd)?;
-    let images = kernel::load(mem, &mut kernel, &mut initramfs)?;
-    let acpi_root = describe(spec, mem)?;
-    start_info::write(mem, spec.mem_mib, &images, acpi_root)?;
-    Ok(images.entry)
-}
-
-/// Tells the guest of its CPUs, lines and slots; returns where ACPI's root pointer is,
-/// 0 for nowhere.
-fn describe(spec: &MachineSpec, mem: &GuestMemoryMmap) -> Result<u64, kernel::Error> {
-    let slots = spec.devices.slots();
-    let count = u8::try_from(slots).unwrap_or(u8::MAX);
-    match spec.description {
-        Description::MpTable => {
-            kernel::write_cmdline(mem, &kernel::cmdline(&spec.cmdline, slots))?;
-            mp_table::write(mem, spec.vcpus, count)?;
-            Ok(0)
-        }
-        Description::Acpi => {
-            kernel::write_cmdline(mem, &spec.cmdline)?;
-            acpi::write(mem, spec.vcpus, count)?;
-            Ok(acpi::ROOT_POINTER_ADDRESS)
-        }
-    }
 }
 
 fn take_file(inherited: &mut Inherited, number: DescriptorNumber) -> Result<File, TakeError> {

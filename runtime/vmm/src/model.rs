@@ -20,9 +20,9 @@ use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use vmm_sys_util::tempfile::TempFile;
 
+use crate::arch::{SLOT_LEN, SLOTS_BASE};
 use crate::bus::Bus;
 use crate::lines::Lines;
-use crate::memory::{SLOT_LEN, SLOTS_BASE};
 use crate::poller::{Poller, Source};
 use crate::slots::{Slot, Slots};
 use crate::virtio::balloon::Balloon;

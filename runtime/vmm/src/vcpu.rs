@@ -9,33 +9,17 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use nix::errno::Errno;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::GuestMemoryMmap;
 
+use crate::arch::ports;
 use crate::bus::Bus;
 use crate::control::Exit;
 use crate::mailbox::Mailbox;
 use crate::sys;
 use crate::vcpus::Gate;
 
-/// Keyboard controller, command and status.
-const RESET_PORT: u16 = 0x64;
-/// Pulses the reset line.
-const RESET_COMMAND: u8 = 0xfe;
-/// As an absent controller, but ready for a command: Linux waits for that before it
-/// writes the reset command.
-const RESET_PORT_STATUS: u8 = 0xfd;
-/// Where the machine is switched off: by the agent with [`POWER_OFF`], or as ACPI's sleep
-/// control register with [`SOFT_OFF`].
-pub(crate) const POWER_PORT: u16 = 0x600;
-const POWER_OFF: u8 = 0x5a;
-/// Sleep type of ACPI's state S5, as the tables tell it.
-pub(crate) const SOFT_OFF_TYPE: u8 = 5;
-/// That type in its place, and the bit that enters it (ACPI 6.5, 4.8.3.7.1).
-const SOFT_OFF: u8 = SOFT_OFF_TYPE << 2 | 1 << 5;
-/// BIOS "warm boot" flag: where Linux leaves its reboot mode before the reset.
-const REBOOT_MODE_ADDRESS: GuestAddress = GuestAddress(0x472);
-/// `reboot=warm` there; the command line asks for that after a panic only.
-const WARM: u16 = 0x1234;
+/// What a read from nothing gives, as from an empty bus.
+const ABSENT: u8 = 0xff;
 /// `KVM_INTERNAL_ERROR_DELIVERY_EV`: a device register was written while an event was
 /// being delivered. Nothing was executed, so the guest is just entered again: a guest
 /// with its stack in a register spins, as one that loops. Emulated SVM claims this
@@ -62,11 +46,13 @@ impl Vcpu {
                 Ok(VcpuExit::MmioWrite(address, bytes)) => {
                     write_register(&self.bus, &self.mailbox, address, bytes);
                 }
-                Ok(VcpuExit::IoOut(RESET_PORT, [RESET_COMMAND])) => return self.reset_cause(),
-                Ok(VcpuExit::IoOut(POWER_PORT, [POWER_OFF | SOFT_OFF])) => return Exit::PowerOff,
-                Ok(VcpuExit::IoOut(..)) => {}
-                Ok(VcpuExit::IoIn(RESET_PORT, bytes)) => bytes.fill(RESET_PORT_STATUS),
-                Ok(VcpuExit::IoIn(_, bytes) | VcpuExit::MmioRead(_, bytes)) => bytes.fill(0xff),
+                Ok(VcpuExit::IoOut(port, bytes)) => {
+                    if let Some(exit) = ports::write(port, bytes, &self.mem) {
+                        return exit;
+                    }
+                }
+                Ok(VcpuExit::IoIn(port, bytes)) => ports::read(port, bytes),
+                Ok(VcpuExit::MmioRead(_, bytes)) => bytes.fill(ABSENT),
                 Ok(VcpuExit::Shutdown) => return Exit::TripleFault,
                 Ok(VcpuExit::Intr) => self.park(),
                 Ok(VcpuExit::InternalError) => match sys::internal_error(self.fd) {
@@ -92,13 +78,6 @@ impl Vcpu {
             self.fd.kvmclock_ctrl().ok();
             self.mailbox.parked(round);
             self.gate.wait(round);
-        }
-    }
-
-    fn reset_cause(&self) -> Exit {
-        match self.mem.read_obj::<u16>(REBOOT_MODE_ADDRESS) {
-            Ok(WARM) => Exit::Panic,
-            _ => Exit::Reboot,
         }
     }
 }

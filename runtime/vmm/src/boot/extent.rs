@@ -57,7 +57,7 @@ fn extent(kernel: &File) -> io::Result<Option<Range<u64>>> {
 /// Puts huge pages, where there are any, under the image that `kernel` will become, and
 /// under what the guest's kernel takes first: the end of memory, where also the
 /// initramfs of `initramfs_len` bytes is put, and its first pages.
-pub(super) fn reserve(mem: &GuestMemoryMmap, kernel: &File, initramfs_len: u64) {
+pub(crate) fn reserve(mem: &GuestMemoryMmap, kernel: &File, initramfs_len: u64) {
     // Only an optimization: what is wrong with the file, loading it reports.
     if let Ok(Some(image)) = extent(kernel) {
         put_huge_pages(mem, image);

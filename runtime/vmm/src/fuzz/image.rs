@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::tempfile::TempFile;
 
-use crate::boot::kernel;
+use crate::arch::kernel;
 
 /// Bytes of guest memory: a kernel's place begins at 1 MiB.
 const MEM_LEN: usize = 4 << 20;

@@ -6,7 +6,7 @@ use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_CONFIG, VIRTIO_MMIO_STATUS};
 use virtio_queue::desc::split::Descriptor;
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
-use crate::memory::SLOT_LEN;
+use crate::arch::SLOT_LEN;
 use crate::model::{DATA_AT, KINDS, Model, RING_LEN};
 use crate::virtio::device::Error;
 use crate::virtio::mmio::Effect;

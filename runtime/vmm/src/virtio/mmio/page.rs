@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use vm_memory::mmap::{FromRangesError, MmapRegion};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryRegion, GuestRegionMmap, VolatileMemory};
 
-use crate::memory::{SLOT_LEN, SLOTS_BASE};
+use crate::arch::{SLOT_LEN, SLOTS_BASE};
 
 /// The pages of all slots, as one mapping.
 #[derive(Debug)]

@@ -10,8 +10,8 @@ use linux_loader::loader::elf::start_info::{
 };
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
-use super::kernel::{CMDLINE_ADDRESS, Images};
-use crate::memory::{HIGH_RAM_START, LOW_RAM_END, ram_ranges};
+use super::kernel::{CMDLINE_ADDRESS, LoadedImages};
+use super::layout::{HIGH_RAM_START, LOW_RAM_END, ram_ranges};
 
 /// Where the start information is put; `ebx` holds this at the start.
 pub(crate) const START_INFO_ADDRESS: u64 = 0x6000;
@@ -47,7 +47,7 @@ fn ram(addr: u64, size: u64) -> hvm_memmap_table_entry {
 pub(crate) fn write(
     mem: &GuestMemoryMmap,
     mem_mib: u32,
-    images: &Images,
+    images: &LoadedImages,
     acpi_root: u64,
 ) -> Result<(), ConfiguratorError> {
     let memory_map = memory_map(mem_mib);

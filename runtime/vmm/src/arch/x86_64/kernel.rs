@@ -11,9 +11,10 @@ use linux_loader::loader::elf::{Elf, PvhBootCapability};
 use linux_loader::loader::{Error as LoaderError, KernelLoader};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryMmap};
 
-use super::image::Image;
-use super::{FIRST_GSI, extent};
-use crate::memory::{HIGH_RAM_START, LOW_GAP_START, SLOT_LEN, SLOTS_BASE};
+use super::FIRST_GSI;
+use super::layout::{HIGH_RAM_START, LOW_GAP_START, SLOT_LEN, SLOTS_BASE};
+use crate::boot::extent;
+use crate::boot::image::Image;
 
 /// Where the command line is put.
 pub(crate) const CMDLINE_ADDRESS: u64 = 0x2_0000;
@@ -57,7 +58,7 @@ pub(crate) struct Loaded {
 
 /// What the start protocol has to know about the images.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Images {
+pub(crate) struct LoadedImages {
     /// The first instruction, in 32-bit mode.
     pub(crate) entry: u64,
     pub(crate) initramfs: Loaded,
@@ -68,7 +69,7 @@ pub(crate) fn load(
     mem: &GuestMemoryMmap,
     kernel: &mut File,
     initramfs: &mut File,
-) -> Result<Images, Error> {
+) -> Result<LoadedImages, Error> {
     let floor = Some(GuestAddress(HIGH_RAM_START));
     let mut initramfs = Image::new(initramfs, mem);
     let initramfs_len = initramfs.len().map_err(Error::Initramfs)?;
@@ -78,7 +79,7 @@ pub(crate) fn load(
     let PvhBootCapability::PvhEntryPresent(entry) = kernel.pvh_boot_cap else {
         return Err(Error::NoPvhEntry);
     };
-    Ok(Images {
+    Ok(LoadedImages {
         entry: entry.0,
         initramfs: load_initramfs(mem, &mut initramfs, initramfs_len, kernel.kernel_end)?,
     })

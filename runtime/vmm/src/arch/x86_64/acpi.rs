@@ -19,9 +19,9 @@ use acpi_tables::xsdt::XSDT;
 use acpi_tables::{Aml, AmlSink};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
+use super::layout::{SLOT_LEN, SLOTS_BASE};
+use super::ports::{POWER_PORT, SOFT_OFF_TYPE};
 use super::{FIRST_GSI, IO_APIC_ADDRESS, LOCAL_APIC_ADDRESS};
-use crate::memory::{SLOT_LEN, SLOTS_BASE};
-use crate::vcpu::{POWER_PORT, SOFT_OFF_TYPE};
 
 /// Where the root pointer is; the start information names it.
 pub(crate) const ROOT_POINTER_ADDRESS: u64 = 0xe_0000;

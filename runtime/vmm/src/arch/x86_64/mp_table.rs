@@ -6,8 +6,8 @@
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
+use super::layout::LOW_RAM_END;
 use super::{FIRST_GSI, IO_APIC_ADDRESS, LOCAL_APIC_ADDRESS};
-use crate::memory::LOW_RAM_END;
 
 /// Where a BIOS would have it.
 const TABLE_ADDRESS: u32 = 0xf_0000;
