@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use caisson_fs::spec::Cache;
 use caisson_vmm::spec::{MAX_MEM_MIB, MAX_VCPUS};
 use serde::{Deserialize, Serialize};
 
@@ -87,19 +88,6 @@ pub enum KernelChoice {
     Stock,
 }
 
-/// What a guest remembers of the host's files: `caisson-fs` knows the same names.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FileCache {
-    /// Names and attributes for a second, contents until attributes tell of a change.
-    #[default]
-    Auto,
-    /// Everything for a day: only where nobody else changes the files.
-    Always,
-    /// Nothing.
-    Never,
-}
-
 /// The configuration file. Every key is optional.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -123,7 +111,7 @@ pub struct Config {
     /// are refused.
     pub forbid_groups: bool,
     /// `auto` (default), `always` or `never`.
-    pub file_cache: FileCache,
+    pub file_cache: Cache,
     /// The host's kernel moves the packets of containers (vhost-net), on KVM: fewer
     /// switches between guest and host, for a kernel that parses what guests write.
     pub vhost_net: bool,

@@ -10,14 +10,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use caisson_fs::spec::{Cache, FsSpec, Share as ServedShare};
 use caisson_jail::Error::Refused;
 use caisson_jail::cover::with_covered;
 use caisson_jail::detached::{self, Tree, detach, map_ids};
 use nix::libc;
 use rustix::fs::fstat;
-use serde::Serialize;
 
-use crate::config::installation::FileCache;
 use crate::oci::plan::{Access, AccessTime, IdMaps, Overlay, Share, is_of_guest};
 use crate::owner::{HostPlace, MountBelow, OfferedShare, PlaceInFileSystem};
 use crate::process::program::{Program, Running};
@@ -30,29 +29,12 @@ use crate::vm::mountinfo::Mount;
 use crate::vm::overlay;
 use crate::vm::served_shares::{Cut, Placement, Served};
 
-/// What `caisson-fs` reads from its descriptor 3.
-#[derive(Debug, Serialize)]
-struct ServerSpec {
-    socket_fd: i32,
-    shares: Vec<SharedTree>,
-    cache: FileCache,
-    max_names: u64,
-}
-
 /// How the shares are served.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Serving {
-    pub(crate) cache: FileCache,
+    pub(crate) cache: Cache,
     /// How many names and open files the guest may hold.
     pub(crate) max_names: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct SharedTree {
-    fd: i32,
-    path: PathBuf,
-    is_dir: bool,
-    read_only: bool,
 }
 
 /// A file server that runs.
@@ -81,14 +63,14 @@ pub(crate) fn serve(
     let new = served
         .trees(&placement.new)
         .map_err(step("share a mount"))?;
-    let trees = new.into_iter().map(|Cut { share, tree }| SharedTree {
+    let trees = new.into_iter().map(|Cut { share, tree }| ServedShare {
         fd: program.pass(tree),
         path: share.path,
         is_dir: share.is_dir,
         read_only: share.place.access != Access::AsMounted,
     });
     let trees = trees.collect();
-    let server = program.spawn(&ServerSpec {
+    let server = program.spawn(&FsSpec {
         socket_fd,
         shares: trees,
         cache: serving.cache,

@@ -14,7 +14,7 @@ use std::path::Path;
 use caisson_protocol::{GUEST_CID, POWER_OFF_PORT, SHARE_TAG};
 use caisson_vmm::control::Exit;
 use caisson_vmm::spec::queue_pairs;
-use serde::Serialize;
+use caisson_vmm::vsock_backend::BackendSpec;
 
 use crate::config::installation::{GuestImage, Installation, KernelKind};
 use crate::network::Mac;
@@ -42,14 +42,6 @@ pub(crate) struct Machine {
     qemu: Running,
     vsock: Running,
     memory: File,
-}
-
-/// What `caisson-vsock` reads from its descriptor 3.
-#[derive(Debug, Serialize)]
-struct VsockBackendSpec {
-    socket_fd: i32,
-    channel_fd: i32,
-    guest_cid: u32,
 }
 
 impl Machine {
@@ -138,7 +130,7 @@ fn start_vsock(
 ) -> Result<(Running, UnixStream), Error> {
     let (back, front) = vhost_user_socket::pair(folder)?;
     let mut program = Program::new(installation.helper("caisson-vsock")?);
-    let spec = VsockBackendSpec {
+    let spec = BackendSpec {
         socket_fd: program.pass(back),
         channel_fd: program.pass(channel),
         guest_cid: GUEST_CID,
