@@ -23,6 +23,7 @@ use std::sync::{Arc, Barrier, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use nix::libc;
+use nix::sys::signal::{SigSet, Signal};
 use vmm_sys_util::signal::{Killable, register_signal_handler};
 
 use crate::control::Exit;
@@ -31,7 +32,8 @@ use crate::seccomp;
 use crate::vcpu::Vcpu;
 
 /// Takes a thread out of KVM_RUN. Its handler does nothing.
-pub(crate) const KICK_SIGNAL: libc::c_int = libc::SIGUSR1;
+pub(crate) const KICK_SIGNAL: libc::c_int = KICK as libc::c_int;
+const KICK: Signal = Signal::SIGUSR1;
 /// Stack of a vCPU thread in bytes: its loop is shallow.
 const STACK_LEN: usize = 64 * 1024;
 
@@ -172,10 +174,14 @@ pub(crate) enum StartError {
     Seccomp(#[from] seccomp::Error),
 }
 
-/// Sets a handler for [`KICK_SIGNAL`], whose default is to end the process.
-pub(crate) fn accept_kicks() -> Result<(), vmm_sys_util::errno::Error> {
+/// Sets a handler for [`KICK_SIGNAL`], whose default is to end the process, and lets it
+/// through in the threads to come: the owner may have blocked it in itself.
+pub(crate) fn accept_kicks() -> Result<(), StartError> {
     extern "C" fn ignore(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
-    register_signal_handler(KICK_SIGNAL, ignore)
+    register_signal_handler(KICK_SIGNAL, ignore)?;
+    let mut kick = SigSet::empty();
+    kick.add(KICK);
+    Ok(kick.thread_unblock().map_err(io::Error::from)?)
 }
 
 /// A vCPU thread. None runs the guest before all are filtered.

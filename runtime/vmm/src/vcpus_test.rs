@@ -57,3 +57,13 @@ fn a_round_that_begins_before_the_last_one_was_left_is_another() {
     // Returns, as the round is over.
     gate.wait(first);
 }
+
+#[test]
+fn a_signal_mask_of_the_owner_does_not_hold_kicks_up() {
+    let mut kick = SigSet::empty();
+    kick.add(KICK);
+    kick.thread_block().unwrap();
+    accept_kicks().unwrap();
+    let inherited = thread::spawn(SigSet::thread_get_mask).join().unwrap();
+    assert!(!inherited.unwrap().contains(KICK));
+}
