@@ -5,7 +5,7 @@
 //! disks yet. Owns its guest (a busybox script as PID 1), no kernel.
 
 #[path = "../../runtime/vmm/tests/owner/mod.rs"]
-mod owner;
+pub(crate) mod owner;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -44,11 +44,10 @@ const SECTOR: usize = 512;
 fn a_disk_that_is_plugged_in_after_boot_is_read_and_written(scene: &Scene) {
     let disk = scene.path("disk");
     fs::write(&disk, sectors("from the host")).unwrap();
-    let installed = |path: &str| scene.settings.dist.join(path);
     let machine = owner::start(&Wish {
-        vmm: installed("libexec/caisson/caisson-vmm"),
-        kernel: installed("share/caisson/vmlinux"),
-        initramfs: initramfs(scene),
+        vmm: installed(scene, "libexec/caisson/caisson-vmm"),
+        kernel: installed(scene, "share/caisson/vmlinux"),
+        initramfs: initramfs(scene, GUEST),
         mem_mib: 128,
         vcpus: 1,
         cmdline: "console=hvc0 reboot=k,panic_warm panic=-1".to_owned(),
@@ -99,13 +98,18 @@ fn sectors(line: &str) -> Vec<u8> {
     bytes
 }
 
-/// Packs busybox and the script with busybox's own cpio.
-fn initramfs(scene: &Scene) -> PathBuf {
+/// Where a file of the installation is.
+pub(crate) fn installed(scene: &Scene, path: &str) -> PathBuf {
+    scene.settings.dist.join(path)
+}
+
+/// Packs busybox, and the script `guest` as PID 1, with busybox's own cpio.
+pub(crate) fn initramfs(scene: &Scene, guest: &str) -> PathBuf {
     let (folder, archive) = (scene.path("guest"), scene.path("guest.cpio"));
     fs::create_dir(&folder).unwrap();
     fs::copy(&scene.settings.busybox, folder.join("busybox")).unwrap();
     let init = folder.join("init");
-    fs::write(&init, GUEST).unwrap();
+    fs::write(&init, guest).unwrap();
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755)).unwrap();
     pack(&scene.settings.busybox, &folder, &archive);
     archive

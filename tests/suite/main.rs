@@ -31,6 +31,7 @@ mod hostile_agent;
 mod hotplug;
 mod lifecycle;
 mod limits;
+mod machine_pausing;
 mod many;
 mod misuse;
 mod mount_options;
@@ -77,6 +78,7 @@ const SUBJECTS: &[&[Story]] = &[
     seccomp::STORIES,
     updates::STORIES,
     pausing::STORIES,
+    machine_pausing::STORIES,
     events::STORIES,
     sudden_death::STORIES,
     hostile::STORIES,
