@@ -1,4 +1,4 @@
-//! The file server of caisson, `caisson-fs`: serves folders and files that it is
+//! The file server of caisson, `caisson-fs`: serves directories and files that it is
 //! given as detached mounts to a guest over vhost-user-fs, and can reach nothing
 //! else. The file system itself is the `virtiofsd` crate; this crate owns the
 //! confinement, the assembly of the served tree and the choice of options.

@@ -1,4 +1,4 @@
-//! `caisson-fs`: reads its spec from descriptor 3, goes to jail, serves until
+//! `caisson-fs`: reads its spec from descriptor 3, enters the jail, serves until
 //! the machine disconnects. Takes no arguments. An error is one line on standard
 //! error and exit code 1.
 

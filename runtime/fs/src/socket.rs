@@ -10,7 +10,7 @@ use std::path::Path;
 /// the other end of that connection for the machine. (The server's library can
 /// only accept, so a plain pair of sockets would not do.)
 ///
-/// The socket is bound inside `private`, a folder of the owner that nobody else
+/// The socket is bound inside `private`, a directory of the owner that nobody else
 /// can enter, and its name is gone when this returns.
 ///
 /// # Errors

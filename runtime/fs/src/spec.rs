@@ -1,4 +1,4 @@
-//! What a file server is told to serve: JSON on descriptor 3. Owns the format
+//! The spec of a file server: JSON on descriptor 3. Owns the format
 //! and its checks, opens nothing.
 
 use std::collections::BTreeSet;
@@ -26,7 +26,7 @@ pub struct FsSpec {
     pub max_names: u64,
 }
 
-/// Names and open files of a guest whose owner says nothing of them.
+/// Names and open files of a guest whose owner does not name them.
 pub const DEFAULT_NAMES: u64 = 65_536;
 
 const fn default_max_names() -> u64 {
@@ -42,7 +42,7 @@ pub struct Share {
     /// Where the guest finds it: relative to the root of the tag, without `.`
     /// and `..`.
     pub path: PathBuf,
-    /// A folder, or one file.
+    /// A directory, or one file.
     pub is_dir: bool,
     /// Promised to be read-only; the server refuses a mount that isn't.
     pub read_only: bool,

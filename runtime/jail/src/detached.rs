@@ -16,7 +16,7 @@ pub use crate::root::{Kind, require_read_only};
 /// How a tree is cut out of the owner's mounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tree {
-    /// The mount of the path alone; mounts below it look like empty folders.
+    /// The mount of the path alone; mounts below it look like empty directories.
     One,
     /// The mount with everything mounted below it.
     Recursive,

@@ -150,7 +150,7 @@ struct MapWriter {
 }
 
 impl MapWriter {
-    /// `maps` makes the maps of the number that the writer is told.
+    /// `maps` makes the maps of the number that the writer is sent.
     fn fork(maps: impl FnOnce(u32) -> Maps) -> Result<Self, Error> {
         let refused = |e: Errno| Step::ForkMapWriter.refused()(e);
         // By descriptor and not by number: in a pid namespace of its own, this
@@ -177,12 +177,12 @@ impl MapWriter {
 
     fn write_maps(self, number: u32) -> Result<(), Error> {
         let Self { child, go } = self;
-        // A refused write means that the child is dead, which its status tells
+        // A refused write means that the child is dead, which its status shows
         // better.
-        let told = rustix::io::write(&go, &number.to_ne_bytes());
+        let sent = rustix::io::write(&go, &number.to_ne_bytes());
         drop(go);
         child.wait().map_err(Step::WriteIdentityMaps.refused())?;
-        told.map(|_| ()).map_err(Step::WriteIdentityMaps.refused())
+        sent.map(|_| ()).map_err(Step::WriteIdentityMaps.refused())
     }
 }
 

@@ -8,7 +8,7 @@ use rustix::process::umask;
 use crate::root::NewRoot;
 use crate::{CapabilitySet, Error, Identities, descriptors, identities, privileges};
 
-/// What a process keeps when it goes to jail; everything else is gone after
+/// What a process keeps when it enters the jail; everything else is gone after
 /// [`Jail::enter`].
 ///
 /// Must be entered while the process has one thread: a user namespace cannot be

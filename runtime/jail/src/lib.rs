@@ -1,5 +1,5 @@
 //! Confines a process to the descriptors it was given: its own namespaces, a
-//! root folder that holds nothing (or exactly what it serves), no capabilities
+//! root directory that holds nothing (or exactly what it serves), no capabilities
 //! outside its own user namespace, no way to gain any. Knows nothing of virtual
 //! machines. The pid namespace is made by whoever spawns the process, and the
 //! filter of system calls ([`syscalls`]) is installed by the process itself, as its
@@ -7,9 +7,9 @@
 //!
 //! Called by every helper of the runtime as its first act, while it has one
 //! thread: [`Jail::enter`]. The owner uses [`detached`] to prepare what a
-//! helper may serve, [`cover`] to leave mounts out of it, [`overlay`] to
-//! lay directories over each other first, and [`later`] to serve more. [`program`] is for programs that
-//! know nothing of all this: it goes to jail first, and becomes them there.
+//! helper may serve, [`cover`] to leave mounts out of it, [`overlay`] to lay directories
+//! over each other first, and [`running`] to serve more. [`program`] is for programs that
+//! know nothing of all this: it enters the jail first, and becomes them there.
 
 pub mod cover;
 mod descriptors;
@@ -18,11 +18,11 @@ mod error;
 mod identities;
 mod inherited;
 mod jail;
-pub mod later;
 pub mod overlay;
 mod privileges;
 pub mod program;
 mod root;
+pub mod running;
 mod sys;
 pub mod syscalls;
 

@@ -1,4 +1,4 @@
-//! `caisson-jail`: goes to jail and becomes the program that its spec names. Takes no
+//! `caisson-jail`: enters the jail and becomes the program that its spec names. Takes no
 //! arguments. An error is one line on standard error and exit code 1.
 
 use std::error::Error as _;

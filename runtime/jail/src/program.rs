@@ -1,4 +1,4 @@
-//! A program of somebody else's, such as QEMU, in the jail of a helper: what it is told,
+//! A program of somebody else's, such as QEMU, in the jail of a helper: its spec,
 //! and the way in. It begins with the descriptors it is given, files that were bound into
 //! its root, and nothing else. What it makes of that, its seccomp filter too, is its own.
 
@@ -18,7 +18,7 @@ use crate::{CapabilitySet, Error, Identities, Jail, inherited};
 /// Where the spec is read from, as JSON.
 const SPEC_DESCRIPTOR: RawFd = 3;
 
-/// What `caisson-jail` is told.
+/// The spec of `caisson-jail`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
@@ -34,7 +34,7 @@ pub struct Spec {
     pub open_files: u64,
 }
 
-/// One file or folder that the program sees.
+/// One file or directory that the program sees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shown {
@@ -46,7 +46,7 @@ pub struct Shown {
     pub descriptor: RawFd,
 }
 
-/// Reads the spec, goes to jail, and becomes the program.
+/// Reads the spec, enters the jail, and becomes the program.
 ///
 /// # Errors
 /// [`Error::Refused`] with the step, of which the execution is the last.

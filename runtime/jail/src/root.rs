@@ -1,4 +1,4 @@
-//! The root folder of a jailed process: an own tmpfs with the mounts it was
+//! The root directory of a jailed process: an own tmpfs with the mounts it was
 //! given, and nothing of the host. Decides nothing about what is served.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -27,8 +27,8 @@ pub struct NewRoot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// A folder with everything below it.
-    Folder,
+    /// A directory with everything below it.
+    Directory,
     /// One file.
     File,
 }
@@ -52,7 +52,7 @@ impl NewRoot {
         Self { mount }
     }
 
-    /// Attaches the detached mount `tree` at `path`, making folders and a
+    /// Attaches the detached mount `tree` at `path`, making directories and a
     /// placeholder of the same kind on the way. `path` is relative, without `.`
     /// and `..`.
     ///
@@ -72,10 +72,10 @@ impl NewRoot {
     /// The step that was refused.
     pub fn attach_own_descriptors(&self) -> Result<(), Error> {
         let tree = detach(Path::new("/proc/self/fd"), Tree::One, Access::ReadOnly)?;
-        self.attach(Path::new("proc/self/fd"), Kind::Folder, tree)
+        self.attach(Path::new("proc/self/fd"), Kind::Directory, tree)
     }
 
-    /// Makes `path` and every folder above it; existing ones stay.
+    /// Makes `path` and every directory above it; existing ones stay.
     pub(crate) fn placeholder(&self, path: &Path, kind: Kind) -> Result<OwnedFd, Error> {
         let names = plain_names(path)?;
         let refused = |e: Errno| Step::MakePlaceholder(path.into()).refused()(e);
@@ -84,10 +84,10 @@ impl NewRoot {
             .ok_or_else(|| Error::NotPlainRelative(path.into()))?;
         let mut at = self.mount.try_clone().map_err(Step::MakeRoot.refused())?;
         for name in above {
-            at = make_folder(&at, name).map_err(refused)?;
+            at = make_directory(&at, name).map_err(refused)?;
         }
         match kind {
-            Kind::Folder => make_folder(&at, last),
+            Kind::Directory => make_directory(&at, last),
             Kind::File => make_file(&at, last),
         }
         .map_err(refused)
@@ -125,7 +125,7 @@ const FOLDER: OFlags = OFlags::PATH
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-fn make_folder(at: &OwnedFd, name: &Path) -> Result<OwnedFd, Errno> {
+fn make_directory(at: &OwnedFd, name: &Path) -> Result<OwnedFd, Errno> {
     match mkdirat(at, name, Mode::from_raw_mode(0o755)) {
         Ok(()) | Err(Errno::EXIST) => openat(at, name, FOLDER, Mode::empty()),
         Err(e) => Err(e),

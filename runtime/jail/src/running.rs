@@ -1,5 +1,4 @@
-//! Adds to what a helper serves that is in its jail already, and takes it away
-//! again: from outside, by the owner, since the helper has lost the right to.
+//! Attaches mounts to a running helper, in its jail, and detaches them again: from outside, by the owner, since the helper has lost the right to.
 //!
 //! The calling thread goes into the helper's mount namespace for good, so it is
 //! one that is made for this and ends after it. No path is taken from what is
@@ -20,7 +19,7 @@ use crate::sys::{self, Depth, MountAttributes};
 
 /// One detached mount and its place.
 #[derive(Debug)]
-pub struct Piece {
+pub struct PlacedMount {
     /// Relative to the root of the jail, without `.` and `..`.
     pub path: PathBuf,
     /// What it is.
@@ -29,13 +28,13 @@ pub struct Piece {
     pub tree: OwnedFd,
 }
 
-/// Attaches `pieces` in the jail of the process behind the pidfd `helper`.
+/// Attaches `mounts` in the jail of the process behind the pidfd `helper`.
 ///
 /// # Errors
-/// The step that was refused; pieces before it stay, see [`remove`].
-pub fn add(helper: impl AsFd, pieces: &[Piece]) -> Result<(), Error> {
+/// The step that was refused; mounts before it stay, see [`detach`].
+pub fn attach(helper: impl AsFd, mounts: &[PlacedMount]) -> Result<(), Error> {
     let (root, writable) = enter(helper)?;
-    for Piece { path, kind, tree } in pieces {
+    for PlacedMount { path, kind, tree } in mounts {
         writable.placeholder(path, *kind)?;
         let place = find(&root, path).map_err(Step::MakePlaceholder(path.clone()).refused())?;
         let flags =
@@ -50,15 +49,18 @@ pub fn add(helper: impl AsFd, pieces: &[Piece]) -> Result<(), Error> {
 ///
 /// # Errors
 /// When the jail can't be entered. What is not there is no error.
-pub fn remove(helper: impl AsFd, paths: &[PathBuf]) -> Result<(), Error> {
+pub fn detach(helper: impl AsFd, paths: &[PathBuf]) -> Result<(), Error> {
     let (_, writable) = enter(helper)?;
     for path in paths {
         let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
         unmount(Path::new("/").join(path), flags).ok();
         unlinkat(&writable, path, AtFlags::empty()).ok();
-        // A folder goes once nothing is left in it.
-        for folder in path.ancestors().filter(|folder| folder.parent().is_some()) {
-            unlinkat(&writable, folder, AtFlags::REMOVEDIR).ok();
+        // A directory goes once nothing is left in it.
+        for directory in path
+            .ancestors()
+            .filter(|directory| directory.parent().is_some())
+        {
+            unlinkat(&writable, directory, AtFlags::REMOVEDIR).ok();
         }
     }
     Ok(())
@@ -87,7 +89,7 @@ pub fn make_writable(helper: impl AsFd, trees: &[BorrowedFd<'_>]) -> Result<(), 
 /// The jail's root, and a second look at the same file system that is not
 /// read-only, as the helper's is.
 fn enter(helper: impl AsFd) -> Result<(OwnedFd, NewRoot), Error> {
-    // A mount namespace can't be entered with a working folder that others share.
+    // A mount namespace can't be entered with a working directory that others share.
     unshare(CloneFlags::CLONE_FS)
         .and_then(|()| setns(helper.as_fd(), CloneFlags::CLONE_NEWNS))
         .map_err(Step::EnterJail.refused())?;

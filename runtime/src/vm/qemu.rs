@@ -76,16 +76,16 @@ impl View {
             files: Vec::new(),
         };
         for folder in loader.iter().flat_map(Loader::libraries) {
-            view.show(tree, folder, Kind::Folder);
+            view.show(tree, folder, Kind::Directory);
         }
         // Those of the system are the loader's.
         if inside(tree, &prefix) != Path::new("/usr") {
             for folder in ["lib64", "lib"] {
-                view.show(tree, prefix.join(folder), Kind::Folder);
+                view.show(tree, prefix.join(folder), Kind::Directory);
             }
         }
         for folder in FIRMWARE {
-            view.show(tree, prefix.join(folder), Kind::Folder);
+            view.show(tree, prefix.join(folder), Kind::Directory);
         }
         if let (Some(path), Some(loader)) = (interpreter, &loader) {
             view.add(Seen {

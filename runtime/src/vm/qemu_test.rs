@@ -49,8 +49,8 @@ fn a_tree_with_a_loader_of_its_own_is_the_root() {
     assert_eq!(
         inside_of(&view),
         [
-            ("/usr/lib/x86_64-linux-gnu", Kind::Folder),
-            ("/usr/share/seabios", Kind::Folder),
+            ("/usr/lib/x86_64-linux-gnu", Kind::Directory),
+            ("/usr/share/seabios", Kind::Directory),
             ("/lib64/ld-linux-x86-64.so.2", Kind::File),
             ("/usr/bin/qemu", Kind::File),
         ]
@@ -76,7 +76,7 @@ fn the_folder_that_an_own_build_was_installed_to_is_seen_beside_the_hosts_librar
         .collect();
     assert_eq!(own, ["lib", "share/qemu", "bin/qemu"].map(Path::new));
     let hosts = &view.files[0];
-    assert!(hosts.host == hosts.inside && hosts.kind == Kind::Folder);
+    assert!(hosts.host == hosts.inside && hosts.kind == Kind::Directory);
 }
 
 #[test]

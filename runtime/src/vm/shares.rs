@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use caisson_jail::detached::Kind;
-use caisson_jail::later::{self, Piece};
+use caisson_jail::running::{self, PlacedMount};
 
 use crate::owner::OfferedShare;
 use crate::process::pidfd::Pidfd;
@@ -46,22 +46,22 @@ impl Shares {
         let mut served = self.served();
         let placement = served.place(user, cuts);
         let new = served.trees(&placement.new).map_err(|err| failed(&err))?;
-        let pieces = new.into_iter().map(|Cut { share, tree }| Piece {
+        let mounts = new.into_iter().map(|Cut { share, tree }| PlacedMount {
             path: share.path,
             kind: if share.is_dir {
-                Kind::Folder
+                Kind::Directory
             } else {
                 Kind::File
             },
             tree,
         });
-        let pieces: Vec<_> = pieces.collect();
+        let mounts: Vec<_> = mounts.collect();
         let opened = served.trees(&placement.opened);
         let opened = opened.map_err(|err| failed(&err))?;
         let added = in_a_thread(|| {
-            later::add(&self.file_server, &pieces)?;
+            running::attach(&self.file_server, &mounts)?;
             let trees: Vec<_> = opened.iter().map(|cut| cut.tree.as_fd()).collect();
-            later::make_writable(&self.file_server, &trees)
+            running::make_writable(&self.file_server, &trees)
         });
         added.map_err(|err| failed(&err))?;
         Ok(placement)
@@ -75,7 +75,7 @@ impl Shares {
     /// Takes away what [`Self::release`] has returned.
     pub(crate) fn remove(&self, unused: &[PathBuf]) {
         // What can't be taken away goes with the VM.
-        in_a_thread(|| later::remove(&self.file_server, unused)).ok();
+        in_a_thread(|| running::detach(&self.file_server, unused)).ok();
         self.served().forget(unused);
     }
 

@@ -1,4 +1,4 @@
-//! From a machine's wishes to its devices, each wired into a slot.
+//! From a machine's device specs to its devices, each wired into a slot.
 //!
 //! Slots are filled in the order of [`Devices`]; nothing else decides which device has
 //! which address and interrupt.
@@ -11,7 +11,7 @@ use kvm_ioctls::VmFd;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::bus::Bus;
-use crate::lines::{self, Lines};
+use crate::eventfds::{self, Eventfds};
 use crate::slots::Slot;
 use crate::spec::{DescriptorNumber, Devices, queue_pairs};
 use crate::sys::{Inherited, TakeError};
@@ -41,7 +41,7 @@ pub(crate) enum Error {
     Descriptor(#[from] TakeError),
     /// It can't be connected to the guest.
     #[error("connect a device")]
-    Lines(#[from] lines::Error),
+    Eventfds(#[from] eventfds::Error),
     /// It can't be set up.
     #[error("set up the {device}")]
     Device {
@@ -52,8 +52,8 @@ pub(crate) enum Error {
         source: io::Error,
     },
     /// The file server can't be used.
-    #[error("set up the shared folders")]
-    Fs(#[from] fs::SetUpError),
+    #[error("set up the shared directories")]
+    Fs(#[from] fs::ConnectError),
     /// A disk can't be used.
     #[error("set up a disk")]
     Block(#[from] block::OpenError),
@@ -76,7 +76,7 @@ impl<'a> Assembly<'a> {
         window: &'a RegisterWindow,
         inherited: &'a mut Inherited,
     ) -> Result<Self, Error> {
-        let ignored = EventFd::new(EFD_NONBLOCK).map_err(lines::Error::from)?;
+        let ignored = EventFd::new(EFD_NONBLOCK).map_err(eventfds::Error::from)?;
         Ok(Self {
             vm,
             window,
@@ -87,38 +87,42 @@ impl<'a> Assembly<'a> {
         })
     }
 
-    /// Makes all devices that `wishes` names, for a machine with so many vCPUs.
-    pub(crate) fn fill(mut self, wishes: &Devices, vcpus: u8) -> Result<(Bus, Vec<Slot>), Error> {
-        if let Some(wish) = &wishes.fs {
-            let lines = self.connect(fs::QUEUE_SIZES.len())?;
-            let socket = self.take(wish.socket_fd)?;
-            let own = lines.try_clone().map_err(lines::Error::from)?;
-            let device = Fs::new(&wish.tag, socket, own)?;
-            self.add(Some(Box::new(device)), lines);
+    /// Makes and attaches all devices that `specs` names, for a machine with so many vCPUs.
+    pub(crate) fn attach_all(
+        mut self,
+        specs: &Devices,
+        vcpus: u8,
+    ) -> Result<(Bus, Vec<Slot>), Error> {
+        if let Some(spec) = &specs.fs {
+            let eventfds = self.connect(fs::QUEUE_SIZES.len())?;
+            let socket = self.take(spec.socket_fd)?;
+            let own = eventfds.try_clone().map_err(eventfds::Error::from)?;
+            let device = Fs::new(&spec.tag, socket, own)?;
+            self.add(Some(Box::new(device)), eventfds);
         }
-        if let Some(wish) = &wishes.vsock {
-            let channel = self.take(wish.channel_fd)?;
-            let device = Vsock::new(wish.guest_cid, channel).map_err(set_up("vsock device"))?;
+        if let Some(spec) = &specs.vsock {
+            let channel = self.take(spec.channel_fd)?;
+            let device = Vsock::new(spec.guest_cid, channel).map_err(set_up("vsock device"))?;
             self.wire(Box::new(device))?;
         }
-        if let Some(wish) = &wishes.console {
-            let output = self.take(wish.output_fd)?;
+        if let Some(spec) = &specs.console {
+            let output = self.take(spec.output_fd)?;
             self.wire(Box::new(Console::new(output).map_err(set_up("console"))?))?;
         }
-        if wishes.rng {
+        if specs.rng {
             self.wire(Box::new(Rng::default()))?;
         }
-        if wishes.balloon {
+        if specs.balloon {
             self.wire(Box::new(Balloon::default()))?;
         }
-        for wish in &wishes.blocks {
-            let image = self.take(wish.fd)?.into();
-            let access = Access::read_only(wish.read_only);
-            self.wire(Box::new(Block::new(image, access, &wish.serial)?))?;
+        for spec in &specs.blocks {
+            let image = self.take(spec.fd)?.into();
+            let access = Access::read_only(spec.read_only);
+            self.wire(Box::new(Block::new(image, access, &spec.serial)?))?;
         }
-        for _ in 0..wishes.placeholders {
-            let lines = self.connect(placeholder_queues(vcpus))?;
-            self.add(None, lines);
+        for _ in 0..specs.placeholders {
+            let eventfds = self.connect(placeholder_queues(vcpus))?;
+            self.add(None, eventfds);
         }
         Ok((Bus::new(self.registers), self.slots))
     }
@@ -127,26 +131,27 @@ impl<'a> Assembly<'a> {
         self.inherited.take(number)
     }
 
-    fn connect(&self, queues: usize) -> Result<Lines, Error> {
+    fn connect(&self, queues: usize) -> Result<Eventfds, Error> {
         let slot = self.slots.len();
-        Ok(Lines::connect(self.vm, slot, queues, &self.ignored)?)
+        Ok(Eventfds::connect(self.vm, slot, queues, &self.ignored)?)
     }
 
     fn wire(&mut self, device: Box<dyn VirtioDevice>) -> Result<(), Error> {
-        let lines = self.connect(device.queue_sizes().len())?;
-        self.add(Some(device), lines);
+        let eventfds = self.connect(device.queue_sizes().len())?;
+        self.add(Some(device), eventfds);
         Ok(())
     }
 
-    fn add(&mut self, device: Option<Box<dyn VirtioDevice>>, lines: Lines) {
+    fn add(&mut self, device: Option<Box<dyn VirtioDevice>>, eventfds: Eventfds) {
         let Some(page) = self.window.page(self.slots.len()) else {
             debug_assert!(false, "the window has a page for every slot");
             return;
         };
         let identity = device.as_deref().map(Identity::of).unwrap_or_default();
         self.registers.push(Registers::new(page.clone(), identity));
-        let interrupt = Arc::new(MmioInterrupt::new(lines.interrupt, page));
-        self.slots.push(Slot::new(device, lines.kicks, interrupt));
+        let interrupt = Arc::new(MmioInterrupt::new(eventfds.irqfd, page));
+        self.slots
+            .push(Slot::new(device, eventfds.kicks, interrupt));
     }
 }
 

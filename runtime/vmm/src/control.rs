@@ -1,4 +1,4 @@
-//! What the owner and the machine say to each other while it runs: one JSON
+//! The messages between owner and machine while it runs: one JSON
 //! message per packet on a SOCK_SEQPACKET socket.
 //!
 //! Owns the messages, not the socket. The owner's end closing means the owner
@@ -16,7 +16,7 @@ pub const MAX_PACKET_LEN: usize = 16 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
-    /// Ends the machine now; the answer is [`Report::Exit`].
+    /// Ends the machine now; answered by [`Report::Exit`].
     Stop,
     /// Parks all vCPUs and stops all queues. Answered when nothing of the machine moves any
     /// more; fails, and the machine runs on, if a vCPU does not park in time.
@@ -37,7 +37,7 @@ pub enum Request {
         /// Address shown to the guest.
         mac: [u8; 6],
         /// The host's kernel moves the packets: after the tap's descriptors as many of
-        /// /dev/vhost-net follow. Only where the spec says so.
+        /// /dev/vhost-net follow. Only where the spec allows it.
         #[serde(default)]
         vhost: bool,
     },
@@ -54,12 +54,12 @@ pub enum Request {
 pub enum Report {
     /// Rights are dropped and the first guest instruction is about to run.
     Running,
-    /// A request was carried out.
+    /// A request was served.
     Done {
         /// Slot index a device was plugged into, where that was asked.
         slot: Option<u8>,
     },
-    /// A request could not be carried out; the machine goes on.
+    /// A request failed; the machine goes on.
     Failed {
         /// One line: the cause.
         message: String,

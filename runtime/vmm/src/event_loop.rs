@@ -14,7 +14,7 @@ use crate::slots::Slots;
 use crate::vcpus::Vcpus;
 use crate::virtio::block::{self, Block};
 use crate::virtio::device::{self, VirtioDevice};
-use crate::virtio::net::{Mover, Net};
+use crate::virtio::net::{Datapath, Net};
 
 /// How long vCPUs may take to park. Each leaves KVM at the signal; what keeps one is a
 /// processor of the host that it has to wait for, or a page of its memory.
@@ -287,17 +287,17 @@ fn plug_block(slots: &mut Slots, image: Vec<OwnedFd>, read_only: bool, serial: &
 }
 
 fn plug_net(slots: &mut Slots, mut taps: Vec<OwnedFd>, mac: [u8; 6], vhost: bool) -> Report {
-    let mover = if vhost {
+    let datapath = if vhost {
         let vhosts = taps.split_off(taps.len() / 2);
-        match slots.free_lines() {
-            Some(Ok(lines)) => Mover::Kernel(vhosts, lines),
+        match slots.free_eventfds() {
+            Some(Ok(eventfds)) => Datapath::VhostNet(vhosts, eventfds),
             Some(Err(error)) => return refused(chain(&error)),
             None => return refused("no slot is free"),
         }
     } else {
-        Mover::Own
+        Datapath::Userspace
     };
-    match Net::new(taps, mac, mover) {
+    match Net::new(taps, mac, datapath) {
         Ok(net) => plug(slots, Box::new(net)),
         Err(error) => refused(chain(&error)),
     }

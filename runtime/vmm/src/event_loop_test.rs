@@ -69,13 +69,16 @@ fn with_machine(vcpu: Vcpu, owner: impl FnOnce(&Control, &Driver) + Send) -> Exi
     let (mailbox, inbox) = mailbox().unwrap();
     let gate = Arc::new(Gate::default());
     let immediate_exit: &'static AtomicU8 = Box::leak(Box::default());
-    let thread_gate = Arc::clone(&gate);
+    let thread_gate = Arc::downgrade(&gate);
     let vcpu_mailbox = mailbox.clone();
     let handle = thread::spawn(move || {
-        while vcpu == Vcpu::Parks {
-            if let Some(round) = thread_gate.closed_round() {
+        if vcpu == Vcpu::NeverParks {
+            return;
+        }
+        while let Some(gate) = thread_gate.upgrade() {
+            if let Some(round) = gate.closed_round() {
                 vcpu_mailbox.parked(round);
-                thread_gate.wait(round);
+                gate.wait(round);
             }
             thread::yield_now();
         }

@@ -1,4 +1,5 @@
-//! The eventfds between KVM and one slot.
+//! The eventfds between KVM and one slot: ioeventfds for notifications, an irqfd for the
+//! interrupt.
 
 use std::io;
 
@@ -21,16 +22,16 @@ pub(crate) enum Error {
     Connect(#[from] kvm_ioctls::Error),
 }
 
-/// Both directions of one slot.
+/// Those of one slot.
 #[derive(Debug)]
-pub(crate) struct Lines {
-    /// KVM signals the n-th when the guest notifies queue n.
+pub(crate) struct Eventfds {
+    /// ioeventfds: KVM signals the n-th when the guest notifies queue n.
     pub(crate) kicks: Vec<EventFd>,
     /// Signalling it interrupts the guest.
-    pub(crate) interrupt: EventFd,
+    pub(crate) irqfd: EventFd,
 }
 
-impl Lines {
+impl Eventfds {
     /// Connects slot number `slot`, for up to `queues` queues.
     ///
     /// Acknowledging "used buffers" goes to `ignored`: there is nothing to do for it
@@ -51,17 +52,17 @@ impl Lines {
         }
         let acknowledge = IoEventAddress::Mmio(base + u64::from(VIRTIO_MMIO_INTERRUPT_ACK));
         vm.register_ioevent(ignored, &acknowledge, VIRTIO_MMIO_INT_VRING)?;
-        let interrupt = EventFd::new(EFD_NONBLOCK)?;
-        vm.register_irqfd(&interrupt, interrupt_of(slot))?;
-        Ok(Self { kicks, interrupt })
+        let irqfd = EventFd::new(EFD_NONBLOCK)?;
+        vm.register_irqfd(&irqfd, interrupt_of(slot))?;
+        Ok(Self { kicks, irqfd })
     }
 
-    /// The same lines once more.
+    /// The same eventfds once more.
     pub(crate) fn try_clone(&self) -> io::Result<Self> {
         let kicks: io::Result<_> = self.kicks.iter().map(EventFd::try_clone).collect();
         Ok(Self {
             kicks: kicks?,
-            interrupt: self.interrupt.try_clone()?,
+            irqfd: self.irqfd.try_clone()?,
         })
     }
 }

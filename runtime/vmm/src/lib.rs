@@ -5,7 +5,7 @@
 //! `caisson-vsock`, which is `vsock_backend`.
 //!
 //! ```text
-//! process -> machine -> memory, arch, boot, assembly (lines, slots, virtio)
+//! process -> machine -> memory, arch, boot, assembly (eventfds, slots, virtio)
 //!                    -> vcpu threads -> bus (registers) -> mailbox
 //!                    -> event_loop thread: mailbox, owner, slots
 //! ```
@@ -16,10 +16,10 @@ mod boot;
 mod bus;
 pub mod control;
 mod event_loop;
+mod eventfds;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod lifecycle;
-mod lines;
 mod machine;
 mod mailbox;
 mod memory;

@@ -122,17 +122,16 @@ mod tests {
             (Paused, Running),
             (Paused, Stopped),
         ];
-        for present in ALL {
-            for wanted in ALL {
-                let mut machine = Lifecycle { state: present };
-                let entered = machine.enter(wanted);
-                if legal.contains(&(present, wanted)) {
-                    assert_eq!((entered, machine.state()), (Ok(()), wanted));
-                } else {
-                    let illegal = IllegalMove { wanted, present };
-                    assert_eq!((entered, machine.state()), (Err(illegal), present));
-                }
-            }
+        let pairs = ALL.map(|present| ALL.map(|wanted| (present, wanted)));
+        for (present, wanted) in pairs.into_iter().flatten() {
+            let mut machine = Lifecycle { state: present };
+            let entered = machine.enter(wanted);
+            let expected = if legal.contains(&(present, wanted)) {
+                (Ok(()), wanted)
+            } else {
+                (Err(IllegalMove { wanted, present }), present)
+            };
+            assert_eq!((entered, machine.state()), expected);
         }
     }
 

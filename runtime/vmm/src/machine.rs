@@ -93,11 +93,11 @@ impl Machine {
         let vm = create_vm(&kvm, &mem)?;
 
         let window = RegisterWindow::new(spec.devices.slots()).map_err(memory::Error::Map)?;
-        let next_slot = u32::try_from(mem.num_regions()).unwrap_or(u32::MAX);
-        sys::map_memory(&vm, next_slot, window.region(), READ_ONLY)
+        let memory_slot = u32::try_from(mem.num_regions()).unwrap_or(u32::MAX);
+        sys::map_memory(&vm, memory_slot, window.region(), READ_ONLY)
             .map_err(refused("map the device registers"))?;
         let (bus, slots) =
-            Assembly::new(&vm, &window, inherited)?.fill(&spec.devices, spec.vcpus)?;
+            Assembly::new(&vm, &window, inherited)?.attach_all(&spec.devices, spec.vcpus)?;
         let bus = Arc::new(bus);
 
         let kernel = take_file(inherited, spec.kernel_fd)?;
@@ -145,8 +145,8 @@ impl Machine {
 fn create_vm(kvm: &Kvm, mem: &GuestMemoryMmap) -> Result<VmFd, Error> {
     let vm = kvm.create_vm().map_err(refused("create a VM"))?;
     arch::prepare_vm(&vm)?;
-    for (slot, region) in (0..).zip(mem.iter()) {
-        sys::map_memory(&vm, slot, region, 0).map_err(refused("map guest memory"))?;
+    for (memory_slot, region) in (0..).zip(mem.iter()) {
+        sys::map_memory(&vm, memory_slot, region, 0).map_err(refused("map guest memory"))?;
     }
     Ok(vm)
 }

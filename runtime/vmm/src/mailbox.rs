@@ -15,7 +15,7 @@ use crate::virtio::mmio::Effect;
 /// Messages that wait at most.
 pub(crate) const CAPACITY: usize = 16;
 
-/// What a vCPU has to tell.
+/// What a vCPU sends.
 #[derive(Debug)]
 pub(crate) enum Message {
     /// A register write has consequences for the device in `slot`.

@@ -1,4 +1,4 @@
-//! `caisson-vmm`: reads its spec from descriptor 3, goes to jail, runs one machine.
+//! `caisson-vmm`: reads its spec from descriptor 3, enters the jail, runs one machine.
 
 use std::process::ExitCode;
 

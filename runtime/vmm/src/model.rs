@@ -22,7 +22,7 @@ use vmm_sys_util::tempfile::TempFile;
 
 use crate::arch::{SLOT_LEN, SLOTS_BASE};
 use crate::bus::Bus;
-use crate::lines::Lines;
+use crate::eventfds::Eventfds;
 use crate::poller::{Poller, Source};
 use crate::slots::{Slot, Slots};
 use crate::virtio::balloon::Balloon;
@@ -32,7 +32,7 @@ use crate::virtio::device::{Error, VirtioDevice};
 use crate::virtio::fs::{self, Fs};
 use crate::virtio::guest_ring::{GuestRing, RING_BYTES};
 use crate::virtio::mmio::{Effect, Identity, MmioInterrupt, RegisterWindow, Registers};
-use crate::virtio::net::{Means, Mover, Net, Offloads};
+use crate::virtio::net::{Backing, Datapath, Net, Offloads};
 use crate::virtio::rng::Rng;
 use crate::virtio::vsock::device::Vsock;
 
@@ -93,8 +93,8 @@ impl Model {
         let console = TempFile::new().map_err(io::Error::from)?.into_file();
         let image = TempFile::new().map_err(io::Error::from)?.into_file();
         image.set_len(1 << 20)?;
-        let means = Means {
-            mover: Mover::Own,
+        let means = Backing {
+            datapath: Datapath::Userspace,
             offloads: Offloads::none(),
         };
         let net = Net::with_offloads(vec![tap.into()], [2; 6], means).map_err(io::Error::other)?;
@@ -113,10 +113,10 @@ impl Model {
         for (number, device) in devices.into_iter().enumerate() {
             let page = window.page(number).ok_or(io::ErrorKind::NotFound)?;
             registers.push(Registers::new(page.clone(), Identity::of(&*device)));
-            let lines = lines(device.queue_sizes().len())?;
-            kicks.push(lines.try_clone()?.kicks);
-            let interrupt = Arc::new(MmioInterrupt::new(lines.interrupt, page));
-            slots.push(Slot::new(Some(device), lines.kicks, interrupt));
+            let eventfds = eventfds(device.queue_sizes().len())?;
+            kicks.push(eventfds.try_clone()?.kicks);
+            let interrupt = Arc::new(MmioInterrupt::new(eventfds.irqfd, page));
+            slots.push(Slot::new(Some(device), eventfds.kicks, interrupt));
         }
         let bus = Arc::new(Bus::new(registers));
         Ok(Self {
@@ -191,7 +191,7 @@ impl Model {
         write(VIRTIO_MMIO_STATUS, 0xf)
     }
 
-    /// The event loop is told of an effect.
+    /// The event loop applies an effect.
     pub(crate) fn apply(&mut self, slot: usize, effect: Effect) -> Result<(), Error> {
         self.slots.apply(slot, effect, &self.poller)
     }
@@ -235,11 +235,11 @@ impl From<io::Error> for Error {
     }
 }
 
-fn lines(queues: usize) -> io::Result<Lines> {
+fn eventfds(queues: usize) -> io::Result<Eventfds> {
     let kicks: io::Result<Vec<_>> = (0..queues).map(|_| EventFd::new(EFD_NONBLOCK)).collect();
-    Ok(Lines {
+    Ok(Eventfds {
         kicks: kicks?,
-        interrupt: EventFd::new(EFD_NONBLOCK)?,
+        irqfd: EventFd::new(EFD_NONBLOCK)?,
     })
 }
 
@@ -250,8 +250,8 @@ fn file_system() -> io::Result<Fs> {
         .name("file server".into())
         // Ends with the connection.
         .spawn(move || while answer(&mut server_end).is_ok() {})?;
-    let lines = lines(fs::QUEUE_SIZES.len())?;
-    Fs::new("caisson", OwnedFd::from(device_end), lines).map_err(io::Error::other)
+    let eventfds = eventfds(fs::QUEUE_SIZES.len())?;
+    Fs::new("caisson", OwnedFd::from(device_end), eventfds).map_err(io::Error::other)
 }
 
 /// Reads one request of vhost-user; descriptors that come with it are dropped by the

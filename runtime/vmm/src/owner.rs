@@ -15,7 +15,7 @@ pub(crate) enum Error {
     #[error("the owner closed the control socket")]
     Closed,
     /// The packet is not a request.
-    #[error("a control packet is no request")]
+    #[error("invalid control message")]
     Packet(#[source] serde_json::Error),
     /// The socket failed.
     #[error("use the control socket")]

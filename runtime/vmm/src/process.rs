@@ -1,6 +1,6 @@
 //! The course of the `caisson-vmm` process, around the machine.
 //!
-//! Whatever goes wrong is told to the owner on the control socket, as the machine's
+//! Whatever goes wrong is reported to the owner on the control socket, as the machine's
 //! exit; before there is one, in the log.
 
 use std::fs::File;
@@ -45,7 +45,7 @@ pub fn run() -> ExitCode {
         Ok(Exit::Error { .. }) => ExitCode::FAILURE,
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
-            // Without a reader of the log there is nobody to tell.
+            // Without a reader of the log the line is lost.
             writeln!(io::stderr(), "caisson-vmm: {}", chain(&error)).ok();
             ExitCode::FAILURE
         }

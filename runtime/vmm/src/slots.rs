@@ -4,9 +4,11 @@
 //! happens because of them.
 //!
 //! ```text
-//! Empty -> Inactive <-> Active -> Broken -> Inactive
-//!   (plug)     (DRIVER_OK, reset)  (guest's fault)  (reset)
-//! any -> Empty (unplug)
+//!           plug             DRIVER_OK          protocol violation
+//!   Empty ------> Inactive ------------> Active -----------------> NeedsReset
+//!     ^              ^        reset         |         reset            |
+//!     |              +----------------------+--------------------------+
+//!     +--- unplug, from any
 //! ```
 //!
 //! Two vCPUs can write one slot's registers, and what the later write asks may come
@@ -22,7 +24,7 @@ use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::bus::Bus;
-use crate::lines::Lines;
+use crate::eventfds::Eventfds;
 use crate::poller::{Poller, Source};
 use crate::virtio::device::{ActiveQueues, Error, Interrupt, VirtioDevice};
 use crate::virtio::mmio::{Effect, Identity, MmioInterrupt, Setup};
@@ -33,24 +35,24 @@ pub(crate) struct Slot {
     /// Eventfds that KVM signals when the guest notifies queue 0, 1, ...
     kicks: Vec<EventFd>,
     interrupt: Arc<MmioInterrupt>,
-    state: State,
+    state: SlotState,
     /// The device came while the machine ran, and may go again.
     plugged: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum SlotState {
     Inactive,
     Active { epoch: u64 },
-    Broken { epoch: u64 },
+    NeedsReset { epoch: u64 },
 }
 
-impl State {
+impl SlotState {
     /// True if a reset that began `epoch` is meant for it.
     fn is_ended_by(self, epoch: u64) -> bool {
         match self {
             Self::Inactive => false,
-            Self::Active { epoch: own } | Self::Broken { epoch: own } => own < epoch,
+            Self::Active { epoch: own } | Self::NeedsReset { epoch: own } => own < epoch,
         }
     }
 }
@@ -66,7 +68,7 @@ impl Slot {
             device,
             kicks,
             interrupt,
-            state: State::Inactive,
+            state: SlotState::Inactive,
             plugged: false,
         }
     }
@@ -149,25 +151,26 @@ impl Slots {
                 continue;
             };
             let result = device.resume();
-            for (queue, kick) in (0..).zip(kicks) {
-                if device.is_offloaded(queue) {
-                    // Fails only when the count is at its limit: it is readable then.
-                    kick.write(1).ok();
-                }
+            let offloaded = (0..)
+                .zip(kicks)
+                .filter(|(queue, _)| device.is_offloaded(*queue));
+            for (_, kick) in offloaded {
+                // Fails only when the count is at its limit: it is readable then.
+                kick.write(1).ok();
             }
             self.contain(index, result, poller)?;
         }
         Ok(())
     }
 
-    /// The lines of the slot that the next device is put into; `None` without one.
-    pub(crate) fn free_lines(&self) -> Option<io::Result<Lines>> {
+    /// The eventfds of the slot that the next device is put into; `None` without one.
+    pub(crate) fn free_eventfds(&self) -> Option<io::Result<Eventfds>> {
         let slot = self.slots.get(self.bus.first_empty()?)?;
         let clone = || {
             let kicks: io::Result<_> = slot.kicks.iter().map(EventFd::try_clone).collect();
-            Ok(Lines {
+            Ok(Eventfds {
                 kicks: kicks?,
-                interrupt: slot.interrupt.line().try_clone()?,
+                irqfd: slot.interrupt.line().try_clone()?,
             })
         };
         Some(clone())
@@ -181,24 +184,24 @@ impl Slots {
         if slot.kicks.len() < device.queue_sizes().len() {
             return None;
         }
-        self.bus.registers(index)?.fill(Identity::of(&*device));
+        self.bus.registers(index)?.attach(Identity::of(&*device));
         slot.device = Some(device);
         slot.plugged = true;
         Some(index)
     }
 
-    /// Takes the device out of a slot that was filled by `plug`; false if it wasn't.
+    /// Takes the device out of a slot that `plug` put there; false if it wasn't.
     pub(crate) fn unplug(&mut self, index: usize, poller: &Poller) -> bool {
         let Some(slot) = self.slots.get_mut(index).filter(|slot| slot.plugged) else {
             return false;
         };
         // A guest that still uses it finds an empty slot, as hardware that was pulled.
         stop(slot, slot_number(index), poller);
-        slot.state = State::Inactive;
+        slot.state = SlotState::Inactive;
         slot.device = None;
         slot.plugged = false;
         if let Some(mut registers) = self.bus.registers(index) {
-            registers.fill(Identity::default());
+            registers.attach(Identity::default());
         }
         true
     }
@@ -214,11 +217,11 @@ impl Slots {
         };
         // The reset between an earlier activation and this one may still be to come.
         stop(slot, slot_number(index), poller);
-        slot.state = State::Inactive;
+        slot.state = SlotState::Inactive;
         let Some(device) = slot.device.as_mut() else {
             return Ok(());
         };
-        slot.state = State::Active { epoch: setup.epoch };
+        slot.state = SlotState::Active { epoch: setup.epoch };
         let mut ready: Vec<_> = setup.queues.iter().map(QueueT::ready).collect();
         let valid = |queue: &virtio_queue::Queue| !queue.ready() || queue.is_valid(&self.mem);
         let number = slot_number(index);
@@ -265,7 +268,7 @@ impl Slots {
         let slot = self.slots.get_mut(index);
         if let Some(slot) = slot.filter(|slot| slot.state.is_ended_by(epoch)) {
             stop(slot, slot_number(index), poller);
-            slot.state = State::Inactive;
+            slot.state = SlotState::Inactive;
         }
     }
 
@@ -280,7 +283,8 @@ impl Slots {
         }
     }
 
-    /// A device that the guest broke stops and says so; other failures are passed on.
+    /// A device whose driver violated the protocol stops and logs it; other errors are
+    /// returned.
     fn contain(
         &mut self,
         index: u16,
@@ -296,13 +300,13 @@ impl Slots {
         };
         // The log is the owner's pipe: if nobody reads it, nobody misses the line.
         writeln!(io::stderr(), "slot {index}: {error}").ok();
-        let State::Active { epoch } = slot.state else {
+        let SlotState::Active { epoch } = slot.state else {
             return Ok(());
         };
         stop(slot, index, poller);
-        slot.state = State::Broken { epoch };
+        slot.state = SlotState::NeedsReset { epoch };
         let registers = self.bus.registers(usize::from(index));
-        if registers.is_some_and(|mut registers| registers.mark_broken(epoch)) {
+        if registers.is_some_and(|mut registers| registers.mark_needs_reset(epoch)) {
             slot.interrupt.config_changed();
         }
         Ok(())
@@ -310,7 +314,7 @@ impl Slots {
 }
 
 fn stop(slot: &mut Slot, index: u16, poller: &Poller) {
-    let State::Active { .. } = slot.state else {
+    let SlotState::Active { .. } = slot.state else {
         return;
     };
     if let Some(device) = slot.device.as_mut() {
@@ -326,8 +330,8 @@ fn stop(slot: &mut Slot, index: u16, poller: &Poller) {
 fn active(slots: &mut [Slot], index: u16) -> Option<(&[EventFd], &mut dyn VirtioDevice)> {
     let slot = slots.get_mut(usize::from(index))?;
     match slot.state {
-        State::Active { .. } => Some((&slot.kicks, slot.device.as_deref_mut()?)),
-        State::Inactive | State::Broken { .. } => None,
+        SlotState::Active { .. } => Some((&slot.kicks, slot.device.as_deref_mut()?)),
+        SlotState::Inactive | SlotState::NeedsReset { .. } => None,
     }
 }
 
@@ -336,8 +340,8 @@ impl Slots {
     /// The epoch in which the device is active, if it is.
     pub(crate) fn active_epoch(&self, index: usize) -> Option<u64> {
         match self.slots.get(index)?.state {
-            State::Active { epoch } => Some(epoch),
-            State::Inactive | State::Broken { .. } => None,
+            SlotState::Active { epoch } => Some(epoch),
+            SlotState::Inactive | SlotState::NeedsReset { .. } => None,
         }
     }
 }

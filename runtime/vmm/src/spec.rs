@@ -87,7 +87,7 @@ pub enum Description {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Devices {
-    /// Shared folders.
+    /// Shared directories.
     pub fs: Option<FsSpec>,
     /// Streams to the owner.
     pub vsock: Option<VsockSpec>,

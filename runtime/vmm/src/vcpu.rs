@@ -39,31 +39,35 @@ pub(crate) struct Vcpu {
 }
 
 impl Vcpu {
-    /// Runs the guest until it ends; says why.
+    /// Runs the guest until it ends; returns why.
     pub(crate) fn run(&mut self) -> Exit {
         loop {
-            match self.fd.run() {
-                Ok(VcpuExit::MmioWrite(address, bytes)) => {
-                    write_register(&self.bus, &self.mailbox, address, bytes);
-                }
-                Ok(VcpuExit::IoOut(port, bytes)) => {
-                    if let Some(exit) = ports::write(port, bytes, &self.mem) {
-                        return exit;
-                    }
-                }
-                Ok(VcpuExit::IoIn(port, bytes)) => ports::read(port, bytes),
-                Ok(VcpuExit::MmioRead(_, bytes)) => bytes.fill(ABSENT),
-                Ok(VcpuExit::Shutdown) => return Exit::TripleFault,
-                Ok(VcpuExit::Intr) => self.park(),
-                Ok(VcpuExit::InternalError) => match sys::internal_error(self.fd) {
-                    (DELIVERY_EVENT, _) => {}
-                    (kind, data) => return failed(format!("KVM error {kind}, {data:x?}")),
-                },
-                Ok(exit) => return unexpected(&exit),
-                Err(error) if interrupted(error) => self.park(),
-                Err(error) => return failed(format!("run a vCPU: {error}")),
+            if let Some(exit) = self.step() {
+                return exit;
             }
         }
+    }
+
+    /// Runs the guest up to its next exit; returns the machine's end, if it is one.
+    fn step(&mut self) -> Option<Exit> {
+        match self.fd.run() {
+            Ok(VcpuExit::MmioWrite(address, bytes)) => {
+                write_register(&self.bus, &self.mailbox, address, bytes);
+            }
+            Ok(VcpuExit::IoOut(port, bytes)) => return ports::write(port, bytes, &self.mem),
+            Ok(VcpuExit::IoIn(port, bytes)) => ports::read(port, bytes),
+            Ok(VcpuExit::MmioRead(_, bytes)) => bytes.fill(ABSENT),
+            Ok(VcpuExit::Shutdown) => return Some(Exit::TripleFault),
+            Ok(VcpuExit::Intr) => self.park(),
+            Ok(VcpuExit::InternalError) => match sys::internal_error(self.fd) {
+                (DELIVERY_EVENT, _) => {}
+                (kind, data) => return Some(failed(format!("KVM error {kind}, {data:x?}"))),
+            },
+            Ok(exit) => return Some(unexpected(&exit)),
+            Err(error) if interrupted(error) => self.park(),
+            Err(error) => return Some(failed(format!("run a vCPU: {error}"))),
+        }
+        None
     }
 
     /// Waits for as long as the machine is paused.

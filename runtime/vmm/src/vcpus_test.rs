@@ -8,24 +8,26 @@ use super::*;
 /// the rounds it parked for.
 fn stand_in(gate: &Arc<Gate>, parked: Sender<u64>) -> VcpuThread {
     let immediate_exit: &'static AtomicU8 = Box::leak(Box::default());
-    let gate = Arc::clone(gate);
+    let gate = Arc::downgrade(gate);
     let handle = thread::spawn(move || {
-        loop {
-            if immediate_exit.swap(0, Ordering::SeqCst) == 0 {
-                thread::yield_now();
-                continue;
+        while let Some(gate) = gate.upgrade() {
+            if immediate_exit.swap(0, Ordering::SeqCst) == 1 {
+                park(&gate, &parked);
             }
-            while let Some(round) = gate.closed_round() {
-                if parked.send(round).is_err() {
-                    return;
-                }
-                gate.wait(round);
-            }
+            thread::yield_now();
         }
     });
     VcpuThread {
         handle,
         immediate_exit,
+    }
+}
+
+fn park(gate: &Gate, parked: &Sender<u64>) {
+    while let Some(round) = gate.closed_round() {
+        // The test may be over.
+        parked.send(round).ok();
+        gate.wait(round);
     }
 }
 

@@ -65,9 +65,9 @@ fn start(image: &[u8]) -> Option<Machine> {
         eprintln!("SKIPPED, needs KVM: {error}");
         return None;
     }
-    let folder = TempDir::new().unwrap();
+    let directory = TempDir::new().unwrap();
     let file = |name: &str, bytes: &[u8]| {
-        let path = folder.as_path().join(name);
+        let path = directory.as_path().join(name);
         fs::write(&path, bytes).unwrap();
         path
     };
@@ -197,8 +197,8 @@ fn the_running_process_has_only_descriptors_it_needs() {
         return;
     };
     assert_eq!(machine.report().unwrap(), Some(Report::Running));
-    let folder = format!("/proc/{}/fd", machine.child.id());
-    let kinds: BTreeSet<_> = fs::read_dir(folder)
+    let directory = format!("/proc/{}/fd", machine.child.id());
+    let kinds: BTreeSet<_> = fs::read_dir(directory)
         .unwrap()
         .map(Result::unwrap)
         // Standard streams are whatever the test was given.

@@ -31,7 +31,7 @@ const MAX_QUEUE_SIZE: usize = 1024;
 /// The file system as a vhost-user device.
 pub(super) struct Backend {
     worker: Mutex<Worker>,
-    /// What the machine has told last.
+    /// The one that the machine sent last.
     memory: Mutex<Option<GuestMemoryAtomic<Memory>>>,
 }
 

@@ -29,9 +29,9 @@ impl Counted {
         Self { files, names }
     }
 
-    fn tell(&self, ctx: Context, parent: u64, entry: io::Result<Entry>) -> io::Result<Entry> {
+    fn count(&self, ctx: Context, parent: u64, entry: io::Result<Entry>) -> io::Result<Entry> {
         let entry = entry?;
-        self.names.told(process(ctx), parent, entry.inode);
+        self.names.note_entry(process(ctx), parent, entry.inode);
         Ok(entry)
     }
 
@@ -70,7 +70,7 @@ impl FileSystem for Counted {
             self.names.note_refusal();
             return Err(io::Error::from_raw_os_error(libc::ENFILE));
         }
-        self.tell(ctx, parent, Ok(entry))
+        self.count(ctx, parent, Ok(entry))
     }
 
     fn forget(&self, ctx: Context, inode: u64, count: u64) {
@@ -93,7 +93,7 @@ impl FileSystem for Counted {
         extensions: Extensions,
     ) -> io::Result<Entry> {
         let entry = self.files.symlink(ctx, linkname, parent, name, extensions);
-        self.tell(ctx, parent, entry)
+        self.count(ctx, parent, entry)
     }
 
     fn mknod(
@@ -109,7 +109,7 @@ impl FileSystem for Counted {
         let entry = self
             .files
             .mknod(ctx, inode, name, mode, rdev, umask, extensions);
-        self.tell(ctx, inode, entry)
+        self.count(ctx, inode, entry)
     }
 
     fn mkdir(
@@ -122,12 +122,12 @@ impl FileSystem for Counted {
         extensions: Extensions,
     ) -> io::Result<Entry> {
         let entry = self.files.mkdir(ctx, parent, name, mode, umask, extensions);
-        self.tell(ctx, parent, entry)
+        self.count(ctx, parent, entry)
     }
 
     fn link(&self, ctx: Context, inode: u64, newparent: u64, newname: &CStr) -> io::Result<Entry> {
         let entry = self.files.link(ctx, inode, newparent, newname);
-        self.tell(ctx, newparent, entry)
+        self.count(ctx, newparent, entry)
     }
 
     fn open(
@@ -168,7 +168,7 @@ impl FileSystem for Counted {
             .files
             .create(ctx, parent, name, mode, kill_priv, flags, umask, extensions);
         let (entry, handle, options) = created?;
-        let entry = self.tell(ctx, parent, Ok(entry))?;
+        let entry = self.count(ctx, parent, Ok(entry))?;
         self.opened(ctx, entry.inode, handle);
         Ok((entry, handle, options))
     }

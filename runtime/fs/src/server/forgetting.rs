@@ -19,7 +19,7 @@
 
 use std::time::{Duration, Instant};
 
-/// What the agent is told to write to `/proc/sys/vm/drop_caches`, or `PAUSE`.
+/// What the agent is asked to write to `/proc/sys/vm/drop_caches`, or `PAUSE`.
 pub(super) type Level = &'static [u8; 1];
 /// Names that nothing uses.
 const NAMES: Level = b"2";
@@ -50,16 +50,16 @@ pub(super) enum Excess {
 
 /// How much the process holds that would hold too much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Share {
+pub(super) enum HeldShare {
     /// Less than an eighth of all: others are to blame.
     Little,
     /// More.
     Much,
 }
 
-impl Share {
+impl HeldShare {
     /// After how long it is worth a try again, if the guest found nothing to forget:
-    /// nobody is told when a descriptor that was opened by `O_PATH` is closed. Who holds
+    /// nobody is notified when a descriptor that was opened by `O_PATH` is closed. Who holds
     /// little waits for it, who holds much is refused meanwhile.
     const fn patience(self) -> Duration {
         match self {
@@ -77,7 +77,7 @@ enum Agent {
     Absent,
     /// Its question waits.
     Waiting,
-    /// It was last told this.
+    /// It was last sent this.
     Forgetting(Level),
 }
 
@@ -122,8 +122,8 @@ impl Forgetting {
             return Reply::Now(PAUSE);
         }
         match level {
-            PAUSE if pressed && self.asked_lately(Share::Little, now) => Reply::Now(PAUSE),
-            PAUSE if pressed => Reply::Now(self.ask_for(Share::Little, now)),
+            PAUSE if pressed && self.asked_lately(HeldShare::Little, now) => Reply::Now(PAUSE),
+            PAUSE if pressed => Reply::Now(self.ask_for(HeldShare::Little, now)),
             NAMES if too_many => {
                 self.progress = true;
                 self.agent = Agent::Forgetting(CONTENTS_TOO);
@@ -145,7 +145,13 @@ impl Forgetting {
     }
 
     /// A request would make the guest hold too much; `share` is its process's.
-    pub(super) fn excess(&mut self, used: u64, limit: u64, share: Share, now: Instant) -> Excess {
+    pub(super) fn excess(
+        &mut self,
+        used: u64,
+        limit: u64,
+        share: HeldShare,
+        now: Instant,
+    ) -> Excess {
         match self.agent {
             Agent::Absent => return Excess::Refuse,
             Agent::Forgetting(_) => return Excess::Hold,
@@ -155,11 +161,11 @@ impl Forgetting {
             return Excess::Ask(self.ask_for(share, now));
         }
         match share {
-            Share::Little => {
+            HeldShare::Little => {
                 self.agent = Agent::Forgetting(PAUSE);
                 Excess::Ask(PAUSE)
             }
-            Share::Much => Excess::Refuse,
+            HeldShare::Much => Excess::Refuse,
         }
     }
 
@@ -169,7 +175,7 @@ impl Forgetting {
         &mut self,
         used: u64,
         limit: u64,
-        share: Share,
+        share: HeldShare,
         now: Instant,
     ) -> Excess {
         match self.agent {
@@ -185,12 +191,12 @@ impl Forgetting {
         self.closed + used.saturating_sub(self.rest) > limit / 64
     }
 
-    fn asked_lately(&self, share: Share, now: Instant) -> bool {
+    fn asked_lately(&self, share: HeldShare, now: Instant) -> bool {
         let asked = self.asked.get(share as usize).copied().flatten();
         asked.is_some_and(|asked| now.duration_since(asked) < share.patience())
     }
 
-    fn ask_for(&mut self, share: Share, now: Instant) -> Level {
+    fn ask_for(&mut self, share: HeldShare, now: Instant) -> Level {
         if let Some(asked) = self.asked.get_mut(share as usize) {
             *asked = Some(now);
         }
@@ -210,12 +216,12 @@ impl Forgetting {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{CONTENTS_TOO, Excess, Forgetting, NAMES, PAUSE, Reply, Share};
+    use super::{CONTENTS_TOO, Excess, Forgetting, HeldShare, NAMES, PAUSE, Reply};
 
     const LIMIT: u64 = 1_000;
 
-    const LITTLE: Share = Share::Little;
-    const MUCH: Share = Share::Much;
+    const LITTLE: HeldShare = HeldShare::Little;
+    const MUCH: HeldShare = HeldShare::Much;
 
     /// Decisions, with the time in tenths of a second.
     struct Scene {
@@ -250,13 +256,13 @@ mod tests {
             self.ask(used, tenths)
         }
 
-        fn excess(&mut self, used: u64, share: Share, tenths: u64) -> Excess {
+        fn excess(&mut self, used: u64, share: HeldShare, tenths: u64) -> Excess {
             let now = self.at(tenths);
             self.forgetting.excess(used, LIMIT, share, now)
         }
 
         /// A request that is too much, for which the guest finds nothing to forget.
-        fn ask_in_vain(&mut self, share: Share, tenths: u64) {
+        fn ask_in_vain(&mut self, share: HeldShare, tenths: u64) {
             assert_eq!(self.excess(750, share, tenths), Excess::Ask(NAMES));
             assert_eq!(self.excess(750, share, tenths), Excess::Hold);
             assert_eq!(self.ask_twice(750, tenths), Reply::Now(CONTENTS_TOO));

@@ -9,7 +9,7 @@ use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::forgetting::Share;
+use super::forgetting::HeldShare;
 
 /// FUSE's number of the root of the served tree.
 pub(super) const ROOT: u64 = 1;
@@ -18,11 +18,11 @@ pub(super) const ROOT: u64 = 1;
 pub(super) struct Names {
     limit: u64,
     refused: AtomicBool,
-    held: Mutex<Held>,
+    held: Mutex<HeldNames>,
 }
 
 #[derive(Default)]
-struct Held {
+struct HeldNames {
     nodes: HashMap<u64, Node>,
     handles: HashMap<u64, Holder>,
     by_process: HashMap<u32, u64>,
@@ -30,7 +30,7 @@ struct Held {
 }
 
 struct Node {
-    /// How often the guest was told of it, less what it has forgotten.
+    /// How often the guest was handed it, less what it has forgotten.
     references: u64,
     holder: Holder,
 }
@@ -79,10 +79,10 @@ impl Names {
     }
 
     /// How much `process` holds.
-    pub(super) fn share_of(&self, process: u32) -> Share {
+    pub(super) fn share_of(&self, process: u32) -> HeldShare {
         match count(&self.lock().by_process, &process) {
-            held if held < self.limit / 8 => Share::Little,
-            _ => Share::Much,
+            held if held < self.limit / 8 => HeldShare::Little,
+            _ => HeldShare::Much,
         }
     }
 
@@ -101,8 +101,8 @@ impl Names {
         self.refused.swap(false, Ordering::Relaxed)
     }
 
-    /// The guest was told of `node` in the directory `parent`.
-    pub(super) fn told(&self, process: u32, parent: u64, node: u64) {
+    /// The guest was handed `node` in the directory `parent`.
+    pub(super) fn note_entry(&self, process: u32, parent: u64, node: u64) {
         let mut held = self.lock();
         if let Some(known) = held.nodes.get_mut(&node) {
             known.references += 1;
@@ -120,7 +120,7 @@ impl Names {
         );
     }
 
-    /// The guest has forgotten that it was told of `node` so many `times`.
+    /// The guest has forgotten that it was handed `node` so many `times`.
     pub(super) fn forgotten(&self, node: u64, times: u64) {
         let mut held = self.lock();
         let Some(known) = held.nodes.get_mut(&node) else {
@@ -154,15 +154,15 @@ impl Names {
 
     /// Everything was closed and forgotten.
     pub(super) fn clear(&self) {
-        *self.lock() = Held::default();
+        *self.lock() = HeldNames::default();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Held> {
+    fn lock(&self) -> MutexGuard<'_, HeldNames> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Held {
+impl HeldNames {
     fn used(&self) -> u64 {
         (self.nodes.len() + self.handles.len()) as u64
     }
@@ -205,20 +205,20 @@ mod tests {
     use super::{Names, ROOT};
 
     /// Containers 2 and 3 below the root, each with a process of its number that
-    /// was told of names 20.. and 30..
+    /// was handed names 20.. and 30..
     fn two_containers(limit: u64) -> Names {
         let names = Names::new(limit);
-        names.told(1, ROOT, 2);
-        names.told(1, ROOT, 3);
+        names.note_entry(1, ROOT, 2);
+        names.note_entry(1, ROOT, 3);
         names
     }
 
-    fn fill(names: &Names, (process, container): (u32, u64), count: u64) -> u64 {
+    fn fill(names: &Names, process: u32, container: u64, count: u64) -> u64 {
         let first = 1_000 + 1_000 * u64::from(process);
         let admitted = (0..count).take_while(|number| {
             let admitted = names.admits(process, container);
             if admitted {
-                names.told(process, container, first + number);
+                names.note_entry(process, container, first + number);
             }
             admitted
         });
@@ -228,8 +228,8 @@ mod tests {
     #[test]
     fn what_is_told_twice_is_forgotten_when_both_are() {
         let names = two_containers(100);
-        names.told(7, 2, 20);
-        names.told(8, 2, 20);
+        names.note_entry(7, 2, 20);
+        names.note_entry(8, 2, 20);
         assert_eq!(names.used(), 3);
         names.forgotten(20, 1);
         assert_eq!(names.used(), 3);
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn one_process_has_half_at_most() {
         let names = two_containers(100);
-        let had = fill(&names, (7, 2), 100);
+        let had = fill(&names, 7, 2, 100);
         assert!((48..=50).contains(&had), "{had}");
         assert!(names.admits(8, 2));
     }
@@ -249,11 +249,11 @@ mod tests {
     #[test]
     fn the_last_quarter_is_for_other_containers() {
         let names = two_containers(100);
-        fill(&names, (7, 2), 100);
-        fill(&names, (8, 2), 100);
+        fill(&names, 7, 2, 100);
+        fill(&names, 8, 2, 100);
         assert!(!names.admits(9, 2));
         assert!(names.admits(10, 3));
-        assert_eq!(fill(&names, (10, 3), 100), 10);
+        assert_eq!(fill(&names, 10, 3, 100), 10);
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(super) fn config(cache: Cache, proc_self_fd: File) -> Config {
             Cache::Auto | Cache::Always => CachePolicy::Always,
             Cache::Never => CachePolicy::Never,
         },
-        // A folder is read with the attributes of its entries, which a guest
+        // A directory is read with the attributes of its entries, which a guest
         // that remembers nothing would throw away.
         readdirplus: cache != Cache::Never,
         // Off: the guest would overwrite what the host changes meanwhile, and

@@ -28,7 +28,7 @@ pub(super) type Chain = DescriptorChain<Arc<Memory>>;
 pub(super) const HEADER: usize = size_of::<InHeader>();
 /// Bytes of FUSE's header of an answer.
 pub(super) const ANSWER_HEADER: usize = size_of::<OutHeader>();
-/// The most data in one request or answer, in bytes; what INIT tells the guest.
+/// The most data in one request or answer, in bytes; as INIT has it.
 pub(super) const MAX_DATA: usize = 1 << 20;
 /// The longest request but WRITE: the most data, and room for what comes before it.
 const MAX_COPY: usize = MAX_DATA + 4096;
@@ -249,7 +249,7 @@ pub(super) fn goes_unanswered(opcode: u32) -> bool {
 pub(super) struct Request<'a> {
     /// Its header.
     pub(super) header: InHeader,
-    /// There are as many bytes as the header says.
+    /// There are as many bytes as in the header.
     pub(super) whole: bool,
     /// Bytes of room for the answer.
     pub(super) room: usize,

@@ -47,7 +47,7 @@ pub enum Error {
     VhostUser(vhost_user_backend::Error),
 }
 
-/// Serves as the spec on descriptor 3 tells, until the front end disconnects.
+/// Serves as the spec on descriptor 3 has it, until the front end disconnects.
 ///
 /// # Errors
 /// See [`Error`].

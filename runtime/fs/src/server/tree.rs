@@ -40,8 +40,8 @@ impl<'a> ServedTree<'a> {
         })
     }
 
-    /// Attaches every share, and returns the folder /proc/self/fd, through which
-    /// the file system opens what it holds by reference. That folder is a mount
+    /// Attaches every share, and returns the directory /proc/self/fd, through which
+    /// the file system opens what it holds by reference. That directory is a mount
     /// of its own, so no `..` leads from it to the rest of /proc.
     pub(super) fn furnish(self, root: &NewRoot) -> Result<File, TreeError> {
         for (share, mount) in self.shares {
@@ -49,7 +49,7 @@ impl<'a> ServedTree<'a> {
                 require_read_only(&mount, &share.path)?;
             }
             let kind = if share.is_dir {
-                Kind::Folder
+                Kind::Directory
             } else {
                 Kind::File
             };

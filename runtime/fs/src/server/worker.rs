@@ -358,7 +358,7 @@ fn is_running(ring: &Locked) -> bool {
 }
 
 /// Puts a chain on the used ring. A ring that can't be written to, or a driver that
-/// can't be told, is the guest's own fault, and its loss.
+/// can't be notified, is the guest's own fault, and its loss.
 fn give_back(ring: &mut Locked, head: u16, len: usize) {
     let len = u32::try_from(len).unwrap_or_default();
     if ring.add_used(head, len).is_ok() && ring.needs_notification().unwrap_or(true) {
@@ -385,7 +385,7 @@ fn asks_to_forget(body: &[u8]) -> bool {
     body.get(size_of::<GetxattrIn>()..) == Some(FORGET)
 }
 
-/// What the guest is told of a request that the library didn't understand, or whose
+/// The errno for a request that the library didn't understand, or whose
 /// answer had no room.
 const fn errno_of(error: &Error) -> i32 {
     match error {

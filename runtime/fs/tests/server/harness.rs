@@ -12,8 +12,8 @@ use caisson_fs::spec::{Cache, DEFAULT_NAMES, FsSpec, Share};
 use caisson_jail::detached::{Access, Tree, detach};
 use command_fds::{CommandFdExt, FdMapping};
 
-/// A folder `rootfs` and a file `file`.
-pub(crate) fn host_folder() -> tempfile::TempDir {
+/// A directory `rootfs` and a file `file`.
+pub(crate) fn host_directory() -> tempfile::TempDir {
     let host = tempfile::tempdir().unwrap();
     fs::create_dir(host.path().join("rootfs")).unwrap();
     fs::write(host.path().join("file"), "content").unwrap();
@@ -35,7 +35,7 @@ pub(crate) struct Export {
 }
 
 impl Export {
-    pub(crate) fn folder(host: &Path, path: &'static str, access: Access) -> Self {
+    pub(crate) fn directory(host: &Path, path: &'static str, access: Access) -> Self {
         let mount = detach(host, Tree::Recursive, access).unwrap();
         Self {
             mount,
@@ -48,7 +48,7 @@ impl Export {
     pub(crate) fn file(host: &Path, path: &'static str, access: Access) -> Self {
         Self {
             is_dir: false,
-            ..Self::folder(host, path, access)
+            ..Self::directory(host, path, access)
         }
     }
 }

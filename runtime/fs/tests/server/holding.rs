@@ -4,7 +4,7 @@
 use caisson_jail::detached::Access;
 
 use super::guest::{Guest, REQUESTS, ROOT, name_bytes, op};
-use super::harness::{Export, Server, host_folder};
+use super::harness::{Export, Server, host_directory};
 
 const LIMIT: u64 = 256;
 const ENFILE: i32 = 23;
@@ -20,15 +20,15 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let host = host_folder();
+        let host = host_directory();
         let mut exports = Vec::new();
-        for (folder, path) in [("rootfs", "web1/rootfs"), ("other", "web2/rootfs")] {
-            let folder = host.path().join(folder);
-            std::fs::create_dir_all(&folder).unwrap();
+        for (directory, path) in [("rootfs", "web1/rootfs"), ("other", "web2/rootfs")] {
+            let directory = host.path().join(directory);
+            std::fs::create_dir_all(&directory).unwrap();
             for number in 0..LIMIT {
-                std::fs::write(folder.join(format!("f{number}")), "x").unwrap();
+                std::fs::write(directory.join(format!("f{number}")), "x").unwrap();
             }
-            exports.push(Export::folder(&folder, path, Access::AsMounted));
+            exports.push(Export::directory(&directory, path, Access::AsMounted));
         }
         let mut server = Server::with_names(exports, LIMIT);
         let mut guest = Guest::attach(server.machine.take().unwrap());

@@ -18,16 +18,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use caisson_jail::detached::Access;
-use harness::{Export, Server, host_folder, socket_pair};
+use harness::{Export, Server, host_directory, socket_pair};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount,
 };
 
 #[test]
 fn shares_are_the_only_things_in_its_root() {
-    let host = host_folder();
+    let host = host_directory();
     let server = Server::start(vec![
-        Export::folder(
+        Export::directory(
             &host.path().join("rootfs"),
             "web1/rootfs",
             Access::AsMounted,
@@ -54,11 +54,11 @@ fn shares_are_the_only_things_in_its_root() {
 /// It may be a file system of the host's kernel.
 #[test]
 fn what_the_host_mounts_later_does_not_arrive() {
-    let host = host_folder();
+    let host = host_directory();
     let rootfs = host.path().join("rootfs");
     let outer = TestMount::shared_bind(&rootfs);
     fs::create_dir(rootfs.join("volume")).unwrap();
-    let server = Server::start(vec![Export::folder(
+    let server = Server::start(vec![Export::directory(
         &rootfs,
         "web1/rootfs",
         Access::AsMounted,
@@ -100,13 +100,13 @@ fn every_thread_is_filtered_and_without_rights_on_the_host() {
 
 #[test]
 fn no_descriptor_of_the_host_stays_open() {
-    let host = host_folder();
-    let folder = Export::folder(
+    let host = host_directory();
+    let directory = Export::directory(
         &host.path().join("rootfs"),
         "web1/rootfs",
         Access::AsMounted,
     );
-    let server = Server::start(vec![folder]);
+    let server = Server::start(vec![directory]);
     server.wait_until_ready();
     let mut targets: Vec<String> = names(&server.proc("fd"))
         .iter()
@@ -131,8 +131,8 @@ fn it_ends_well_when_the_machine_disconnects() {
 
 #[test]
 fn a_writable_mount_is_refused_where_read_only_was_promised() {
-    let host = host_folder();
-    let mut export = Export::folder(
+    let host = host_directory();
+    let mut export = Export::directory(
         &host.path().join("rootfs"),
         "web1/rootfs",
         Access::AsMounted,
@@ -159,8 +159,8 @@ fn a_malformed_spec_is_one_line() {
     assert_eq!(line.lines().count(), 1);
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    let entries = fs::read_dir(folder).unwrap();
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
     let mut names: Vec<_> = entries
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();

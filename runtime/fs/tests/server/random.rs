@@ -9,7 +9,7 @@ use caisson_jail::detached::Access;
 
 use super::TestMount;
 use super::guest::{Descriptor, Guest, INDIRECT, MEMORY, NEXT, REQUESTS, ROOT, WRITABLE, op};
-use super::harness::{Export, Server, host_folder};
+use super::harness::{Export, Server, host_directory};
 
 /// Requests without a limit of time.
 const FEW: u64 = 4_000;
@@ -23,12 +23,12 @@ const HEAD: u16 = 64;
 
 #[test]
 fn any_bytes_come_back() {
-    let host = host_folder();
+    let host = host_directory();
     let rootfs = host.path().join("rootfs");
     // Small: some requests fill it.
     let mount = TestMount::tmpfs(&rootfs);
     std::fs::write(rootfs.join("file"), [b'x'; 4096]).unwrap();
-    let export = Export::folder(&rootfs, "web1/rootfs", Access::AsMounted);
+    let export = Export::directory(&rootfs, "web1/rootfs", Access::AsMounted);
     let mut server = Server::start(vec![export]);
     let mut guest = Guest::attach(server.machine.take().unwrap());
 

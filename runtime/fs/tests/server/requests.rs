@@ -9,7 +9,7 @@ use super::guest::{
     Descriptor, Guest, INDIRECT, MEMORY, NEXT, REQUESTS, RING, ROOT, WRITABLE, bytes_of,
     name_bytes, op, transfer,
 };
-use super::harness::{Export, Server, host_folder};
+use super::harness::{Export, Server, host_directory};
 
 /// A guest that has said INIT and has opened a file of 8 KiB and its directory.
 pub(crate) struct Scene {
@@ -25,9 +25,9 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn new() -> Self {
-        let host = host_folder();
+        let host = host_directory();
         std::fs::write(host.path().join("rootfs/file"), vec![b'x'; 8192]).unwrap();
-        let rootfs = Export::folder(
+        let rootfs = Export::directory(
             &host.path().join("rootfs"),
             "web1/rootfs",
             Access::AsMounted,

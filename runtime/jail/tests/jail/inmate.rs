@@ -1,4 +1,4 @@
-//! The jailed process: goes to jail, tells how that went, and stays until its
+//! The jailed process: enters the jail, reports how that went, and stays until its
 //! standard input ends. What it attaches comes as descriptor [`TREE`].
 
 use std::error::Error as _;
@@ -70,5 +70,5 @@ fn furnish(jail: &Jail<'_>, place: &str) -> Result<(), Error> {
         descriptors: &[TREE],
         ..jail.clone()
     }
-    .enter_furnished(|root| root.attach(Path::new(place), Kind::Folder, &tree))
+    .enter_furnished(|root| root.attach(Path::new(place), Kind::Directory, &tree))
 }

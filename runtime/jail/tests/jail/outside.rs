@@ -1,4 +1,4 @@
-//! What /proc tells about a jailed process.
+//! What /proc shows of a jailed process.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -223,11 +223,11 @@ fn executed() {
     assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
 }
 
-/// A process that went to jail; ends when dropped.
+/// A process that has entered the jail; ends when dropped.
 struct Inmate {
     child: Child,
     _life: ChildStdin,
-    /// What it said about its entry.
+    /// Its report on its entry.
     word: String,
 }
 

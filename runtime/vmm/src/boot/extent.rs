@@ -30,7 +30,7 @@ const SEGMENT_LOADED: u32 = 1;
 
 /// Guest physical addresses from the first to the last byte that the segments of an
 /// ELF file are loaded to; `None` if it has none or is no ELF file, which loading it
-/// will tell better.
+/// reports better.
 fn extent(kernel: &File) -> io::Result<Option<Range<u64>>> {
     let mut header = [0; FILE_HEADER_LEN];
     kernel.read_exact_at(&mut header, 0)?;

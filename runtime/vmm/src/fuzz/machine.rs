@@ -1,5 +1,5 @@
 //! Register writes of several vCPUs on a machine with a device of each kind: effects
-//! are carried out in any order, or lost; rings are filled and kicked beside that.
+//! are applied in any order, or lost; rings are filled and kicked beside that.
 
 use arbitrary::{Result, Unstructured};
 use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_CONFIG, VIRTIO_MMIO_STATUS};
@@ -20,7 +20,7 @@ pub fn register_writes(bytes: &[u8]) {
     let Ok(model) = Model::new() else {
         return;
     };
-    let mut machine = Machine {
+    let mut machine = Course {
         model,
         waiting: Vec::new(),
     };
@@ -28,12 +28,12 @@ pub fn register_writes(bytes: &[u8]) {
     while !bytes.is_empty() && machine.step(&mut bytes).is_ok() {}
 }
 
-struct Machine {
+struct Course {
     model: Model,
     waiting: Vec<(usize, Effect)>,
 }
 
-impl Machine {
+impl Course {
     fn step(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
         let slot = bytes.int_in_range(0..=KINDS.len())?;
         match bytes.int_in_range(0..=9)? {

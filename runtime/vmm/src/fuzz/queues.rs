@@ -22,7 +22,7 @@ use crate::virtio::block::{Access, Block};
 use crate::virtio::console::Console;
 use crate::virtio::device::{Error, VirtioDevice};
 use crate::virtio::guest_ring::{Counting, GuestRing, NEXT, RING_BYTES, WRITE, active};
-use crate::virtio::net::{Means, Mover, Net, Offloads};
+use crate::virtio::net::{Backing, Datapath, Net, Offloads};
 use crate::virtio::rng::Rng;
 use crate::virtio::turn::TURN_CHAINS;
 use crate::virtio::vsock::device::Vsock;
@@ -89,8 +89,8 @@ pub fn net_queues(bytes: &[u8]) {
         other_far.send(packet).unwrap_or(0);
     }
     with(bytes, 5, |_| {
-        let means = Means {
-            mover: Mover::Own,
+        let means = Backing {
+            datapath: Datapath::Userspace,
             offloads: Offloads::none(),
         };
         let taps = vec![tap.into(), other_tap.into()];

@@ -17,7 +17,7 @@ const GUEST: u64 = 3;
 const MAX_PAYLOAD_LEN: usize = 8 * 1024;
 
 /// The device, its owner, and the streams that the owner holds.
-struct World {
+struct MuxerWorld {
     muxer: Muxer,
     owner: UnixDatagram,
     streams: Vec<UnixStream>,
@@ -34,7 +34,7 @@ pub fn vsock_packets(bytes: &[u8]) {
     let Ok(muxer) = Muxer::new(GUEST, device) else {
         return;
     };
-    let mut world = World {
+    let mut world = MuxerWorld {
         muxer,
         owner: owner.into(),
         streams: Vec::new(),
@@ -43,7 +43,7 @@ pub fn vsock_packets(bytes: &[u8]) {
     while !bytes.is_empty() && world.step(&mut bytes).is_ok() {}
 }
 
-impl World {
+impl MuxerWorld {
     fn step(&mut self, bytes: &mut Unstructured<'_>) -> Result<()> {
         match bytes.int_in_range(0..=9)? {
             0..=4 => self.send(bytes)?,

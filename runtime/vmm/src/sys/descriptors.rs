@@ -27,7 +27,7 @@ pub enum TakeError {
     Closed {
         /// The number.
         number: DescriptorNumber,
-        /// What the kernel said.
+        /// The kernel's error.
         #[source]
         source: Errno,
     },

@@ -14,19 +14,19 @@ pub(crate) fn adopt_kvm(descriptor: OwnedFd) -> Kvm {
     unsafe { Kvm::from_raw_fd(descriptor.into_raw_fd()) }
 }
 
-/// Makes `region` the guest's memory under number `slot`, with `flags` as in
+/// Makes `region` the guest's memory in KVM's memory slot `memory_slot`, with `flags` as in
 /// KVM_SET_USER_MEMORY_REGION.
 ///
 /// The mapping is leaked: KVM uses it until the process ends.
 pub(crate) fn map_memory(
     vm: &VmFd,
-    slot: u32,
+    memory_slot: u32,
     region: &GuestRegionMmap,
     flags: u32,
 ) -> Result<(), kvm_ioctls::Error> {
     let mapping = region.get_mmap();
     let description = kvm_userspace_memory_region {
-        slot,
+        slot: memory_slot,
         flags,
         guest_phys_addr: region.start_addr().0,
         memory_size: region.len(),

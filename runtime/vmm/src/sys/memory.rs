@@ -1,4 +1,4 @@
-//! What the kernel is told about the use of guest memory.
+//! Advice to the kernel on the use of guest memory.
 
 use std::ptr::NonNull;
 

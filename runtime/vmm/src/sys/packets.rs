@@ -107,7 +107,7 @@ impl Pieces {
     }
 }
 
-/// Says which offloads the packets read from the tap may use (`TUN_F_*`).
+/// Sets which offloads the packets read from the tap may use (`TUN_F_*`).
 pub(crate) fn set_tap_offloads(tap: BorrowedFd<'_>, flags: u32) -> io::Result<()> {
     // SAFETY: the argument of this request is a number. Another kind of descriptor
     // refuses it.

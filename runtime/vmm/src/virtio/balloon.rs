@@ -1,7 +1,7 @@
 //! The balloon (virtio 1.3, section 5.5): memory the guest doesn't use goes back to
 //! the host.
 //!
-//! Free page reporting is what it is for; inflating works as the specification says
+//! Free page reporting is what it is for; inflating works as specified
 //! but no size is ever asked for. Pages are given back by punching holes into the
 //! memory file, which takes them from every process that maps it.
 
@@ -29,7 +29,7 @@ const F_PAGE_REPORTING: u64 = 1 << 5;
 
 /// Length of `struct virtio_balloon_config`.
 const CONFIG_LEN: usize = 16;
-/// Where it says how many pages the guest has given.
+/// Offset of the number of pages that the guest has given.
 const ACTUAL: usize = 4;
 /// Unit of the page numbers in the inflate queue.
 const PAGE_LEN: u64 = 4096;

@@ -1,6 +1,6 @@
 //! One request of the guest: descriptors, linked by their numbers in a table.
 //!
-//! Owns the walk along them. Whatever they say is hostile and may change while it is
+//! Owns the walk along them. Their contents are hostile and may change while it is
 //! read, so each is read once per walk, and a walk is never longer than the queue.
 
 use virtio_queue::desc::split::Descriptor;
@@ -17,11 +17,11 @@ const _: () = assert!(DESCRIPTOR_LEN as usize == size_of::<Descriptor>());
 
 /// Whether a descriptor may stand for a table of further ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tables {
+pub(crate) enum IndirectTables {
     /// No: `VIRTIO_RING_F_INDIRECT_DESC` is not offered.
     Refused,
     /// Yes, one in a chain. QEMU offers that feature to the guest whatever a
-    /// vhost-user back end says.
+    /// vhost-user back end offers.
     Followed,
 }
 
@@ -37,7 +37,7 @@ impl<'m> Chain<'m> {
     pub(crate) fn next_of(
         ring: &mut Queue,
         mem: &'m GuestMemoryMmap,
-        tables: Tables,
+        tables: IndirectTables,
     ) -> Result<Option<Self>, Error> {
         let (table, len) = (GuestAddress(ring.desc_table()), ring.size());
         let Some(chain) = ring.iter(mem)?.next() else {
@@ -91,7 +91,7 @@ pub(crate) struct Descriptors<'m> {
     left: u16,
     /// Bytes of all so far: fewer than 2^32 (virtio 1.3, section 2.7.5.2).
     byte_len: u32,
-    tables: Tables,
+    tables: IndirectTables,
 }
 
 impl Descriptors<'_> {
@@ -122,10 +122,10 @@ impl Descriptors<'_> {
     }
 
     fn enter(&mut self, table: &Descriptor) -> Result<(), Error> {
-        if self.tables == Tables::Refused {
+        if self.tables == IndirectTables::Refused {
             return Err(Error::InvalidIndirectDescriptor);
         }
-        self.tables = Tables::Refused;
+        self.tables = IndirectTables::Refused;
         self.table = table.addr();
         self.table_len = table.len() / DESCRIPTOR_LEN;
         Ok(())

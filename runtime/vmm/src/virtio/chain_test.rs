@@ -14,7 +14,11 @@ fn memory() -> GuestMemoryMmap {
 
 /// What a walk along the chain at `head` finds: the number of descriptors, and how it
 /// ends.
-fn walk(mem: &GuestMemoryMmap, ring: &GuestRing, tables: Tables) -> (usize, Option<String>) {
+fn walk(
+    mem: &GuestMemoryMmap,
+    ring: &GuestRing,
+    tables: IndirectTables,
+) -> (usize, Option<String>) {
     ring.fill_with(0);
     let chain = Chain::next_of(&mut ring.queue(), mem, tables);
     let chain = chain.unwrap().unwrap();
@@ -31,7 +35,7 @@ fn a_loop_ends_with_an_error_after_the_longest_chain() {
     let mem = memory();
     let ring = GuestRing::new(&mem, 0, LEN);
     ring.describe(0, Descriptor::new(0, 1, NEXT, 0));
-    let (count, error) = walk(&mem, &ring, Tables::Refused);
+    let (count, error) = walk(&mem, &ring, IndirectTables::Refused);
     assert_eq!(count, usize::from(MAX_DESCRIPTORS));
     assert_eq!(error.as_deref(), Some("invalid descriptor chain"));
 }
@@ -42,7 +46,7 @@ fn a_table_is_refused_where_none_was_offered() {
     let ring = GuestRing::new(&mem, 0, LEN);
     ring.describe(0, Descriptor::new(TABLE_AT, 160, INDIRECT, 0));
     assert_eq!(
-        walk(&mem, &ring, Tables::Refused),
+        walk(&mem, &ring, IndirectTables::Refused),
         (0, Some("invalid indirect descriptor".into()))
     );
 }
@@ -56,12 +60,12 @@ fn a_table_that_is_followed_is_no_longer_than_a_chain_and_holds_no_other() {
     for index in 0..1024 {
         table.describe(index, Descriptor::new(0, 0, NEXT, index + 1));
     }
-    let (count, error) = walk(&mem, &ring, Tables::Followed);
+    let (count, error) = walk(&mem, &ring, IndirectTables::Followed);
     assert_eq!(count, usize::from(MAX_DESCRIPTORS));
     assert_eq!(error.as_deref(), Some("invalid descriptor chain"));
     table.describe(1, Descriptor::new(TABLE_AT, 160, INDIRECT, 0));
     assert_eq!(
-        walk(&mem, &ring, Tables::Followed),
+        walk(&mem, &ring, IndirectTables::Followed),
         (1, Some("invalid indirect descriptor".into()))
     );
 }
@@ -85,7 +89,7 @@ proptest! {
             ring.describe(index, Descriptor::new(address, len >> shift, flags, next));
         }
         ring.fill_with(0);
-        let tables = if followed { Tables::Followed } else { Tables::Refused };
+        let tables = if followed { IndirectTables::Followed } else { IndirectTables::Refused };
         let chain = Chain::next_of(&mut ring.queue(), &mem, tables).unwrap().unwrap();
         let found: Vec<_> = chain.descriptors().collect();
         prop_assert!(found.len() <= 17);

@@ -6,12 +6,8 @@
 //! the event loop; every method is called there. The same device serves
 //! virtio-mmio in `caisson-vmm` and a vhost-user front end elsewhere.
 //!
-//! ```text
-//!            activate                    Error::Guest
-//! Inactive ------------> Active ----------------------> NeedsReset
-//!    ^        reset         |              reset            |
-//!    +----------------------+-------------------------------+
-//! ```
+//! The states of a device are those of its slot, see the crate's `slots`: methods are
+//! called in `Active` unless they state otherwise.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -24,9 +20,9 @@ use vmm_sys_util::epoll::EventSet;
 /// Why a device stopped serving its queues.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The guest broke a rule of the device. Only this device stops, until the
+    /// The driver violated the virtio protocol. Only this device stops, until the
     /// guest resets it.
-    #[error("the guest broke a rule: {0}")]
+    #[error("driver violated the virtio protocol: {0}")]
     Guest(String),
     /// A ring is not where or what it has to be: as `Guest`.
     #[error("a virtqueue is broken")]
@@ -42,7 +38,7 @@ pub enum Error {
     },
 }
 
-/// Tells the guest about used buffers and changed configuration. Never blocks.
+/// Notifies the guest of used buffers and changed configuration. Never blocks.
 pub trait Interrupt: Send + Sync {
     /// Buffers of `queue` were used. The device has already asked
     /// `Queue::needs_notification`.

@@ -1,4 +1,4 @@
-//! Shared folders (virtio 1.3, section 5.11): the vhost-user front end.
+//! Shared directories (virtio 1.3, section 5.11): the vhost-user front end.
 //!
 //! Owns the connection to the file server and what the guest sees of the device.
 //! Requests never pass through here: the file server is given guest memory, the
@@ -18,7 +18,7 @@ use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 
 use super::device::{ActiveQueues, Error, Events, VirtioDevice};
-use crate::lines::Lines;
+use crate::eventfds::Eventfds;
 
 /// High-priority queue and one request queue.
 pub(crate) const QUEUE_SIZES: [u16; 2] = [64, 128];
@@ -29,7 +29,7 @@ const SOCKET: u32 = 0;
 
 /// The file server can't be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SetUpError {
+pub(crate) enum ConnectError {
     /// The tag is too long for the configuration space.
     #[error("the tag has {0} bytes, more than {TAG_LEN}")]
     Tag(usize),
@@ -48,7 +48,7 @@ pub(crate) struct Fs {
     socket: OwnedFd,
     features: u64,
     config: [u8; CONFIG_LEN],
-    lines: Lines,
+    eventfds: Eventfds,
     /// Rings that the file server works on, or did before a pause.
     started: Vec<ServedRing>,
     active: Option<ActiveQueues>,
@@ -64,12 +64,16 @@ struct ServedRing {
 
 impl Fs {
     /// Takes up the connection to the file server behind `socket`.
-    pub(crate) fn new(tag: &str, socket: OwnedFd, lines: Lines) -> Result<Self, SetUpError> {
+    pub(crate) fn new(
+        tag: &str,
+        socket: OwnedFd,
+        eventfds: Eventfds,
+    ) -> Result<Self, ConnectError> {
         let mut config = [0; CONFIG_LEN];
         let (shown_tag, queues) = config.split_at_mut(TAG_LEN);
         match shown_tag.get_mut(..tag.len()) {
             Some(shown) => shown.copy_from_slice(tag.as_bytes()),
-            None => return Err(SetUpError::Tag(tag.len())),
+            None => return Err(ConnectError::Tag(tag.len())),
         }
         queues.copy_from_slice(&REQUEST_QUEUES.to_le_bytes());
 
@@ -88,7 +92,7 @@ impl Fs {
             socket,
             features: offered,
             config,
-            lines,
+            eventfds,
             started: Vec::new(),
             active: None,
         })
@@ -116,7 +120,8 @@ impl Fs {
     /// Has the file server work on the rings, each from its base on.
     fn start_rings(&mut self, active: &ActiveQueues) -> Result<(), vhost::Error> {
         for ServedRing { index, base } in self.started.iter().copied() {
-            let (Some(kick), Some(queue)) = (self.lines.kicks.get(index), active.queues.get(index))
+            let (Some(kick), Some(queue)) =
+                (self.eventfds.kicks.get(index), active.queues.get(index))
             else {
                 continue;
             };
@@ -126,7 +131,7 @@ impl Fs {
             self.server.set_vring_num(index, queue.size())?;
             self.server.set_vring_addr(index, &addresses)?;
             self.server.set_vring_base(index, base)?;
-            self.server.set_vring_call(index, &self.lines.interrupt)?;
+            self.server.set_vring_call(index, &self.eventfds.irqfd)?;
             self.server.set_vring_kick(index, kick)?;
         }
         self.enable_started(true)

@@ -1,4 +1,4 @@
-//! The guest's side of a ring, for tests and fuzz targets: it writes whatever it is told
+//! The guest's side of a ring, for tests and fuzz targets: it writes whatever it is given
 //! to. Owns where the parts of a ring are.
 
 use std::io;

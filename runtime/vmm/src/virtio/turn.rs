@@ -7,7 +7,7 @@
 use virtio_queue::QueueT;
 use vm_memory::GuestMemoryMmap;
 
-use super::chain::{Chain, Tables};
+use super::chain::{Chain, IndirectTables};
 use super::device::{ActiveQueues, Error, Events};
 
 /// Most chains of a turn.
@@ -54,7 +54,7 @@ impl Turn {
 
 impl ActiveQueues {
     /// Calls `answer` for each available chain of `queue`, for a turn; it returns how
-    /// many bytes it wrote into the chain. Then tells the guest, if it wants to be told.
+    /// many bytes it wrote into the chain. Then notifies the guest, if it asked for that.
     pub(crate) fn serve(
         &mut self,
         queue: u16,
@@ -72,7 +72,7 @@ impl ActiveQueues {
         loop {
             ring.disable_notification(mem)?;
             while !turn.is_over()
-                && let Some(chain) = Chain::next_of(ring, mem, Tables::Refused)?
+                && let Some(chain) = Chain::next_of(ring, mem, IndirectTables::Refused)?
             {
                 turn.spend_chain();
                 let written = answer(mem, &chain, &mut turn)?;

@@ -17,7 +17,7 @@ use crate::virtio::block::{Access, Block};
 use crate::virtio::console::Console;
 use crate::virtio::device::VirtioDevice;
 use crate::virtio::guest_ring::{Counting, GuestRing, INDIRECT, NEXT, RING_BYTES, WRITE, active};
-use crate::virtio::net::{Means, Mover, Net, Offloads};
+use crate::virtio::net::{Backing, Datapath, Net, Offloads};
 use crate::virtio::rng::Rng;
 use crate::virtio::vsock::muxer::Muxer;
 use crate::virtio::vsock::pump::{Rings, pump};
@@ -217,8 +217,8 @@ fn packets_of_the_guest_take_turns() {
     let mut net = Net::with_offloads(
         vec![tap.into()],
         [2; 6],
-        Means {
-            mover: Mover::Own,
+        Backing {
+            datapath: Datapath::Userspace,
             offloads,
         },
     )
@@ -244,8 +244,8 @@ fn buffers_for_packets_are_looked_at_in_turns() {
     let mut net = Net::with_offloads(
         vec![tap.into()],
         [2; 6],
-        Means {
-            mover: Mover::Own,
+        Backing {
+            datapath: Datapath::Userspace,
             offloads,
         },
     )

@@ -54,7 +54,7 @@ pub enum Error {
     #[error(transparent)]
     Descriptor(#[from] TakeError),
     /// The process can't be confined.
-    #[error("go to jail")]
+    #[error("enter the jail")]
     Jail(#[from] caisson_jail::Error),
     /// The system calls can't be limited.
     #[error("limit system calls")]

@@ -27,7 +27,7 @@ use super::{FIRST_GSI, IO_APIC_ADDRESS, LOCAL_APIC_ADDRESS};
 pub(crate) const ROOT_POINTER_ADDRESS: u64 = 0xe_0000;
 /// The tables follow.
 const TABLES_ADDRESS: u64 = ROOT_POINTER_ADDRESS + 0x40;
-/// Tables begin at multiples of this many bytes.
+/// TableWriter begin at multiples of this many bytes.
 const ALIGNMENT: u64 = 16;
 
 const OEM: [u8; 6] = *b"CAISSN";
@@ -42,7 +42,7 @@ const NO_CMOS_CLOCK: u16 = 1 << 5;
 
 /// Writes the tables for `vcpus` CPUs and `slots` virtio-mmio slots.
 pub(crate) fn write(mem: &GuestMemoryMmap, vcpus: u8, slots: u8) -> Result<(), GuestMemoryError> {
-    let mut tables = Tables {
+    let mut tables = TableWriter {
         mem,
         next: TABLES_ADDRESS,
     };
@@ -58,12 +58,12 @@ pub(crate) fn write(mem: &GuestMemoryMmap, vcpus: u8, slots: u8) -> Result<(), G
 }
 
 /// Puts tables one behind the other.
-struct Tables<'a> {
+struct TableWriter<'a> {
     mem: &'a GuestMemoryMmap,
     next: u64,
 }
 
-impl Tables<'_> {
+impl TableWriter<'_> {
     /// Writes `table`; returns where.
     fn put(&mut self, table: &dyn Aml) -> Result<u64, GuestMemoryError> {
         let bytes = bytes_of(table);

@@ -1,4 +1,4 @@
-//! What the guest's CPUs say about themselves.
+//! The CPUID leaves of the guest's CPUs.
 //!
 //! Everything KVM can give is passed on, so that leaves which belong together (the
 //! state components of leaf 0xd and their features) stay so. Changed are only the

@@ -123,7 +123,7 @@ pub(crate) fn cmdline(words: &str, slots: usize) -> String {
     line
 }
 
-/// Puts the command line, with its final zero, where `start_info` says it is.
+/// Puts the command line, with its final zero, where `start_info` points.
 pub(crate) fn write_cmdline(mem: &GuestMemoryMmap, line: &str) -> Result<(), Error> {
     let mut bytes = line.as_bytes().to_vec();
     bytes.push(0);

@@ -17,7 +17,7 @@ const RESET_PORT_STATUS: u8 = 0xfd;
 /// control register with [`SOFT_OFF`].
 pub(super) const POWER_PORT: u16 = 0x600;
 const POWER_OFF: u8 = 0x5a;
-/// Sleep type of ACPI's state S5, as the tables tell it.
+/// Sleep type of ACPI's state S5, as the tables have it.
 pub(super) const SOFT_OFF_TYPE: u8 = 5;
 /// That type in its place, and the bit that enters it (ACPI 6.5, 4.8.3.7.1).
 const SOFT_OFF: u8 = SOFT_OFF_TYPE << 2 | 1 << 5;

@@ -1,6 +1,6 @@
 //! The state of a vCPU at its first instruction.
 //!
-//! The first CPU starts as the PVH protocol says: 32-bit protected mode, flat
+//! The first CPU starts as the PVH protocol has it: 32-bit protected mode, flat
 //! segments, no paging, `ebx` at the start information. The others wait for the
 //! guest to start them; KVM resets them itself.
 

@@ -1,4 +1,4 @@
-//! What a PVH kernel is told at its start: memory map, initramfs, command line.
+//! What a PVH kernel is handed at its start: memory map, initramfs, command line.
 //!
 //! Layout of the structures: Xen's `hvm_start_info`, version 1. Owns the low
 //! addresses they are put at.

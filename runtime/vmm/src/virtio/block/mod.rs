@@ -16,7 +16,7 @@ use virtio_bindings::virtio_blk::{
 use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 use vm_memory::GuestMemoryMmap;
 
-use self::request::{Request, SECTOR_LEN};
+use self::request::{DiskRequest, SECTOR_LEN};
 use super::chain::Chain;
 use super::device::{ActiveQueues, Error, Events, VirtioDevice};
 use super::span::Span;
@@ -173,8 +173,8 @@ impl Disk {
             ));
         };
         let room = to_guest.byte_len();
-        let outcome = match Request::read(&mut from_guest, room, self.sectors) {
-            Ok(request) => self.carry_out(request, from_guest, &mut to_guest, turn),
+        let outcome = match DiskRequest::read(&mut from_guest, room, self.sectors) {
+            Ok(request) => self.execute(request, from_guest, &mut to_guest, turn),
             Err(refused) => Err(refused.into()),
         };
         let code = match outcome {
@@ -188,30 +188,30 @@ impl Disk {
         Ok(u32::try_from(written).unwrap_or(u32::MAX))
     }
 
-    fn carry_out(
+    fn execute(
         &mut self,
-        request: Request,
+        request: DiskRequest,
         from_guest: Span<'_>,
         to_guest: &mut Span<'_>,
         turn: &mut Turn,
     ) -> io::Result<()> {
         match request {
-            Request::Read { offset, len } => {
+            DiskRequest::Read { offset, len } => {
                 turn.spend(len);
                 self.read(offset, len, to_guest)
             }
-            Request::Write { .. } if self.access == Access::ReadOnly => {
+            DiskRequest::Write { .. } if self.access == Access::ReadOnly => {
                 Err(io::ErrorKind::ReadOnlyFilesystem.into())
             }
-            Request::Write { offset, len } => {
+            DiskRequest::Write { offset, len } => {
                 turn.spend(len);
                 self.write(offset, len, from_guest)
             }
-            Request::Flush => {
+            DiskRequest::Flush => {
                 turn.end();
                 self.image.sync_data()
             }
-            Request::Serial => {
+            DiskRequest::Serial => {
                 let room = to_guest.split_front(SERIAL_LEN).ok_or_else(too_short)?;
                 room.copy_from(&self.serial);
                 Ok(())
@@ -244,7 +244,7 @@ impl Disk {
     }
 }
 
-/// The guest's buffers are shorter than the request says; the status tells it.
+/// The guest's buffers are shorter than the request; its status is an error.
 fn too_short() -> io::Error {
     io::ErrorKind::InvalidInput.into()
 }

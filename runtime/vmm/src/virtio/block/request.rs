@@ -15,7 +15,7 @@ pub(super) const SECTOR_LEN: u64 = 512;
 /// A request that this disk can be asked. Offsets and lengths are bytes inside the
 /// disk, and as much data is in the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Request {
+pub(super) enum DiskRequest {
     Read { offset: u64, len: usize },
     Write { offset: u64, len: usize },
     Flush,
@@ -29,7 +29,7 @@ pub(super) enum Refused {
     Header,
     /// No such request.
     Kind,
-    /// Partly outside of the disk, not whole sectors, or more than is said to be possible.
+    /// Partly outside of the disk, not whole sectors, or more than is offered.
     Range,
 }
 
@@ -42,7 +42,7 @@ impl From<Refused> for io::Error {
     }
 }
 
-impl Request {
+impl DiskRequest {
     /// Reads the header; the data to write is what `from_guest` has left then, the room
     /// for data to read is `room` bytes.
     pub(super) fn read(
@@ -102,23 +102,23 @@ mod tests {
 
     #[test]
     fn requests_are_told_apart() {
-        let parse = |kind| Request::parse(header(kind, 1), 512, 1024, 3);
+        let parse = |kind| DiskRequest::parse(header(kind, 1), 512, 1024, 3);
         assert_eq!(
             parse(0),
-            Ok(Request::Read {
+            Ok(DiskRequest::Read {
                 offset: 512,
                 len: 1024
             })
         );
         assert_eq!(
             parse(1),
-            Ok(Request::Write {
+            Ok(DiskRequest::Write {
                 offset: 512,
                 len: 512
             })
         );
-        assert_eq!(parse(4), Ok(Request::Flush));
-        assert_eq!(parse(8), Ok(Request::Serial));
+        assert_eq!(parse(4), Ok(DiskRequest::Flush));
+        assert_eq!(parse(8), Ok(DiskRequest::Serial));
         assert_eq!(parse(2), Err(Refused::Kind));
     }
 
@@ -136,12 +136,12 @@ mod tests {
             let mut bytes = bytes;
             bytes[..4].copy_from_slice(&[kind, 0, 0, 0]);
             bytes[8..].copy_from_slice(&sector_bytes);
-            match Request::parse(bytes, data, room, sectors) {
-                Ok(Request::Read { offset, len } | Request::Write { offset, len }) => {
+            match DiskRequest::parse(bytes, data, room, sectors) {
+                Ok(DiskRequest::Read { offset, len } | DiskRequest::Write { offset, len }) => {
                     prop_assert!(offset + len as u64 <= sectors * SECTOR_LEN);
                     prop_assert!(len <= MAX_DATA_LEN);
                 }
-                Ok(Request::Flush | Request::Serial) => prop_assert!(false),
+                Ok(DiskRequest::Flush | DiskRequest::Serial) => prop_assert!(false),
                 Err(_) => {}
             }
         }

@@ -55,7 +55,7 @@ impl Identity {
     }
 }
 
-/// What the driver has set up by the time it says `DRIVER_OK`.
+/// What the driver has set up by the time it sets `DRIVER_OK`.
 #[derive(Debug)]
 pub(crate) struct Setup {
     /// One per queue; those not set up are not `ready()`.
@@ -67,7 +67,7 @@ pub(crate) struct Setup {
 }
 
 /// What a write asks for beyond the register file. Effects of several vCPUs may be
-/// carried out in another order than they were written: the epochs tell.
+/// applied in another order than they were written: epochs show which is late.
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// Start the device.
@@ -114,12 +114,12 @@ impl Registers {
             queues: Vec::new(),
             epoch: 0,
         };
-        registers.fill(identity);
+        registers.attach(identity);
         registers
     }
 
-    /// Puts a device into the slot, in reset state.
-    pub(crate) fn fill(&mut self, identity: Identity) {
+    /// Attaches a device, in reset state; that of an empty slot takes it away.
+    pub(crate) fn attach(&mut self, identity: Identity) {
         self.identity = identity;
         self.reset();
         let page = &self.page;
@@ -146,7 +146,7 @@ impl Registers {
     }
 
     /// Counts resets and activations: an activation of an earlier epoch has been reset
-    /// since, whether or not that was carried out yet.
+    /// since, whether or not that was applied yet.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -162,7 +162,7 @@ impl Registers {
 
     /// Marks the device of activation `epoch` as broken until the next reset. False if
     /// the guest has reset it since.
-    pub(crate) fn mark_broken(&mut self, epoch: u64) -> bool {
+    pub(crate) fn mark_needs_reset(&mut self, epoch: u64) -> bool {
         let current = epoch == self.epoch && self.status & DRIVER_OK != 0;
         if current {
             self.status |= NEEDS_RESET;

@@ -151,10 +151,10 @@ fn a_broken_device_asks_for_a_reset_unless_it_had_one() {
     let Some(Effect::Activate(setup)) = bench.start() else {
         panic!("not started");
     };
-    assert!(bench.registers.mark_broken(setup.epoch));
+    assert!(bench.registers.mark_needs_reset(setup.epoch));
     assert_ne!(bench.read(VIRTIO_MMIO_STATUS) & NEEDS_RESET, 0);
     bench.write(VIRTIO_MMIO_STATUS, 0);
-    assert!(!bench.registers.mark_broken(setup.epoch));
+    assert!(!bench.registers.mark_needs_reset(setup.epoch));
     assert_eq!(bench.read(VIRTIO_MMIO_STATUS), 0);
 }
 
@@ -165,7 +165,7 @@ fn an_empty_slot_ignores_writes_until_it_is_filled() {
     assert_eq!(bench.read(VIRTIO_MMIO_DEVICE_ID), 0);
     bench.accept(VERSION_1);
     assert_eq!(bench.read(VIRTIO_MMIO_STATUS), 0);
-    bench.registers.fill(Identity {
+    bench.registers.attach(Identity {
         device_id: 2,
         features: TRANSPORT_FEATURES,
         queue_sizes: vec![8],

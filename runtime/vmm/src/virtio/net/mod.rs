@@ -1,68 +1,51 @@
 //! A network interface (virtio 1.3, section 5.1): pairs of queues over a tap.
 //!
 //! Owns what the guest sees of it and which pairs are in use. Their packets are moved
-//! by this process (`pair`), or by the host's kernel (`kernel`); `offloads` has what
+//! by this process (`queue_pair`), or by the host's kernel (`vhost`); `offloads` has what
 //! both sides agree on, `control` the guest's commands.
 
 mod control;
-mod kernel;
+mod error;
+mod frame;
 mod offloads;
-mod pair;
+mod queue_pair;
 mod receive;
+mod vhost;
 
-use std::io;
 use std::os::fd::OwnedFd;
 
 use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
 use virtio_bindings::virtio_net::{VIRTIO_NET_F_CTRL_VQ, VIRTIO_NET_F_MQ};
 use vmm_sys_util::epoll::EventSet;
 
-use self::kernel::Kernel;
+use self::error::InterfaceError;
 pub(crate) use self::offloads::Offloads;
-use self::pair::Pair;
+use self::queue_pair::{PER_PAIR, QueuePair};
+use self::vhost::VhostNet;
 use super::device::{ActiveQueues, Error, Events, VirtioDevice};
-use crate::lines::Lines;
+use crate::eventfds::Eventfds;
 use crate::sys::use_tap_queue;
 
 const QUEUE_LEN: u16 = 256;
 const CONTROL_QUEUE_LEN: u16 = 16;
-/// Queues of a pair: 0 to the guest, 1 from it.
-const PER_PAIR: u16 = 2;
 
 /// Where what matters is in `struct virtio_net_config`, and how long that is here.
 const MAX_PAIRS_AT: usize = 8;
 const CONFIG_LEN: usize = 10;
 
-/// An interface can't be had.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SetUpError {
-    /// It needs one, and as many of /dev/vhost-net where that serves it.
-    #[error("the request has {0} descriptors")]
-    Descriptors(usize),
-    /// It is none, or one without headers.
-    #[error("set a tap's offloads")]
-    Tap(#[source] io::Error),
-    /// The host's kernel doesn't serve it.
-    #[error("have the host's kernel serve the interface")]
-    Kernel(#[source] vhost::Error),
-    /// Its kernel is too old.
-    #[error("the host's vhost-net lacks features that are needed ({0:#x})")]
-    Features(u64),
-}
-
 /// Who moves packets.
 #[derive(Debug)]
-pub(crate) enum Mover {
+pub(crate) enum Datapath {
     /// This process.
-    Own,
-    /// The host's kernel, through these of /dev/vhost-net, wired to these lines.
-    Kernel(Vec<OwnedFd>, Lines),
+    Userspace,
+    /// vhost-net, through these of /dev/vhost-net, wired to these eventfds.
+    VhostNet(Vec<OwnedFd>, Eventfds),
 }
 
-/// By what packets get to their tap.
+/// What is behind an interface.
 #[derive(Debug)]
-pub(crate) struct Means {
-    pub(crate) mover: Mover,
+pub(crate) struct Backing {
+    pub(crate) datapath: Datapath,
     /// What the tap can do with them.
     pub(crate) offloads: Offloads,
 }
@@ -73,36 +56,40 @@ pub(crate) struct Net {
     config: [u8; CONFIG_LEN],
     queue_sizes: Vec<u16>,
     offloads: Offloads,
-    pairs: Vec<Pair>,
-    kernel: Option<Kernel>,
+    pairs: Vec<QueuePair>,
+    vhost_net: Option<VhostNet>,
     active: Option<ActiveQueues>,
 }
 
 impl Net {
     /// An interface with the address `mac` and a pair of queues for each of `taps`,
-    /// which are nonblocking and have headers of `pair::HEADER_LEN` bytes.
-    pub(crate) fn new(taps: Vec<OwnedFd>, mac: [u8; 6], mover: Mover) -> Result<Self, SetUpError> {
-        let first = taps.first().ok_or(SetUpError::Descriptors(0))?;
-        let offloads = Offloads::of_tap(first).map_err(SetUpError::Tap)?;
-        Self::with_offloads(taps, mac, Means { mover, offloads })
+    /// which are nonblocking and have headers of `frame::HEADER_LEN` bytes.
+    pub(crate) fn new(
+        taps: Vec<OwnedFd>,
+        mac: [u8; 6],
+        datapath: Datapath,
+    ) -> Result<Self, InterfaceError> {
+        let first = taps.first().ok_or(InterfaceError::Descriptors(0))?;
+        let offloads = Offloads::of_tap(first).map_err(InterfaceError::Tap)?;
+        Self::with_offloads(taps, mac, Backing { datapath, offloads })
     }
 
     /// As `new`, over anything that keeps packets apart and has these offloads.
     pub(crate) fn with_offloads(
         taps: Vec<OwnedFd>,
         mac: [u8; 6],
-        means: Means,
-    ) -> Result<Self, SetUpError> {
-        let Means { mover, offloads } = means;
+        means: Backing,
+    ) -> Result<Self, InterfaceError> {
+        let Backing { datapath, offloads } = means;
         let count = u16::try_from(taps.len()).unwrap_or(u16::MAX);
-        let kernel = match mover {
-            Mover::Own => None,
-            Mover::Kernel(vhosts, _) if vhosts.len() != taps.len() => {
-                return Err(SetUpError::Descriptors(taps.len() + vhosts.len()));
+        let vhost_net = match datapath {
+            Datapath::Userspace => None,
+            Datapath::VhostNet(vhosts, _) if vhosts.len() != taps.len() => {
+                return Err(InterfaceError::Descriptors(taps.len() + vhosts.len()));
             }
-            Mover::Kernel(vhosts, lines) => Some(Kernel::new(vhosts, lines)?),
+            Datapath::VhostNet(vhosts, eventfds) => Some(VhostNet::new(vhosts, eventfds)?),
         };
-        let pairs = taps.into_iter().map(Pair::new).collect();
+        let pairs = taps.into_iter().map(QueuePair::new).collect();
         let mut queue_sizes = vec![QUEUE_LEN; usize::from(count * PER_PAIR)];
         if count > 1 {
             queue_sizes.push(CONTROL_QUEUE_LEN);
@@ -112,7 +99,7 @@ impl Net {
             queue_sizes,
             offloads,
             pairs,
-            kernel,
+            vhost_net,
             active: None,
         })
     }
@@ -139,7 +126,7 @@ impl Net {
         let several = self.has_control();
         let Self {
             pairs,
-            kernel,
+            vhost_net,
             active,
             ..
         } = self;
@@ -157,16 +144,16 @@ impl Net {
                 // A tap that is gone refuses, and the interface goes with it.
                 use_tap_queue(pair.tap(), true).ok();
             }
-            match (kernel.as_mut(), wanted) {
+            match (vhost_net.as_mut(), wanted) {
                 (None, true) => {
                     pair.start(number, active, events)?;
-                    // What the guest has said before is not said again.
+                    // Notifications that came before are not repeated.
                     pair.send(number, active, events)?;
                     pair.receive(number, active, events)?;
                 }
                 (None, false) => pair.stop(events),
-                (Some(kernel), true) => kernel.start(number, pair.tap(), active)?,
-                (Some(kernel), false) => kernel.stop(number),
+                (Some(vhost_net), true) => vhost_net.start(number, pair.tap(), active)?,
+                (Some(vhost_net), false) => vhost_net.stop(number),
             }
             if !wanted {
                 use_tap_queue(pair.tap(), false).ok();
@@ -192,7 +179,7 @@ impl Net {
 }
 
 /// The pairs that packets go through, and their numbers.
-fn used(pairs: &[Pair]) -> impl Iterator<Item = (usize, &Pair)> {
+fn used(pairs: &[QueuePair]) -> impl Iterator<Item = (usize, &QueuePair)> {
     pairs.iter().enumerate().filter(|(_, pair)| pair.used)
 }
 
@@ -216,8 +203,8 @@ impl VirtioDevice for Net {
             0
         };
         let features = self.offloads.features() | several;
-        match &self.kernel {
-            Some(kernel) => kernel.possible(features),
+        match &self.vhost_net {
+            Some(vhost_net) => vhost_net.possible(features),
             None => features,
         }
     }
@@ -277,38 +264,38 @@ impl VirtioDevice for Net {
     fn reset(&mut self, events: &mut dyn Events) {
         for (number, pair) in self.pairs.iter_mut().enumerate() {
             if std::mem::take(&mut pair.used) {
-                match self.kernel.as_mut() {
-                    Some(kernel) => kernel.stop(number),
+                match self.vhost_net.as_mut() {
+                    Some(vhost_net) => vhost_net.stop(number),
                     None => pair.stop(events),
                 }
             }
         }
-        if let Some(kernel) = self.kernel.as_mut() {
-            kernel.forget();
+        if let Some(vhost_net) = self.vhost_net.as_mut() {
+            vhost_net.forget();
         }
         self.active = None;
     }
 
     fn pause(&mut self) -> Result<(), Error> {
-        if let Some(kernel) = self.kernel.as_mut() {
+        if let Some(vhost_net) = self.vhost_net.as_mut() {
             for (number, _) in used(&self.pairs) {
-                kernel.stop(number);
+                vhost_net.stop(number);
             }
         }
         Ok(())
     }
 
     fn resume(&mut self) -> Result<(), Error> {
-        if let (Some(kernel), Some(active)) = (self.kernel.as_mut(), self.active.as_ref()) {
+        if let (Some(vhost_net), Some(active)) = (self.vhost_net.as_mut(), self.active.as_ref()) {
             for (number, pair) in used(&self.pairs) {
-                kernel.start(number, pair.tap(), active)?;
+                vhost_net.start(number, pair.tap(), active)?;
             }
         }
         Ok(())
     }
 
     fn is_offloaded(&self, queue: u16) -> bool {
-        self.kernel.is_some() && !self.is_control(queue)
+        self.vhost_net.is_some() && !self.is_control(queue)
     }
 }
 

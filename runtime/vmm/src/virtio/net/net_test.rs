@@ -1,5 +1,6 @@
 //! The device over a socket pair that keeps packets apart as a tap does.
 
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use virtio_queue::mock::MockSplitQueue;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::pair::HEADER_LEN;
+use super::frame::HEADER_LEN;
 use super::*;
 use crate::virtio::device::Interrupt;
 
@@ -80,7 +81,7 @@ fn device(
         features,
         interrupt: Arc::new(Nobody),
     };
-    let mut pair = Pair::new(tap.into());
+    let mut pair = QueuePair::new(tap.into());
     pair.start(0, &active, &mut Nobody).unwrap();
     pair.used = true;
     let net = Net {
@@ -88,7 +89,7 @@ fn device(
         queue_sizes: vec![QUEUE_LEN; 2],
         offloads: Offloads::none(),
         pairs: vec![pair],
-        kernel: None,
+        vhost_net: None,
         active: Some(active),
     };
     (net, far)

@@ -1,5 +1,5 @@
 //! What work on packets guest and host leave to each other (virtio 1.3, section
-//! 5.1.3), and what the tap is told of it.
+//! 5.1.3), and how the tap is set for it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

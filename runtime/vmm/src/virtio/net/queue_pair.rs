@@ -11,27 +11,25 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use vm_memory::Permissions;
 use vmm_sys_util::epoll::EventSet;
 
-use super::PER_PAIR;
+use super::frame::{HEADER_LEN, MAX_PACKET_LEN};
 use super::receive::{Receiver, Stopped};
 use crate::sys::Pieces;
 use crate::virtio::chain::Chain;
 use crate::virtio::device::{ActiveQueues, Error, Events};
 use crate::virtio::turn::Turn;
 
-/// Length of `struct virtio_net_hdr_v1`, which precedes every packet.
-pub(super) const HEADER_LEN: usize = 12;
-/// The longest packet, its header included: 64 KiB before segmentation.
-pub(super) const MAX_PACKET_LEN: usize = HEADER_LEN + 14 + 65_536;
+/// Queues of a pair: 0 to the guest, 1 from it.
+pub(super) const PER_PAIR: u16 = 2;
 /// Most pieces that a packet of the guest is made of. Linux sends 64 KiB in at most 18.
 const MAX_SENT_PIECES: usize = 64;
 
-/// See the module.
+/// Two queues and the tap behind them.
 #[derive(Debug)]
-pub(super) struct Pair {
+pub(super) struct QueuePair {
     tap: OwnedFd,
     /// While it is in use here.
     works: Option<Works>,
-    /// The guest has been told to use it, whoever moves its packets.
+    /// The guest uses it, whoever moves its packets.
     pub(super) used: bool,
 }
 
@@ -48,7 +46,7 @@ fn token(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-impl Pair {
+impl QueuePair {
     pub(super) fn new(tap: OwnedFd) -> Self {
         Self {
             tap,
@@ -127,7 +125,7 @@ impl Pair {
         let receiver = &mut works.receiver;
         let interest = match receiver.run(self.tap.as_fd(), active, queue_of(number))? {
             Stopped::TapEmpty => EventSet::IN,
-            // Until the guest says that there are new ones.
+            // Until the guest notifies of new ones.
             Stopped::NoBuffers => EventSet::empty(),
             Stopped::TapGone => return self.part_from_tap(events),
         };

@@ -10,13 +10,13 @@ use virtio_queue::{Queue, QueueT};
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryMmap, Permissions};
 use vmm_sys_util::epoll::EventSet;
 
-use super::pair::{HEADER_LEN, MAX_PACKET_LEN};
+use super::frame::{HEADER_LEN, MAX_PACKET_LEN};
 use crate::sys::{MAX_PIECES, Pieces};
-use crate::virtio::chain::{Chain, Tables};
+use crate::virtio::chain::{Chain, IndirectTables};
 use crate::virtio::device::{ActiveQueues, Error};
 use crate::virtio::turn::TURN_CHAINS;
 
-/// Where the header says over how many buffers a packet goes (u16, little endian).
+/// Offset in the header of the number of buffers a packet goes over (u16, little endian).
 const BUFFER_COUNT_AT: usize = 10;
 
 /// Most packets of a turn.
@@ -28,9 +28,9 @@ const TURN_DESCRIPTORS: usize = TURN_PACKETS * 64;
 /// Why no more packets are handed over now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stopped {
-    /// None is there, or others have their turn: the tap says when to go on.
+    /// None is there, or others have their turn: the tap becomes readable when to go on.
     TapEmpty,
-    /// The guest has too few buffers: it says when to go on.
+    /// The guest has too few buffers: it notifies when to go on.
     NoBuffers,
     /// The tap, or its namespace, is no more.
     TapGone,
@@ -135,11 +135,11 @@ impl Receiver {
         while !self.rests() {
             ring.disable_notification(mem)?;
             while !self.rests()
-                && let Some(chain) = Chain::next_of(ring, mem, Tables::Refused)?
+                && let Some(chain) = Chain::next_of(ring, mem, IndirectTables::Refused)?
             {
                 self.add(&chain)?;
             }
-            // All that there is was taken, so this asks to be told of anything new.
+            // All that there is was taken, so this asks for a notification of anything new.
             if !self.rests() && !ring.enable_notification(mem)? {
                 return Ok(false);
             }
@@ -157,7 +157,7 @@ impl Receiver {
             return !self.buffers.is_empty();
         }
         // Also a guest that takes no long packets: the MTU of a tap can be as long, and
-        // a packet that is cut off can't be told from a whole one.
+        // a packet that is cut off looks like a whole one.
         self.byte_len >= MAX_PACKET_LEN || self.pieces.count() >= MAX_PIECES
     }
 

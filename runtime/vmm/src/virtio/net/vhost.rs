@@ -15,8 +15,9 @@ use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap};
 
-use super::{PER_PAIR, SetUpError};
-use crate::lines::Lines;
+use super::error::InterfaceError;
+use super::queue_pair::PER_PAIR;
+use crate::eventfds::Eventfds;
 use crate::sys::set_vhost_backend;
 use crate::virtio::device::{ActiveQueues, Error};
 
@@ -54,19 +55,19 @@ impl VhostKernBackend for Vhost {
     }
 }
 
-/// See the module.
+/// The queue pairs of one interface that vhost-net serves.
 #[derive(Debug)]
-pub(super) struct Kernel {
+pub(super) struct VhostNet {
     vhosts: Vec<Vhost>,
-    lines: Lines,
+    eventfds: Eventfds,
     /// What the kernel can do.
     features: u64,
 }
 
-impl Kernel {
+impl VhostNet {
     /// Takes these of /dev/vhost-net into use, one for each pair, for a slot with
-    /// `lines`.
-    pub(super) fn new(vhosts: Vec<OwnedFd>, lines: Lines) -> Result<Self, SetUpError> {
+    /// `eventfds`.
+    pub(super) fn new(vhosts: Vec<OwnedFd>, eventfds: Eventfds) -> Result<Self, InterfaceError> {
         let mut features = u64::MAX;
         let mut all = Vec::new();
         for descriptor in vhosts {
@@ -75,17 +76,17 @@ impl Kernel {
                 mem: Arc::new(GuestMemoryMmap::default()),
                 bases: [0; PER_PAIR as usize],
             };
-            vhost.set_owner().map_err(SetUpError::Kernel)?;
-            features &= vhost.get_features().map_err(SetUpError::Kernel)?;
+            vhost.set_owner().map_err(InterfaceError::VhostNet)?;
+            features &= vhost.get_features().map_err(InterfaceError::VhostNet)?;
             all.push(vhost);
         }
         let missing = NEEDED & !features;
         if missing != 0 {
-            return Err(SetUpError::Features(missing));
+            return Err(InterfaceError::Features(missing));
         }
         Ok(Self {
             vhosts: all,
-            lines,
+            eventfds,
             features,
         })
     }
@@ -108,7 +109,7 @@ impl Kernel {
         vhost.mem = Arc::new(active.mem.clone());
         let rings = number * usize::from(PER_PAIR)..(number + 1) * usize::from(PER_PAIR);
         let queues = active.queues.get(rings.clone()).unwrap_or_default();
-        let kicks = self.lines.kicks.get(rings).unwrap_or_default();
+        let kicks = self.eventfds.kicks.get(rings).unwrap_or_default();
         if kicks.len() != queues.len() || queues.is_empty() || !queues.iter().all(QueueT::ready) {
             let complaint = format!("pair {number} of queues is not set up");
             return Err(Error::Guest(complaint));
@@ -119,7 +120,7 @@ impl Kernel {
             .and_then(|()| {
                 for (index, (queue, kick)) in queues.iter().zip(kicks).enumerate() {
                     vhost.set_vring(index, queue)?;
-                    vhost.set_vring_call(index, &self.lines.interrupt)?;
+                    vhost.set_vring_call(index, &self.eventfds.irqfd)?;
                     vhost.set_vring_kick(index, kick)?;
                 }
                 Ok(())

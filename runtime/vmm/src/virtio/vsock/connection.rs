@@ -1,4 +1,4 @@
-//! One connection as a state machine: what the guest is told next, and when it ends.
+//! One connection as a state machine: what is sent to the guest next, and when it ends.
 //!
 //! Owns flow control, half close both ways and the time limit of a close; touches
 //! no socket and no clock. [`super::link`] joins it with the host's end.
@@ -26,7 +26,7 @@ pub const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 pub enum Fate {
     /// It goes on.
     Lives,
-    /// It ends, and the guest has to be told by a `Reset`.
+    /// It ends, with a `Reset` to the guest.
     Reset,
     /// It ends, and the guest knows.
     Over,
@@ -43,12 +43,12 @@ pub struct Notice {
 
 /// What an end still does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct End {
+struct Directions {
     sends: bool,
     receives: bool,
 }
 
-impl End {
+impl Directions {
     const OPEN: Self = Self {
         sends: true,
         receives: true,
@@ -70,10 +70,10 @@ impl End {
 pub struct Connection {
     /// Flow control.
     pub credit: Credit,
-    guest: End,
-    host: End,
-    /// `host` as the guest was told.
-    told: End,
+    guest: Directions,
+    host: Directions,
+    /// `host` as it was sent to the guest.
+    announced: Directions,
     /// The guest has forgotten the connection: no packet is due to it any more.
     is_forgotten: bool,
     has_sent: bool,
@@ -88,12 +88,12 @@ impl Connection {
     #[must_use]
     pub fn requested(header: &Header) -> Self {
         let mut credit = Credit::default();
-        credit.guest_says(header.buf_alloc, header.fwd_cnt);
+        credit.guest_announces(header.buf_alloc, header.fwd_cnt);
         Self {
             credit,
-            guest: End::OPEN,
-            host: End::OPEN,
-            told: End::OPEN,
+            guest: Directions::OPEN,
+            host: Directions::OPEN,
+            announced: Directions::OPEN,
             is_forgotten: false,
             has_sent: false,
             response_due: true,
@@ -103,9 +103,10 @@ impl Connection {
         }
     }
 
-    /// The guest said something about its buffer, as it does in every packet.
-    pub fn guest_says(&mut self, header: &Header) {
-        self.credit.guest_says(header.buf_alloc, header.fwd_cnt);
+    /// A packet of the guest has the state of its buffer, as each does.
+    pub fn guest_announces(&mut self, header: &Header) {
+        self.credit
+            .guest_announces(header.buf_alloc, header.fwd_cnt);
         if self.credit.sendable() > 0 {
             self.credit_requested = false;
         }
@@ -119,7 +120,7 @@ impl Connection {
 
     /// The guest sent a `Reset`.
     pub fn guest_reset(&mut self) {
-        self.guest = End {
+        self.guest = Directions {
             sends: false,
             receives: false,
         };
@@ -239,7 +240,7 @@ impl Connection {
         if self.response_due {
             return Some(Operation::Response);
         }
-        if self.told != self.host {
+        if self.announced != self.host {
             return Some(Operation::Shutdown);
         }
         if self.guest.sends && (self.update_due || self.credit.is_update_due()) {
@@ -254,7 +255,7 @@ impl Connection {
     }
 
     fn shut(&mut self, now: Instant) -> u32 {
-        self.told = self.host;
+        self.announced = self.host;
         if self.host.is_closed() {
             self.deadline = Some(now + KILL_TIMEOUT);
         }

@@ -112,7 +112,7 @@ fn credit_is_asked_for_once_and_told_when_asked() {
     assert_eq!(connection.notice(true, now), None);
     assert!(!connection.has_notice(true));
 
-    connection.guest_says(&Header {
+    connection.guest_announces(&Header {
         buf_alloc: 1000,
         fwd_cnt: 1,
         ..Header::default()

@@ -1,7 +1,7 @@
 //! Flow control of one connection (virtio 1.3, 5.10.6.3): who may send how much.
 //!
 //! Owns the counters of both directions; moves no bytes. All counters run modulo
-//! 2^32. What the guest says of its own buffer is believed: a lie only stalls or
+//! 2^32. What the guest announces of its own buffer is believed: a lie only stalls or
 //! floods the guest itself.
 
 use std::num::Wrapping;
@@ -25,8 +25,8 @@ pub struct Credit {
 }
 
 impl Credit {
-    /// Takes over the state of the guest's buffer, as any of its packets tells it.
-    pub fn guest_says(&mut self, buf_alloc: u32, fwd_cnt: u32) {
+    /// Takes over the state of the guest's buffer, as each of its packets has it.
+    pub fn guest_announces(&mut self, buf_alloc: u32, fwd_cnt: u32) {
         self.guest_buffer_len = buf_alloc;
         self.guest_taken = Wrapping(fwd_cnt);
     }
@@ -70,7 +70,7 @@ impl Credit {
         (BUFFER_LEN, self.forwarded.0)
     }
 
-    /// The guest knows of so little free room that it has to be told of more.
+    /// The guest knows of so little free room that more has to be announced.
     ///
     /// Half the buffer: a guest that fills it always gets an update once it is
     /// drained, and a steady flow costs one update in `BUFFER_LEN / 2` bytes.

@@ -62,7 +62,7 @@ impl Model {
             Step::GuestTakes(len) => {
                 self.guest_took += u64::from(len).min(self.device_sent - self.guest_took);
                 let wrapped = u32::try_from(self.guest_took & 0xffff_ffff).unwrap();
-                credit.guest_says(GUEST_BUFFER_LEN, wrapped);
+                credit.guest_announces(GUEST_BUFFER_LEN, wrapped);
             }
         }
     }
@@ -72,7 +72,7 @@ proptest! {
     #[test]
     fn credit_never_exceeds_either_buffer(steps in proptest::collection::vec(step(), 1..200)) {
         let mut credit = Credit::default();
-        credit.guest_says(GUEST_BUFFER_LEN, 0);
+        credit.guest_announces(GUEST_BUFFER_LEN, 0);
         let mut model = Model::default();
         for step in &steps {
             model.apply(&mut credit, step);
@@ -86,7 +86,7 @@ proptest! {
     fn any_words_of_the_guest_are_survived(words in proptest::collection::vec(any::<(u32, u32)>(), 1..50)) {
         let mut credit = Credit::default();
         for (buf_alloc, fwd_cnt) in words {
-            credit.guest_says(buf_alloc, fwd_cnt);
+            credit.guest_announces(buf_alloc, fwd_cnt);
             let len = credit.sendable();
             prop_assert!(len <= buf_alloc);
             credit.sent(len);
@@ -100,9 +100,9 @@ fn counters_wrap_at_four_gibibytes() {
         sent: Wrapping(u32::MAX - 9),
         ..Credit::default()
     };
-    credit.guest_says(100, u32::MAX - 9);
+    credit.guest_announces(100, u32::MAX - 9);
     credit.sent(50);
     assert_eq!(credit.sendable(), 50);
-    credit.guest_says(100, 40);
+    credit.guest_announces(100, 40);
     assert_eq!(credit.sendable(), 100);
 }

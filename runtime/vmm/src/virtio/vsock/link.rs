@@ -26,7 +26,7 @@ pub struct Outgoing {
     pub len: u32,
 }
 
-/// The guest broke a rule of the connection.
+/// The guest violated the protocol of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Violation;
 
@@ -35,7 +35,7 @@ pub struct Violation;
 pub struct Link {
     connection: Connection,
     stream: Stream,
-    /// The stream may have bytes or an end: it wasn't read empty since it said so.
+    /// The stream may have bytes or an end: it was not read empty since it became ready.
     is_readable: bool,
     /// The stream is shut towards the owner.
     is_write_shut: bool,
@@ -73,14 +73,14 @@ impl Link {
         }
     }
 
-    /// Takes one packet of the guest; `payload` has the length the header says.
+    /// Takes one packet of the guest; `payload` has the length in the header.
     pub fn receive(
         &mut self,
         operation: Operation,
         header: &Header,
         payload: &[VolatileSlice<'_>],
     ) -> Result<(), Violation> {
-        self.connection.guest_says(header);
+        self.connection.guest_announces(header);
         match operation {
             Operation::Request | Operation::Response => return Err(Violation),
             Operation::Reset => self.connection.guest_reset(),
@@ -197,7 +197,7 @@ impl Link {
         }
     }
 
-    /// A stream that can't be shut is closed already, and says so by its readiness.
+    /// A stream that can't be shut is closed already, which its readiness shows.
     fn shutdown(&self, direction: Shutdown) {
         drop(self.stream.shutdown(direction));
     }

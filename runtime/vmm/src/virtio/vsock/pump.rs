@@ -1,6 +1,6 @@
 //! Between the muxer and the two virtqueues that carry packets.
 //!
-//! Owns the order of work and when the guest is told: everything there is to do is
+//! Owns the order of work and when the guest is notified: everything there is to do is
 //! done first, for a turn, and the guest is signalled once at the end.
 
 use virtio_queue::{Error as QueueError, Queue, QueueT};
@@ -9,7 +9,7 @@ use vm_memory::GuestMemoryMmap;
 use super::link::MAX_PAYLOAD_LEN;
 use super::muxer::{Error as MuxerError, Muxer};
 use super::packet::{HEADER_LEN, Header};
-use crate::virtio::chain::{Chain, Tables};
+use crate::virtio::chain::{Chain, IndirectTables};
 use crate::virtio::span::Span;
 use crate::virtio::turn::Turn;
 
@@ -27,7 +27,7 @@ pub enum Error {
     Host(#[from] MuxerError),
 }
 
-/// Which queues have used buffers that the guest wants to be told of.
+/// Which queues have used buffers that the guest wants a notification of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Signals {
     /// The queue towards the guest.
@@ -86,7 +86,7 @@ fn listen(muxer: &Muxer, rings: &mut Rings<'_>) -> Result<bool, Error> {
 fn to_guest(muxer: &mut Muxer, rings: &mut Rings<'_>, turn: &mut Turn) -> Result<usize, Error> {
     let mut moved = 0;
     while moved < ROUND_LEN && !turn.is_over() && muxer.has_outgoing() {
-        let Some(chain) = Chain::next_of(rings.rx, rings.mem, Tables::Followed)? else {
+        let Some(chain) = Chain::next_of(rings.rx, rings.mem, IndirectTables::Followed)? else {
             break;
         };
         turn.spend_chain();
@@ -122,7 +122,7 @@ fn fill(muxer: &mut Muxer, mut span: Span<'_>) -> Option<u32> {
 fn from_guest(muxer: &mut Muxer, rings: &mut Rings<'_>, turn: &mut Turn) -> Result<usize, Error> {
     let mut moved = 0;
     while moved < ROUND_LEN && !turn.is_over() {
-        let Some(chain) = Chain::next_of(rings.tx, rings.mem, Tables::Followed)? else {
+        let Some(chain) = Chain::next_of(rings.tx, rings.mem, IndirectTables::Followed)? else {
             break;
         };
         turn.spend_chain();
