@@ -8,7 +8,8 @@
 //! Called by every helper of the runtime as its first act, while it has one
 //! thread: [`Jail::enter`]. The owner uses [`detached`] to prepare what a
 //! helper may serve, [`cover`] to leave mounts out of it, [`overlay`] to lay directories
-//! over each other first, and [`running`] to serve more. [`program`] is for programs that
+//! over each other first, and [`running`] to attach more to a
+//! helper that runs. [`program`] is for programs that
 //! know nothing of all this: it enters the jail first, and becomes them there.
 
 pub mod cover;

@@ -91,13 +91,19 @@ pub(crate) enum Effect {
 pub(crate) struct Registers {
     page: RegisterPage,
     identity: Identity,
+    driver: DriverState,
+    queues: Vec<Queue>,
+    epoch: u64,
+}
+
+/// What the driver has written since the last reset, apart from its queues: plain data.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct DriverState {
     status: u32,
     device_features_sel: u32,
     driver_features_sel: u32,
     driver_features: u64,
     queue_sel: u32,
-    queues: Vec<Queue>,
-    epoch: u64,
 }
 
 impl Registers {
@@ -106,11 +112,7 @@ impl Registers {
         let mut registers = Self {
             page,
             identity: Identity::default(),
-            status: 0,
-            device_features_sel: 0,
-            driver_features_sel: 0,
-            driver_features: 0,
-            queue_sel: 0,
+            driver: DriverState::default(),
             queues: Vec::new(),
             epoch: 0,
         };
@@ -163,9 +165,9 @@ impl Registers {
     /// Marks the device of activation `epoch` as broken until the next reset. False if
     /// the guest has reset it since.
     pub(crate) fn mark_needs_reset(&mut self, epoch: u64) -> bool {
-        let current = epoch == self.epoch && self.status & DRIVER_OK != 0;
+        let current = epoch == self.epoch && self.driver.status & DRIVER_OK != 0;
         if current {
-            self.status |= NEEDS_RESET;
+            self.driver.status |= NEEDS_RESET;
             self.show();
         }
         current
@@ -191,10 +193,10 @@ impl Registers {
 
     fn write_register(&mut self, offset: u32, value: u32) {
         match offset {
-            VIRTIO_MMIO_DEVICE_FEATURES_SEL => self.device_features_sel = value,
-            VIRTIO_MMIO_DRIVER_FEATURES_SEL => self.driver_features_sel = value,
+            VIRTIO_MMIO_DEVICE_FEATURES_SEL => self.driver.device_features_sel = value,
+            VIRTIO_MMIO_DRIVER_FEATURES_SEL => self.driver.driver_features_sel = value,
             VIRTIO_MMIO_DRIVER_FEATURES => self.write_driver_features(value),
-            VIRTIO_MMIO_QUEUE_SEL => self.queue_sel = value,
+            VIRTIO_MMIO_QUEUE_SEL => self.driver.queue_sel = value,
             VIRTIO_MMIO_INTERRUPT_ACK => {
                 let acknowledged = value & VIRTIO_MMIO_INT_CONFIG;
                 self.page
@@ -206,10 +208,10 @@ impl Registers {
 
     fn write_queue(&mut self, offset: u32, value: u32) {
         // Queues are set up between FEATURES_OK and DRIVER_OK (3.1.1).
-        if self.status & (FEATURES_OK | DRIVER_OK | FAILED) != FEATURES_OK {
+        if self.driver.status & (FEATURES_OK | DRIVER_OK | FAILED) != FEATURES_OK {
             return;
         }
-        let Some(queue) = selected(&mut self.queues, self.queue_sel) else {
+        let Some(queue) = selected(&mut self.queues, self.driver.queue_sel) else {
             return;
         };
         match offset {
@@ -226,23 +228,23 @@ impl Registers {
     }
 
     fn write_driver_features(&mut self, value: u32) {
-        if self.status & (DRIVER | FEATURES_OK) != DRIVER {
+        if self.driver.status & (DRIVER | FEATURES_OK) != DRIVER {
             return;
         }
         let (low, high) = (
-            self.driver_features & 0xffff_ffff,
-            self.driver_features >> 32,
+            self.driver.driver_features & 0xffff_ffff,
+            self.driver.driver_features >> 32,
         );
         let value = u64::from(value);
-        self.driver_features = match self.driver_features_sel {
+        self.driver.driver_features = match self.driver.driver_features_sel {
             0 => high << 32 | value,
             1 => value << 32 | low,
-            _ => self.driver_features,
+            _ => self.driver.driver_features,
         };
     }
 
     fn write_config(&mut self, offset: u32, bytes: &[u8]) -> Option<Effect> {
-        (self.status & DRIVER != 0).then(|| Effect::Config {
+        (self.driver.status & DRIVER != 0).then(|| Effect::Config {
             offset: offset as usize,
             bytes: bytes.to_vec(),
         })
@@ -250,23 +252,23 @@ impl Registers {
 
     fn write_status(&mut self, value: u32) -> Option<Effect> {
         if value == 0 {
-            let was_active = self.status & DRIVER_OK != 0;
+            let was_active = self.driver.status & DRIVER_OK != 0;
             self.reset();
             let epoch = self.epoch;
             return was_active.then_some(Effect::Reset { epoch });
         }
-        let before = self.status;
-        self.status = self.next_status(value);
+        let before = self.driver.status;
+        self.driver.status = self.next_status(value);
         self.show();
-        let started = self.status & DRIVER_OK != 0 && before & DRIVER_OK == 0;
+        let started = self.driver.status & DRIVER_OK != 0 && before & DRIVER_OK == 0;
         started.then(|| self.start())
     }
 
     /// The status after the driver wrote `value`: the bits it had, those it added in
     /// the right order, and `FEATURES_OK` only if the features can be had.
     fn next_status(&self, value: u32) -> u32 {
-        let mut status = self.status | value & FAILED;
-        if self.status & FAILED != 0 {
+        let mut status = self.driver.status | value & FAILED;
+        if self.driver.status & FAILED != 0 {
             return status;
         }
         for step in STEPS {
@@ -281,13 +283,13 @@ impl Registers {
 
     fn features_agree(&self) -> bool {
         let required = 1 << VIRTIO_F_VERSION_1;
-        self.driver_features & !self.identity.features == 0
-            && self.driver_features & required == required
+        self.driver.driver_features & !self.identity.features == 0
+            && self.driver.driver_features & required == required
     }
 
     fn start(&mut self) -> Effect {
         self.epoch += 1;
-        let event_idx = self.driver_features & (1 << VIRTIO_RING_F_EVENT_IDX) != 0;
+        let event_idx = self.driver.driver_features & (1 << VIRTIO_RING_F_EVENT_IDX) != 0;
         for queue in &mut self.queues {
             queue.set_event_idx(event_idx);
         }
@@ -296,18 +298,14 @@ impl Registers {
             queues: states
                 .filter_map(|state| Queue::try_from(state).ok())
                 .collect(),
-            features: self.driver_features,
+            features: self.driver.driver_features,
             epoch: self.epoch,
         })
     }
 
     fn reset(&mut self) {
         self.epoch += 1;
-        self.status = 0;
-        self.device_features_sel = 0;
-        self.driver_features_sel = 0;
-        self.driver_features = 0;
-        self.queue_sel = 0;
+        self.driver = DriverState::default();
         self.queues = new_queues(&self.identity.queue_sizes);
         self.page
             .clear_bits(VIRTIO_MMIO_INTERRUPT_STATUS, VIRTIO_MMIO_INT_CONFIG);
@@ -316,9 +314,9 @@ impl Registers {
 
     /// Brings the readable registers up to date.
     fn show(&mut self) {
-        let queue = selected(&mut self.queues, self.queue_sel);
+        let queue = selected(&mut self.queues, self.driver.queue_sel);
         let (max, ready) = queue.map_or((0, 0), |queue| (queue.max_size(), queue.ready().into()));
-        let features = match self.device_features_sel {
+        let features = match self.driver.device_features_sel {
             0 => self.identity.features & 0xffff_ffff,
             1 => self.identity.features >> 32,
             _ => 0,
@@ -330,7 +328,7 @@ impl Registers {
             VIRTIO_MMIO_DEVICE_FEATURES,
             u32::try_from(features).unwrap_or(0),
         );
-        page.store(VIRTIO_MMIO_STATUS, self.status);
+        page.store(VIRTIO_MMIO_STATUS, self.driver.status);
     }
 }
 

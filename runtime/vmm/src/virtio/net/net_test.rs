@@ -48,7 +48,7 @@ fn memory() -> GuestMemoryMmap {
     GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x8_0000)]).unwrap()
 }
 
-/// An active device with one queue filled as told, and the far end of its tap.
+/// An active device with one queue filled, and the far end of its tap.
 fn device(
     mem: &GuestMemoryMmap,
     queue: u16,
