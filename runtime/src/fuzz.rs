@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::cgroup::Driver;
 use crate::config::annotations::Bounds;
-use crate::config::installation::MachineChoice;
+use crate::config::machine_choice::MachineChoice;
 use crate::network::names;
 use crate::oci::bundle::Bundle;
 use crate::oci::plan::{HostFacts, plan};

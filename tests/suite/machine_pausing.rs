@@ -176,10 +176,7 @@ fn stream(mut exec: Child, ended: &AtomicBool, returned: &AtomicU64) {
         let sender = scope.spawn(move || {
             let mut hash = Sha256::new();
             let mut block = vec![0; 1 << 15];
-            for number in 0_u64.. {
-                if ended.load(Ordering::SeqCst) {
-                    break;
-                }
+            for number in (0_u64..).take_while(|_| !ended.load(Ordering::SeqCst)) {
                 block[..8].copy_from_slice(&number.to_le_bytes());
                 hash.update(&block);
                 sink.write_all(&block).unwrap();

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::config::installation::MachineChoice;
+use crate::config::machine_choice::MachineChoice;
 use crate::seccomp::VsockAccess;
 
 /// Chooses the machine of one container: `auto`, `kvm` or `tcg`.

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use caisson_fs::spec::Cache;
 use caisson_vmm::spec::{MAX_MEM_MIB, MAX_VCPUS};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::config::annotations::Bounds;
+use crate::config::machine_choice::MachineChoice;
 
 /// Configuration read when `CAISSON_CONFIG` names no other.
 pub const DEFAULT_CONFIG: &str = "/etc/caisson/config.toml";
@@ -47,32 +48,6 @@ pub enum Error {
     /// The program's own path is unknown.
     #[error("find the path of this program")]
     Exe(#[source] std::io::Error),
-}
-
-/// Which kind of machine runs containers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MachineChoice {
-    /// KVM; emulation where it does not work and the configuration allows that.
-    #[default]
-    Auto,
-    /// caisson's own monitor on KVM.
-    Kvm,
-    /// QEMU's emulation: slow, for trying and testing without KVM.
-    Tcg,
-}
-
-impl std::str::FromStr for MachineChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "kvm" => Ok(Self::Kvm),
-            "tcg" => Ok(Self::Tcg),
-            other => Err(format!("{other:?} is not a machine: use auto, kvm or tcg")),
-        }
-    }
 }
 
 /// Which guest kernel boots.

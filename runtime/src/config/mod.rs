@@ -3,3 +3,4 @@
 
 pub mod annotations;
 pub mod installation;
+pub mod machine_choice;

@@ -9,20 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::hooks;
 use crate::hooks::HookKind;
 use crate::host::identity;
-use crate::monitor::{Order, Outcome, Word};
+use crate::monitor::create_request::{Errand, Order, Outcome, Word};
 use crate::owner;
 use crate::owner::Connection;
-
-/// Something the owner can't do from where it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Errand {
-    /// Run the hooks of kinds prestart and createRuntime: the owner's
-    /// namespaces are there.
-    RunHooks,
-    /// Give the owner's new user namespace its ids.
-    MapIdentities,
-}
 
 /// The command's answer: the errand is done.
 #[derive(Debug, Serialize, Deserialize)]

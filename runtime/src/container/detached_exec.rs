@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup;
 use crate::cgroup::Group;
-use crate::container::session::{LateOutput, Session, Terminal, Wish, release_standard_streams};
+use crate::container::session::{LateOutput, Session, Terminal, Wish};
 use crate::container::signals::HeldBack;
+use crate::container::stdio::release_standard_streams;
 use crate::monitor::Outcome;
 use crate::owner;
 use crate::owner::{KILLED, OwnerChild, Surroundings};

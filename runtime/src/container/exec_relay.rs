@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup;
 use crate::cgroup::Group;
-use crate::container::session::release_standard_streams;
 use crate::container::stdio;
+use crate::container::stdio::release_standard_streams;
 use crate::container::stdio::{GuestStreams, HostStdio, Output, Rest};
 use crate::monitor::Outcome;
 use crate::owner;

@@ -27,7 +27,6 @@ use crate::oci::plan;
 use crate::owner;
 use crate::owner::{Connection, ProcessEntry, Reply, Request, Status};
 use crate::process::pidfd::Pidfd;
-use crate::vm::hypervisor;
 
 /// A killed container is gone by then, or is ended from outside.
 const END_LIMIT: Duration = Duration::from_secs(10);
@@ -70,7 +69,7 @@ pub enum Error {
     Hook(#[from] hooks::Error),
     /// No machine can be had.
     #[error(transparent)]
-    Machine(#[from] hypervisor::Error),
+    Machine(#[from] crate::vm::hypervisor_error::Error),
     /// The owner failed or refused; the text is its own.
     #[error("{0}")]
     Refused(String),

@@ -4,7 +4,6 @@
 //! Owns the conversation with the container's owner. Whoever asked may stay in
 //! the foreground or leave this process behind; it is the same session.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -281,17 +280,4 @@ fn pass_on(signals: HeldBack, connection: &Connection, pty: Option<Pty>) -> Resu
         send(nix::libc::SIGWINCH);
     }
     signals.forward(send).map_err(io_error("pass signals on"))
-}
-
-/// A process that lives on must not hold the caller's streams: who reads them sees
-/// their end only when nobody holds them any more.
-///
-/// # Errors
-/// When /dev/null can't be opened.
-pub fn release_standard_streams() -> io::Result<()> {
-    let null = File::options().read(true).write(true).open("/dev/null")?;
-    nix::unistd::dup2_stdin(&null)?;
-    nix::unistd::dup2_stdout(&null)?;
-    nix::unistd::dup2_stderr(&null)?;
-    Ok(())
 }

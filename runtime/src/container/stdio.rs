@@ -361,6 +361,19 @@ fn copy_all(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
     }
 }
 
+/// A process that lives on must not hold the caller's streams: who reads them sees
+/// their end only when nobody holds them any more.
+///
+/// # Errors
+/// When /dev/null can't be opened.
+pub fn release_standard_streams() -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    nix::unistd::dup2_stderr(&null)?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

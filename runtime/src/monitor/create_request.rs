@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::container::creator::Errand;
 use crate::container::store::Record;
 use crate::hooks;
 use crate::monitor::{mount_point, submounts};
@@ -90,4 +89,15 @@ pub enum Outcome {
         /// One line: the cause.
         message: String,
     },
+}
+
+/// Something the owner can't do from where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Errand {
+    /// Run the hooks of kinds prestart and createRuntime: the owner's
+    /// namespaces are there.
+    RunHooks,
+    /// Give the owner's new user namespace its ids.
+    MapIdentities,
 }

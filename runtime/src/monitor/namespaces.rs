@@ -13,7 +13,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::container::creator;
-use crate::container::creator::Errand;
+use crate::monitor::create_request::Errand;
 use crate::monitor::error::Error;
 use crate::oci::plan::{Network, Plan};
 use crate::owner::Connection;

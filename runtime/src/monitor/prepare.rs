@@ -3,11 +3,12 @@
 //!
 //! Owns the hooks of its namespaces, its terminal, and its letting go of the caller.
 
-use crate::container::creator::{self, Errand};
-use crate::container::session::release_standard_streams;
+use crate::container::creator;
 use crate::container::stdio::HostStdio;
+use crate::container::stdio::release_standard_streams;
 use crate::container::terminal::Pty;
 use crate::hooks::{self, HookKind};
+use crate::monitor::create_request::Errand;
 use crate::monitor::create_request::Order;
 use crate::monitor::error::Error;
 use crate::owner::Connection;

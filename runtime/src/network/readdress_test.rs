@@ -1,3 +1,5 @@
+//! Addresses are changed in whole frames, and hostile frames end nothing.
+
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{Icmpv4Repr, TcpControl, TcpRepr, TcpSeqNumber, UdpRepr};
 

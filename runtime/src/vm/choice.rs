@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::installation::{Installation, MachineChoice};
-use crate::vm::hypervisor::Error;
+use crate::config::installation::Installation;
+use crate::config::machine_choice::MachineChoice;
+use crate::vm::hypervisor_error::Error;
 use crate::vm::qemu::View;
 
 const KVM: &str = "/dev/kvm";

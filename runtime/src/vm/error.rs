@@ -25,7 +25,7 @@ pub enum Error {
     Installation(#[from] crate::config::installation::Error),
     /// No machine can be had.
     #[error(transparent)]
-    Machine(#[from] crate::vm::hypervisor::Error),
+    Machine(#[from] crate::vm::hypervisor_error::Error),
     /// The machine ended before its agent answered.
     #[error("the machine ended before its agent was ready: {cause}")]
     Boot {

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use caisson_protocol::client::agent::event::Kind as AgentEvent;
 use caisson_vmm::control::Exit;
 
-use super::agent;
+use super::agent_error;
 use crate::process::program::Ending;
 
 /// Everything that can happen to a VM, and to the process that holds it.
@@ -23,7 +23,7 @@ pub(crate) enum Event {
     /// The file server has ended; how, and its last words.
     FileServerEnded(Ending),
     /// The agent's connection is of no use any more, and there will be no other.
-    AgentGone(agent::Error),
+    AgentGone(agent_error::Error),
     /// The container has closed its standard error, or the machine is gone.
     ErrorsEnded,
     /// The container goes on, but somebody should know.

@@ -3,10 +3,9 @@
 //! Owns the cutting-out and the start of the file server. The mounts live only
 //! in the server's own mount namespace, so nothing is left when it dies.
 
-use std::fs::{self, File};
+use std::fs::{self};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +14,6 @@ use caisson_jail::Error::Refused;
 use caisson_jail::cover::with_covered;
 use caisson_jail::detached::{self, Tree, detach, map_ids};
 use nix::libc;
-use rustix::fs::fstat;
 
 use crate::oci::plan::{Access, AccessTime, IdMaps, Overlay, Share, is_of_guest};
 use crate::owner::{HostPlace, MountBelow, OfferedShare, PlaceInFileSystem};
@@ -24,6 +22,7 @@ use crate::process::step;
 use crate::process::vhost_user_socket;
 use crate::sys;
 use crate::vm::error::Error;
+use crate::vm::host_path::{is_same_file, of_the_hosts_kernel, open_place};
 use crate::vm::mountinfo;
 use crate::vm::mountinfo::Mount;
 use crate::vm::overlay;
@@ -201,24 +200,6 @@ fn set_access_times(
         };
         detached::set_access_times(tree, reach, times, source)
     })
-}
-
-/// Opens what is there without a right to its contents.
-pub(crate) fn open_place(path: &Path) -> io::Result<File> {
-    let flags = libc::O_PATH | libc::O_CLOEXEC;
-    File::options().read(true).custom_flags(flags).open(path)
-}
-
-pub(crate) fn is_same_file(one: impl AsFd, other: impl AsFd) -> io::Result<bool> {
-    let [one, other] = [fstat(one)?, fstat(other)?];
-    Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
-}
-
-pub(crate) fn of_the_hosts_kernel(source: &Path, kind: &str) -> String {
-    let source = source.display();
-    format!(
-        "it leads to {source}, which shows the host's kernel ({kind}); a source spelled /proc, /sys or /dev, or below, is the guest's own"
-    )
 }
 
 fn detach_without(

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use crate::config::installation::GuestImage;
-use crate::vm::hypervisor::Error;
+use crate::vm::hypervisor_error::Error;
 
 const HEADER_LEN: usize = 64;
 const SEGMENT_LEN: usize = 56;

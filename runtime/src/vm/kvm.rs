@@ -17,7 +17,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socket
 use crate::config::installation::{Installation, KernelKind};
 use crate::process::program::{Killer, Program, Running};
 use crate::vm::error::Error;
-use crate::vm::hypervisor::Parts;
+use crate::vm::hypervisor_parts::Parts;
 use crate::vm::kernel;
 use crate::vm::nics::{Offer, Plugged};
 

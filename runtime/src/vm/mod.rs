@@ -11,6 +11,7 @@
 pub(crate) mod agent;
 pub mod agent_answers;
 pub(crate) mod agent_connection;
+pub(crate) mod agent_error;
 pub(crate) mod boot;
 pub mod choice;
 pub(crate) mod clock;
@@ -20,7 +21,10 @@ pub(crate) mod fs_daemon;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 pub(crate) mod guest_memory;
+pub(crate) mod host_path;
 pub mod hypervisor;
+pub mod hypervisor_error;
+pub(crate) mod hypervisor_parts;
 pub(crate) mod kernel;
 pub(crate) mod kill_escalation;
 pub(crate) mod kvm;

@@ -12,7 +12,7 @@ use caisson_jail::overlay::{Upper, mount_overlay};
 
 use crate::oci::plan::{Overlay, is_of_guest};
 use crate::vm::error::Error;
-use crate::vm::fs_daemon::{is_same_file, of_the_hosts_kernel, open_place};
+use crate::vm::host_path::{is_same_file, of_the_hosts_kernel, open_place};
 use crate::vm::mountinfo;
 use crate::vm::mountinfo::Mount;
 

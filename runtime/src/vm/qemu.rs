@@ -18,7 +18,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use crate::config::installation::Installation;
 use crate::process::program::{Program, Running};
 use crate::vm::error::Error as SandboxError;
-use crate::vm::hypervisor::Error;
+use crate::vm::hypervisor_error::Error;
 
 /// Descriptors for vCPUs, devices, queues and threads.
 const OPEN_FILES: u64 = 1024;

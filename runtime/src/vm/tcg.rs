@@ -21,7 +21,7 @@ use crate::network::Mac;
 use crate::process::program::{Killer, Program, Running};
 use crate::process::vhost_user_socket;
 use crate::vm::error::Error;
-use crate::vm::hypervisor::Parts;
+use crate::vm::hypervisor_parts::Parts;
 use crate::vm::kernel;
 use crate::vm::nics::Waiting;
 use crate::vm::qemu::Jailed;

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use crate::control::{Exit, Report, Request};
+use crate::error_chain::chain;
 use crate::lifecycle::{IllegalMove, Lifecycle, State};
 use crate::mailbox::{self, Inbox, Message};
 use crate::owner::{self, Owner};
@@ -328,17 +329,6 @@ fn failed(error: &dyn std::error::Error) -> Exit {
     Exit::Error {
         message: chain(error),
     }
-}
-
-/// The error and its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line = format!("{line}: {error}");
-        cause = error.source();
-    }
-    line
 }
 
 impl From<io::Error> for End {

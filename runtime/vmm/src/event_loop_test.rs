@@ -15,9 +15,10 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::*;
 use crate::control::MAX_PACKET_LEN;
+use crate::gate::Gate;
 use crate::mailbox::mailbox;
 use crate::model::{DATA_AT, Model};
-use crate::vcpus::{Gate, VcpuThread, accept_kicks};
+use crate::vcpus::{VcpuThread, accept_kicks};
 use crate::virtio::guest_ring::{GuestRing, WRITE};
 
 const RNG: usize = 3;

@@ -15,10 +15,12 @@ mod assembly;
 mod boot;
 mod bus;
 pub mod control;
+mod error_chain;
 mod event_loop;
 mod eventfds;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod gate;
 mod lifecycle;
 mod machine;
 mod mailbox;

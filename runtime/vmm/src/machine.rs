@@ -14,6 +14,7 @@ use crate::arch::{self, Images};
 use crate::assembly::{self, Assembly};
 use crate::control::Exit;
 use crate::event_loop::{AnnounceError, EventLoop};
+use crate::gate::Gate;
 use crate::mailbox::{Inbox, mailbox};
 use crate::memory;
 use crate::owner::Owner;
@@ -22,7 +23,7 @@ use crate::slots::Slots;
 use crate::spec::{DescriptorNumber, MachineSpec};
 use crate::sys::{self, Inherited, TakeError};
 use crate::vcpu::Vcpu;
-use crate::vcpus::{self, Gate, Vcpus};
+use crate::vcpus::{self, Vcpus};
 use crate::virtio::mmio::RegisterWindow;
 
 /// `KVM_MEM_READONLY`

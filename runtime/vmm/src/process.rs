@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use caisson_jail::{CapabilitySet, Identities, Jail};
 
 use crate::control::{Exit, Report};
-use crate::event_loop::chain;
+use crate::error_chain::chain;
 use crate::machine::{self, Machine};
 use crate::owner::Owner;
 use crate::seccomp;

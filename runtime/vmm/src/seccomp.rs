@@ -9,8 +9,8 @@ use caisson_jail::syscalls::{Argument, DESCRIPTOR_FLAGS, EVERY_THREAD, NEW_THREA
 pub(crate) use caisson_jail::syscalls::{Error, Filter};
 use nix::libc;
 
+use crate::gate;
 use crate::sys::{TUN_SET_OFFLOAD, TUN_SET_QUEUE};
-use crate::vcpus;
 
 /// `KVM_RUN`: _IO(0xae, 0x80)
 const KVM_RUN: u32 = 0xae80;
@@ -106,7 +106,7 @@ const DEVICES: &[Rule] = &[
     // the process is alone in its pid namespace, and with its user if root started it.
     (
         libc::SYS_tgkill,
-        &[Argument::Is(2, bits(vcpus::KICK_SIGNAL))],
+        &[Argument::Is(2, bits(gate::KICK_SIGNAL))],
     ),
     (libc::SYS_getpid, &[]),
     // The entropy source; hash maps.

@@ -14,9 +14,9 @@ use vm_memory::GuestMemoryMmap;
 use crate::arch::ports;
 use crate::bus::Bus;
 use crate::control::Exit;
+use crate::gate::Gate;
 use crate::mailbox::Mailbox;
 use crate::sys;
-use crate::vcpus::Gate;
 
 /// What a read from nothing gives, as from an empty bus.
 const ABSENT: u8 = 0xff;

@@ -19,73 +19,21 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Barrier, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Barrier};
 use std::thread::{self, JoinHandle};
 
 use nix::libc;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
 use vmm_sys_util::signal::{Killable, register_signal_handler};
 
 use crate::control::Exit;
-use crate::event_loop::chain;
+use crate::error_chain::chain;
+use crate::gate::{Gate, KICK, KICK_SIGNAL};
 use crate::seccomp;
 use crate::vcpu::Vcpu;
 
-/// Takes a thread out of KVM_RUN. Its handler does nothing.
-pub(crate) const KICK_SIGNAL: libc::c_int = KICK as libc::c_int;
-const KICK: Signal = Signal::SIGUSR1;
 /// Stack of a vCPU thread in bytes: its loop is shallow.
 const STACK_LEN: usize = 64 * 1024;
-
-/// Where vCPU threads wait while the machine is paused.
-#[derive(Debug, Default)]
-pub(crate) struct Gate {
-    position: Mutex<Position>,
-    moved: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Position {
-    is_closed: bool,
-    /// Counts closings, so that a late acknowledgement is not taken for another's.
-    round: u64,
-}
-
-impl Gate {
-    /// Closes it; returns the round that begins.
-    fn close(&self) -> u64 {
-        let mut position = self.lock();
-        position.is_closed = true;
-        position.round += 1;
-        position.round
-    }
-
-    fn open(&self) {
-        self.lock().is_closed = false;
-        self.moved.notify_all();
-    }
-
-    /// The round for which it is closed; `None` while it is open.
-    pub(crate) fn closed_round(&self) -> Option<u64> {
-        let position = self.lock();
-        position.is_closed.then_some(position.round)
-    }
-
-    /// Waits for the end of `round`.
-    pub(crate) fn wait(&self, round: u64) {
-        let mut position = self.lock();
-        while position.is_closed && position.round == round {
-            position = self
-                .moved
-                .wait(position)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Position> {
-        self.position.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// A vCPU thread, as seen from others.
 #[derive(Debug)]

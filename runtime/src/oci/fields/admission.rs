@@ -5,17 +5,8 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use crate::oci::fields::content::has_content;
+use crate::oci::fields::error::Error;
 use crate::oci::fields::{Fate, Field, has_guest_rows_below, has_rows_below, namespaces, row_of};
-
-/// A field of config.json that can't be applied.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("config.json: {field} is not supported: {reason}")]
-pub struct Error {
-    /// Path of the field, dots between names.
-    pub field: String,
-    /// Why, and what to do instead.
-    pub reason: &'static str,
-}
 
 /// A field of config.json that changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

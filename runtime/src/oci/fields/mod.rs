@@ -8,6 +8,7 @@
 
 mod admission;
 mod content;
+mod error;
 mod namespaces;
 
 mod general;
@@ -16,9 +17,10 @@ mod process;
 mod resources;
 
 pub use admission::{
-    Error, Ignored, check, check_process, check_resources, for_guest, process_for_guest,
+    Ignored, check, check_process, check_resources, for_guest, process_for_guest,
     resources_for_guest,
 };
+pub use error::Error;
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

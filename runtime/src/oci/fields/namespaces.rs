@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::oci::fields::Error;
 use crate::oci::fields::content::has_content;
+use crate::oci::fields::error::Error;
 
 const FOREIGN_NAMESPACE: &str =
     "a namespace of another container or of the host can't reach into a machine";

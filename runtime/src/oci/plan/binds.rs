@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use caisson_protocol::SHARE_PATH;
 use caisson_protocol::path::clean;
 use oci_spec::runtime::{LinuxIdMapping, Mount, Spec};
-use serde::{Deserialize, Serialize};
 
 use crate::oci::bundle::Bundle;
-use crate::oci::plan::{Access, AccessTimes, Share};
+use crate::oci::plan::access_times::AccessTimes;
+use crate::oci::plan::share::{Access, IdMaps, Share};
 
 /// A bind mount that can't be one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,17 +31,6 @@ pub enum Malformed {
     /// The user has no right to map ids.
     #[error("mounts: {}: id-mapped mounts are not supported for rootless containers", .0.display())]
     MappedWithoutRoot(PathBuf),
-}
-
-/// Under which ids a share's files are seen, other than their own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IdMaps {
-    /// For users, as the kernel reads them: on the disk, as seen, how many.
-    pub uids: String,
-    /// For groups.
-    pub gids: String,
-    /// For mounts below the source too.
-    pub recursive: bool,
 }
 
 /// Makes shares of the bind mounts that need one, and gives each mount in `spec`

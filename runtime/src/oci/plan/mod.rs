@@ -8,8 +8,10 @@ mod access_times;
 mod binds;
 pub mod conditions;
 mod devices;
+mod host_facts;
 mod joined;
 mod overlay;
+mod share;
 mod size;
 
 use std::path::{Path, PathBuf};
@@ -21,12 +23,12 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup;
 use crate::cgroup::Place;
 use crate::config::annotations;
-use crate::config::annotations::{Annotations, Bounds};
-use crate::config::installation::MachineChoice;
+use crate::config::annotations::Annotations;
+use crate::config::machine_choice::MachineChoice;
 use crate::hooks;
 use crate::hooks::Hooks;
 use crate::host::identity;
-use crate::host::identity::{Identities, User};
+use crate::host::identity::Identities;
 use crate::oci::bundle::Bundle;
 use crate::oci::capabilities;
 use crate::oci::fields;
@@ -35,9 +37,10 @@ use crate::oci::memory_policy::MemoryPolicy;
 use crate::seccomp;
 
 pub use access_times::{AccessTime, AccessTimes, TimeOptions};
-pub use binds::{IdMaps, is_of_guest};
+pub use binds::is_of_guest;
+pub use host_facts::HostFacts;
 use joined::Joined;
-pub use overlay::{Overlay, Upper};
+pub use share::{Access, IdMaps, Overlay, Share, Upper};
 use size::Size;
 pub use size::{DEFAULT_MEM_MIB, DEFAULT_VCPUS, GUEST_OVERHEAD_MIB};
 
@@ -80,25 +83,6 @@ pub enum Error {
     /// The planned configuration can't be written as JSON.
     #[error("write the guest's configuration")]
     Encode(#[source] serde_json::Error),
-}
-
-/// What a plan depends on, beside the bundle.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostFacts {
-    /// CPUs this process may run on.
-    pub cpus: u8,
-    /// The administrator's default memory, in MiB.
-    pub default_mem_mib: Option<u32>,
-    /// The administrator's default vCPUs.
-    pub default_vcpus: Option<u8>,
-    /// What the administrator lets containers choose among.
-    pub bounds: Bounds,
-    /// Who makes cgroups.
-    pub cgroup_driver: cgroup::Driver,
-    /// The user, unless it is root.
-    pub user: Option<User>,
-    /// Pids and names of the containers in whose machine this one shall be.
-    pub group: Vec<(i32, String)>,
 }
 
 /// Every decision about one container.
@@ -160,37 +144,6 @@ impl Network {
             Self::Join(path) => Some(path),
         }
     }
-}
-
-/// One folder or file of the host that the guest sees.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Share {
-    /// Absolute path on the host; of an overlay, its first lower directory.
-    pub source: PathBuf,
-    /// The directories that are laid over each other to be the source.
-    pub overlay: Option<Overlay>,
-    /// Path below the share's root.
-    pub target: PathBuf,
-    /// Whether the file server refuses writes.
-    pub access: Access,
-    /// Mounts below the source are seen too.
-    pub recursive: bool,
-    /// Under which ids its files are seen; none: their own.
-    pub id_maps: Option<IdMaps>,
-    /// When reading changes access times.
-    pub access_times: AccessTimes,
-}
-
-/// Whether a share may be written to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Access {
-    /// Where its mounts on the host may be.
-    AsMounted,
-    /// Only in the mounts below it.
-    ReadOnlyItself,
-    /// Nowhere.
-    ReadOnly,
 }
 
 /// One place in the root file system where the guest mounts something.

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use caisson_protocol::MOUNT_OPTIONS;
 use caisson_protocol::path::clean;
 use oci_spec::runtime::{Mount, Spec};
-use serde::{Deserialize, Serialize};
 
 use crate::oci::bundle::Bundle;
+use crate::oci::plan::access_times::AccessTimes;
 use crate::oci::plan::binds::{access, destination, is_bind, is_remount, options, share_path};
-use crate::oci::plan::{AccessTimes, Share};
+use crate::oci::plan::share::{Overlay, Share, Upper};
 
 /// An overlay that can't be one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,26 +31,6 @@ pub enum Malformed {
         /// The option.
         option: String,
     },
-}
-
-/// Directories of the host, one laid over the other.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Overlay {
-    /// From above to below.
-    pub lower: Vec<PathBuf>,
-    /// Where changes go; read-only without.
-    pub upper: Option<Upper>,
-    /// Further options of the file system.
-    pub parameters: Vec<String>,
-}
-
-/// Takes the changes of an overlay.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Upper {
-    /// The changed files.
-    pub changes: PathBuf,
-    /// Where they are prepared, on the same file system.
-    pub work: PathBuf,
 }
 
 /// Makes shares of the overlays, and bind mounts of those in `spec`.

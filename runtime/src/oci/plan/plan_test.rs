@@ -3,6 +3,8 @@
 use serde_json::json;
 
 use super::*;
+use crate::config::annotations::Bounds;
+use crate::host::identity::User;
 
 const BOUNDS: Bounds = Bounds {
     machine: MachineChoice::Auto,

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::config::annotations::{CRI_PREFIX, Refused};
-use crate::oci::plan::HostFacts;
+use crate::oci::plan::host_facts::HostFacts;
 
 /// Memory that kernel, agent and page tables need beside the container's limit, in MiB.
 pub const GUEST_OVERHEAD_MIB: u32 = 64;
