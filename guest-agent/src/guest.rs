@@ -7,15 +7,14 @@ use std::{
     collections::HashMap,
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
 };
 
-use caisson_protocol::rate::RateLimit;
 use caisson_protocol::server::agent::{
-    ConnectLocalRequest, CreateContainerRequest, ExecRequest, Exited, NetworkConfiguration, Oom,
+    ConnectLocalRequest, CreateContainerRequest, ExecRequest, Exited, NetworkConfiguration,
     Process as ListedProcess, SignalRequest, Statistics, Stdio, event::Kind,
 };
 use nix::{sched::CloneFlags, unistd::Pid};
+use tokio::signal::unix::Signal;
 
 use crate::{
     cgroup::Cgroup,
@@ -32,7 +31,8 @@ use crate::{
     failure::{Attempt, Failure},
     listing,
     network::{self, Network},
-    notify, oom,
+    notify,
+    oom::{self, OomReporter},
     process::{self, Exit, Process, ProcessState},
     reaper, shares,
     stdio::{Connections, Pipes, Streams, pipes},
@@ -44,7 +44,7 @@ use crate::{
 pub(crate) struct Guest {
     pub(crate) transport: Transport,
     /// What has happened, for the host.
-    pub(crate) events: Events,
+    pub(crate) events: Arc<Events>,
     table: Mutex<Table>,
     network: Mutex<Network>,
 }
@@ -78,9 +78,7 @@ struct Container {
     settings: HashMap<String, String>,
     init: Process,
     execs: HashMap<String, Process>,
-    oom_kills_told: u64,
-    /// A container can have itself killed all the time.
-    oom_rate: RateLimit,
+    oom: Arc<OomReporter>,
 }
 
 impl Guest {
@@ -89,7 +87,7 @@ impl Guest {
     pub(crate) fn new(transport: Transport) -> Self {
         Self {
             transport,
-            events: Events::default(),
+            events: Arc::default(),
             table: Mutex::default(),
             network: Mutex::default(),
         }
@@ -120,10 +118,7 @@ impl Guest {
     ///
     /// # Errors
     /// What could not be made; nothing is left of it then.
-    pub(crate) async fn create(
-        self: &Arc<Self>,
-        request: &CreateContainerRequest,
-    ) -> Result<Pid, Failure> {
+    pub(crate) async fn create(&self, request: &CreateContainerRequest) -> Result<Pid, Failure> {
         let cgroup = Arc::new(Cgroup::create(&request.container_id)?);
         let created = self.create_in(&cgroup, request).await;
         if created.is_err() {
@@ -134,7 +129,7 @@ impl Guest {
     }
 
     async fn create_in(
-        self: &Arc<Self>,
+        &self,
         cgroup: &Arc<Cgroup>,
         request: &CreateContainerRequest,
     ) -> Result<Pid, Failure> {
@@ -176,6 +171,7 @@ impl Guest {
         }
         let (init, gate) = plumbing.connect(waiting, ProcessState::Running)?;
         let pid = init.pid;
+        let oom = Arc::new(OomReporter::new(id, cgroup, &self.events));
         let container = Container {
             cgroup: Arc::clone(cgroup),
             habitat: Arc::new(habitat),
@@ -186,15 +182,14 @@ impl Guest {
                 .unwrap_or_default(),
             init,
             execs: HashMap::new(),
-            oom_kills_told: 0,
-            oom_rate: RateLimit::default(),
+            oom: Arc::clone(&oom),
         };
         self.table().add(id, container);
         if let Some(notices) = notices {
-            let guest = Arc::downgrade(self);
-            tokio::spawn(notify::watch(notices, guest, id.clone()));
+            let events = Arc::clone(&self.events);
+            tokio::spawn(notify::watch(notices, events, id.clone()));
         }
-        tokio::spawn(oom::watch(Arc::clone(self), id.clone(), Arc::clone(cgroup)));
+        tokio::spawn(oom::watch(oom));
         Ok(pid)
     }
 
@@ -267,7 +262,7 @@ impl Guest {
             ProcessState::Exited(exit) if runs => {
                 let process = container.execs.remove(&owner.exec_id);
                 drop(table);
-                self.tell_exit(owner.clone(), process.as_ref(), exit);
+                self.report_exit(owner.clone(), process.as_ref(), exit);
             }
             _ => {
                 container.execs.remove(&owner.exec_id);
@@ -275,8 +270,21 @@ impl Guest {
         }
     }
 
-    /// Notes the end of a process, and tells the host if it knows of it.
-    pub(crate) fn record_exit(&self, pid: Pid, mut exit: Exit) {
+    /// Records exits for as long as the agent runs.
+    pub(crate) async fn record_exits(&self, mut children_ended: Signal) {
+        while children_ended.recv().await.is_some() {
+            self.reap();
+        }
+    }
+
+    fn reap(&self) {
+        for ended in reaper::reap() {
+            self.record_exit(ended.pid, ended.exit);
+        }
+    }
+
+    /// Records the end of a process, and queues its event if the host knows the process.
+    fn record_exit(&self, pid: Pid, mut exit: Exit) {
         let mut table = self.table();
         let Some(owner) = table.owners.remove(&pid) else {
             return;
@@ -284,7 +292,7 @@ impl Guest {
         let Some(container) = table.containers.get_mut(&owner.container_id) else {
             return;
         };
-        self.tell_oom(&owner.container_id, container);
+        container.oom.report();
         if owner.exec_id.is_empty() {
             if let Some(signal) = container.ended_by {
                 exit.status = 128 + signal;
@@ -292,7 +300,7 @@ impl Guest {
             container.init.state = ProcessState::Exited(exit);
             // With a pid namespace of its own nothing is left; else this ends it.
             container.cgroup.kill().unwrap_or_default();
-            self.tell_exit(owner, Some(&container.init), exit);
+            self.report_exit(owner, Some(&container.init), exit);
             return;
         }
         let Some(process) = container.execs.get_mut(&owner.exec_id) else {
@@ -302,11 +310,11 @@ impl Guest {
         process.state = ProcessState::Exited(exit);
         if known {
             let process = container.execs.remove(&owner.exec_id);
-            self.tell_exit(owner, process.as_ref(), exit);
+            self.report_exit(owner, process.as_ref(), exit);
         }
     }
 
-    fn tell_exit(&self, owner: Owner, process: Option<&Process>, exit: Exit) {
+    fn report_exit(&self, owner: Owner, process: Option<&Process>, exit: Exit) {
         let left = process.map(|process| process.streams.process_ended());
         let [stdout, stderr] = left.unwrap_or_default();
         self.events.push(Kind::Exited(Exited {
@@ -320,27 +328,6 @@ impl Guest {
             stderr_held: stderr.held,
             ..Default::default()
         }));
-    }
-
-    /// Tells the host of kills for lack of memory since the last time.
-    pub(crate) fn note_oom(&self, container_id: &str) {
-        if let Ok(container) = self.table().container(container_id) {
-            self.tell_oom(container_id, container);
-        }
-    }
-
-    fn tell_oom(&self, container_id: &str, container: &mut Container) {
-        let kills = container.cgroup.oom_kills();
-        if kills <= container.oom_kills_told {
-            return;
-        }
-        container.oom_kills_told = kills;
-        if container.oom_rate.pass(Instant::now()).is_some() {
-            self.events.push(Kind::Oom(Oom {
-                container_id: container_id.to_owned(),
-                ..Default::default()
-            }));
-        }
     }
 
     /// Sends a signal to one process, or to all of a container.
@@ -440,8 +427,8 @@ impl Guest {
     async fn end(&self, container_id: &str) -> Result<(), Failure> {
         let cgroup = self.cgroup_of(container_id)?;
         cgroup.destroy().await?;
-        // All are dead now; what they left as exit is told before they go.
-        reaper::reap(self);
+        // All processes are dead now: their exits are recorded while the table has them.
+        self.reap();
         self.table().containers.remove(container_id);
         Ok(())
     }

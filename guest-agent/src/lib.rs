@@ -55,7 +55,7 @@ pub async fn run(
     let guest = Arc::new(Guest::new(transport.clone()));
     let serving = server::serve(Arc::clone(&guest), transport, connection);
     tokio::select! {
-        () = reaper::run(&guest, ended) => Ok(()),
+        () = guest.record_exits(ended) => Ok(()),
         served = serving => served.map_err(|error| Failure::Refused(error.to_string())),
     }
 }

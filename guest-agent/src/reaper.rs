@@ -1,7 +1,8 @@
 //! Waiting for every child: processes of containers, those between the agent and
 //! a program, and orphans, which all belong to PID 1.
 //!
-//! Owns the only wait of the agent, so no exit is taken by anyone else.
+//! Owns the only wait of the agent, so that no exit is lost to another one. Does not
+//! record exits.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,7 +12,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     failure::{Attempt, Failure},
-    guest::Guest,
     process::{Exit, exit_status},
 };
 
@@ -23,26 +23,29 @@ pub(crate) fn children_ended() -> Result<Signal, Failure> {
     signal(SignalKind::child()).doing("watch for the end of children")
 }
 
-/// Records exits for as long as the agent lives.
-pub(crate) async fn run(guest: &Guest, mut ended: Signal) {
-    while ended.recv().await.is_some() {
-        reap(guest);
-    }
+/// A child that has ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reaped {
+    pub(crate) pid: Pid,
+    pub(crate) exit: Exit,
 }
 
-/// Records every exit that has happened.
-pub(crate) fn reap(guest: &Guest) {
-    // One signal may stand for many ends, and for ends of threads' children.
+/// Waits for each child that has ended, and doesn't block. One SIGCHLD may be for many
+/// of them, and for children of threads.
+pub(crate) fn reap() -> impl Iterator<Item = Reaped> {
     let options = WaitOptions::NOHANG | WaitOptions::from_bits_retain(ALL_KINDS);
-    while let Ok(Some((pid, status))) = wait(options) {
-        if let Some(status) = exit_status(status.exit_status(), status.terminating_signal()) {
-            let exit = Exit {
-                status,
-                unix_ns: unix_now_ns(),
-            };
-            guest.record_exit(Pid::from_raw(pid.as_raw_pid()), exit);
-        }
-    }
+    let next = move || wait(options).ok().flatten();
+    std::iter::from_fn(next).filter_map(|(pid, status)| {
+        let status = exit_status(status.exit_status(), status.terminating_signal())?;
+        let exit = Exit {
+            status,
+            unix_ns: unix_now_ns(),
+        };
+        Some(Reaped {
+            pid: Pid::from_raw(pid.as_raw_pid()),
+            exit,
+        })
+    })
 }
 
 fn unix_now_ns() -> u64 {
