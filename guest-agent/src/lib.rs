@@ -8,6 +8,7 @@ pub mod boot;
 pub mod failure;
 pub mod transport;
 
+mod arch;
 mod cgroup;
 mod container;
 mod events;
@@ -17,7 +18,6 @@ mod listing;
 mod network;
 mod notify;
 mod oom;
-mod power;
 mod process;
 mod reaper;
 mod server;

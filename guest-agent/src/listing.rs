@@ -28,7 +28,8 @@ const MAX_COMMANDS_LEN: usize = 700 * 1024;
 /// /proc can't be read at all.
 pub(crate) fn describe(pids: &[Pid]) -> Result<Vec<Process>, Failure> {
     let ticks = sysconf(SysconfVar::CLK_TCK).doing("ask for clock ticks")?;
-    let clock = Clock {
+    let units = Units {
+        page_bytes: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
         ticks_per_second: ticks
             .and_then(|ticks| u64::try_from(ticks).ok())
             .unwrap_or(100)
@@ -38,7 +39,7 @@ pub(crate) fn describe(pids: &[Pid]) -> Result<Vec<Process>, Failure> {
     let mut processes: Vec<_> = pids
         .iter()
         .take(MAX_PROCESSES)
-        .filter_map(|&pid| describe_one(pid, clock))
+        .filter_map(|&pid| describe_one(pid, units))
         .collect();
     let lengths = processes.iter().map(|process| process.command.len());
     let most = share_of_each(lengths.collect(), MAX_COMMANDS_LEN);
@@ -70,8 +71,10 @@ fn cut(text: &mut String, most: usize) {
     }
 }
 
+/// Units of the numbers in `stat`, and the zero of its times.
 #[derive(Debug, Clone, Copy)]
-struct Clock {
+struct Units {
+    page_bytes: u64,
     ticks_per_second: u64,
     boot_unix_s: u64,
 }
@@ -85,7 +88,7 @@ fn boot_time() -> Result<u64, Failure> {
 }
 
 /// `None` when it ended meanwhile.
-fn describe_one(pid: Pid, clock: Clock) -> Option<Process> {
+fn describe_one(pid: Pid, units: Units) -> Option<Process> {
     let folder = format!("/proc/{pid}");
     let uid = fs::metadata(&folder).ok()?.uid();
     let stat = fs::read_to_string(format!("{folder}/stat")).ok()?;
@@ -94,7 +97,7 @@ fn describe_one(pid: Pid, clock: Clock) -> Option<Process> {
     file.take(MAX_COMMAND_LEN as u64)
         .read_to_end(&mut command)
         .ok()?;
-    let mut process = parse_stat(&stat, clock)?;
+    let mut process = parse_stat(&stat, units)?;
     process.uid = uid;
     let mut arguments = join_arguments(&command);
     // What is not UTF-8 has become longer.
@@ -107,16 +110,16 @@ fn describe_one(pid: Pid, clock: Clock) -> Option<Process> {
 
 /// Fields as in proc_pid_stat(5). The name may hold anything, so the rest is
 /// counted from its last parenthesis.
-fn parse_stat(stat: &str, clock: Clock) -> Option<Process> {
+fn parse_stat(stat: &str, units: Units) -> Option<Process> {
     let (head, tail) = stat.rsplit_once(") ")?;
     let (pid, name) = head.split_once(" (")?;
     let fields: Vec<&str> = tail.split(' ').collect();
     // The tail begins with field 3.
     let text = |number: usize| fields.get(number - 3).copied();
     let field = |number: usize| text(number)?.parse::<u64>().ok();
-    let ticks = clock.ticks_per_second;
+    let ticks = units.ticks_per_second;
     let since_boot_ns = u128::from(field(22)?) * 1_000_000_000 / u128::from(ticks);
-    let boot_ns = u128::from(clock.boot_unix_s) * 1_000_000_000;
+    let boot_ns = u128::from(units.boot_unix_s) * 1_000_000_000;
     Some(Process {
         pid: pid.parse().ok()?,
         parent_pid: u32::try_from(field(4)?).ok()?,
@@ -127,13 +130,10 @@ fn parse_stat(stat: &str, clock: Clock) -> Option<Process> {
         name: name.to_owned(),
         state: text(3)?.to_owned(),
         virtual_kib: field(23)? / 1024,
-        resident_kib: field(24)? * PAGE_KIB,
+        resident_kib: field(24)? * units.page_bytes / 1024,
         ..Default::default()
     })
 }
-
-/// x86-64 counts in pages of this size.
-const PAGE_KIB: u64 = 4;
 
 /// Pseudo terminals have the majors 136 to 143, of 256 each.
 fn terminal_name(device: u64) -> String {
@@ -158,11 +158,12 @@ mod tests {
     fn a_name_with_parentheses_and_blanks_does_not_shift_the_fields() {
         let stat =
             "42 (a) b (c) S 7 42 42 34817 42 4194304 1 0 0 0 150 50 0 0 20 0 1 0 300 8192 3 0";
-        let clock = Clock {
+        let units = Units {
+            page_bytes: 4096,
             ticks_per_second: 100,
             boot_unix_s: 1000,
         };
-        let process = parse_stat(stat, clock).unwrap();
+        let process = parse_stat(stat, units).unwrap();
         assert_eq!((process.pid, process.parent_pid), (42, 7));
         assert_eq!(process.cpu_ms, 2000);
         assert_eq!(process.started_unix_ns, 1_003_000_000_000);

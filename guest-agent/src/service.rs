@@ -28,9 +28,9 @@ use tokio::sync::Notify;
 use ttrpc::{Code, Status, r#async::TtrpcContext};
 
 use crate::{
+    arch,
     failure::{Attempt, Failure},
     guest::Guest,
-    power,
     sys::{slew_clock, step_clock},
 };
 
@@ -274,7 +274,7 @@ impl Agent for Service {
         tokio::spawn(async move {
             // Until the host has its answer, which it shows by hanging up.
             drop(tokio::time::timeout(ANSWER_TIME, hung_up.notified()).await);
-            power::off();
+            arch::power_off();
         });
         Ok(Empty::new())
     }

@@ -116,6 +116,15 @@ fn send(container: &Container, signal: Signal) -> std::result::Result<(), Error>
     }
 }
 
+/// The architecture as Go and OCI call it; most have one name everywhere.
+fn go_name(architecture: &str) -> &str {
+    match architecture {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
 impl Sandbox for Service {
     fn create_sandbox(
         &self,
@@ -143,7 +152,7 @@ impl Sandbox for Service {
         self.find(&request.sandbox_id)?;
         let platform = Platform {
             os: "linux".to_owned(),
-            architecture: "amd64".to_owned(),
+            architecture: go_name(std::env::consts::ARCH).to_owned(),
             ..Default::default()
         };
         Ok(PlatformResponse {
@@ -230,5 +239,16 @@ impl Sandbox for Service {
         metric.id = request.sandbox_id;
         metric.data = Some(task::statistics(&container)?).into();
         Ok(response)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_architecture_has_the_name_that_go_gives_it() {
+        let names = ["x86_64", "aarch64", "riscv64"].map(go_name);
+        assert_eq!(names, ["amd64", "arm64", "riscv64"]);
     }
 }

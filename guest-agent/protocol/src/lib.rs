@@ -193,7 +193,7 @@ pub const NOTIFY_PATH: &str = "/run/caisson/notify";
 /// Name of such a socket.
 pub const NOTIFY_SOCKET: &str = "notify.sock";
 
-/// I/O port to which the agent writes [`POWER_OFF_VALUE`] to end the machine.
+/// I/O port of x86-64 to which the agent writes [`POWER_OFF_VALUE`] to end the machine.
 pub const POWER_OFF_PORT: u16 = 0x600;
 /// Value that means an orderly power-off.
 pub const POWER_OFF_VALUE: u8 = 0x5a;
