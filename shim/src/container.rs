@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -42,6 +42,10 @@ const END_LIMIT: Duration = Duration::from_secs(10);
 
 /// Bytes of what an owner has said that are passed on: its end is the last of it.
 const MAX_WORDS_LEN: u64 = 64 * 1024;
+
+/// Reported for a process whose status the kernel doesn't give, as one that is no child any
+/// more: containerd's `UnknownExitStatus`.
+const UNKNOWN_STATUS: u8 = 255;
 
 /// What containers of one server share.
 #[derive(Debug)]
@@ -176,7 +180,7 @@ impl Container {
     }
 
     fn leave_behind(&self, process: &Process) -> Result<(OwnerChild, StandIn), Error> {
-        let step = |doing| move |err: std::io::Error| Error::step(doing, &err);
+        let step = |doing| move |err: io::Error| Error::step(doing, &err);
         let Settings {
             namespace, root, ..
         } = &self.around.settings;
@@ -224,12 +228,12 @@ impl Container {
 
     fn watch_exec(&self, process: &Process, owner: OwnerChild) {
         let pid = process.pid();
-        let exit = exit_of(owner);
+        let exit = self.exit_after(owner, &process.exec_id);
         process.has_ended(exit, || self.tell_exit(&process.exec_id, pid, exit));
     }
 
     fn watch_init(&self, owner: OwnerChild) {
-        let exit = exit_of(owner);
+        let exit = self.exit_after(owner, "");
         // What runs ends with it.
         self.beginnings.close();
         let execs: Vec<_> = self.execs().values().cloned().collect();
@@ -239,6 +243,15 @@ impl Container {
         self.tell_last_words();
         let pid = self.init.pid();
         self.init.has_ended(exit, || self.tell_exit("", pid, exit));
+    }
+
+    /// Waits for the end of the proxy process of an exec, or of the init (no `exec_id`).
+    fn exit_after(&self, proxy: OwnerChild, exec_id: &str) -> Exit {
+        let process = match exec_id {
+            "" => format!("container {}", self.id),
+            exec_id => format!("exec {exec_id} of container {}", self.id),
+        };
+        exit_from(proxy.wait(), &process, &self.around.log)
     }
 
     fn tell_exit(&self, exec_id: &str, pid: u32, exit: Exit) {
@@ -443,9 +456,17 @@ pub(crate) fn owner_log(bundle: &std::path::Path) -> PathBuf {
     bundle.join("caisson.log")
 }
 
-fn exit_of(owner: OwnerChild) -> Exit {
+/// The exit that `waited` has brought. A status that the kernel doesn't give is logged,
+/// for `process`, before [`UNKNOWN_STATUS`] is reported in its place.
+fn exit_from(waited: io::Result<u8>, process: &str, log: &Log) -> Exit {
+    let status = waited.unwrap_or_else(|err| {
+        log.warn(&format!(
+            "{process}: wait for the exit status: {err}; {UNKNOWN_STATUS} is reported"
+        ));
+        UNKNOWN_STATUS
+    });
     Exit {
-        status: owner.wait().unwrap_or(u8::MAX).into(),
+        status: status.into(),
         at: SystemTime::now(),
     }
 }
@@ -460,4 +481,36 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> 
     spawned
         .map(drop)
         .map_err(|err| Error::step("start a thread", &err))
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::stat::Mode;
+
+    use super::*;
+
+    #[test]
+    fn a_status_is_reported_as_it_is_and_the_cause_logged_where_there_is_none() {
+        let bundle = tempfile::tempdir().unwrap();
+        let fifo = bundle.path().join("log");
+        nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+        let log = Log::open(bundle.path());
+        let statuses = [
+            exit_from(Ok(7), "container c", &log).status,
+            exit_from(Ok(0), "container c", &log).status,
+            exit_from(
+                Err(io::Error::from_raw_os_error(nix::libc::ECHILD)),
+                "exec e of container c",
+                &log,
+            )
+            .status,
+        ];
+        assert_eq!(statuses, [7, 0, 255]);
+        let mut lines = [0; 4096];
+        let length = File::open(&fifo).unwrap().read(&mut lines).unwrap();
+        let lines = String::from_utf8_lossy(&lines[..length]);
+        assert_eq!(lines.lines().count(), 1, "{lines}");
+        assert!(lines.contains("exec e of container c"), "{lines}");
+        assert!(lines.contains("No child processes"), "{lines}");
+    }
 }
