@@ -13,10 +13,10 @@ fn main() -> Result<(), std::io::Error> {
 }
 
 /// The client blocks and the server is async, so each is generated on its own.
-fn generate(folder: &Path, async_all: bool) -> Result<(), std::io::Error> {
-    std::fs::create_dir_all(folder)?;
+fn generate(directory: &Path, async_all: bool) -> Result<(), std::io::Error> {
+    std::fs::create_dir_all(directory)?;
     Codegen::new()
-        .out_dir(folder)
+        .out_dir(directory)
         .input("proto/agent.proto")
         .include("proto")
         .rust_protobuf()
@@ -29,7 +29,7 @@ fn generate(folder: &Path, async_all: bool) -> Result<(), std::io::Error> {
     // The generators' own table of contents begins with an inner attribute,
     // which a file that is included can't have.
     std::fs::write(
-        folder.join("mod.rs"),
+        directory.join("mod.rs"),
         "pub mod agent;\npub mod agent_ttrpc;\n",
     )
 }

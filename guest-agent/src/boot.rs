@@ -19,13 +19,13 @@ use rustix::{
 };
 
 use crate::{
-    cgroup,
+    cache_reclaim, cgroup,
     failure::{Attempt, Failure},
-    forgetting, network,
+    network,
     sys::bring_loopback_up,
 };
 
-/// What the connection to the host needs.
+/// Prepares what the connection to the host needs.
 ///
 /// # Errors
 /// The first step that the kernel refuses.
@@ -33,10 +33,10 @@ pub fn before_connecting() -> Result<(), Failure> {
     load_modules()?;
     leave_initramfs()?;
     mount_at("devtmpfs", "/dev", MountFlags::NOSUID, c"mode=0755")?;
-    hold_standard_streams()
+    reserve_standard_streams()
 }
 
-/// The rest; runs while the host learns that the guest is there.
+/// Prepares what containers need, while the host accepts the agent's connection.
 ///
 /// # Errors
 /// The first step that the kernel refuses.
@@ -44,8 +44,8 @@ pub fn before_containers() -> Result<(), Failure> {
     let plain = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount_at("proc", "/proc", plain, c"")?;
     mount_at("sysfs", "/sys", plain, c"")?;
-    for folder in ["/dev/pts", "/dev/shm", SHARE_PATH, ROOTFS_POINT] {
-        fs::create_dir_all(folder).at("create", folder)?;
+    for directory in ["/dev/pts", "/dev/shm", SHARE_PATH, ROOTFS_POINT] {
+        fs::create_dir_all(directory).at("create", directory)?;
     }
     let no_exec = MountFlags::NOSUID | MountFlags::NOEXEC;
     mount_at(
@@ -64,16 +64,16 @@ pub fn before_containers() -> Result<(), Failure> {
     cgroup::enable_controllers()?;
     sethostname(b"caisson").doing("set hostname")?;
     bring_loopback_up().doing("bring lo up")?;
-    network::put_devices_away()?;
-    stay_asleep();
+    network::unbind_devices()?;
+    disable_proactive_compaction();
     mount_share()?;
-    forgetting::begin()
+    cache_reclaim::start()
 }
 
-/// An idle guest is woken by nothing: compaction ahead of need would look at memory
-/// twice a second, and every wake-up costs the host several exits.
-fn stay_asleep() {
-    // A kernel without compaction lacks the setting too.
+/// Proactive compaction scans memory twice a second, and every wake-up of an idle guest
+/// costs the host several exits.
+fn disable_proactive_compaction() {
+    // A kernel without compaction lacks the setting.
     fs::write("/proc/sys/vm/compaction_proactiveness", "0").unwrap_or_default();
 }
 
@@ -91,7 +91,7 @@ fn mount_at(
     mount(kind, point, kind, flags, options).at("mount", point)
 }
 
-/// A kernel that isn't ours brings its drivers as modules, listed in load order.
+/// A distribution's kernel has its drivers as modules, listed in load order.
 fn load_modules() -> Result<(), Failure> {
     let Ok(order) = fs::read_to_string("/modules/order") else {
         return Ok(());
@@ -114,17 +114,17 @@ fn leave_initramfs() -> Result<(), Failure> {
     fs::create_dir_all(new).at("create", new)?;
     mount("root", new, "tmpfs", MountFlags::empty(), c"mode=0755").at("mount", new)?;
     chdir(new).at("enter", new)?;
-    for folder in ["dev", "proc", "sys", "run", "tmp"] {
-        fs::create_dir(folder).at("create", folder)?;
+    for directory in ["dev", "proc", "sys", "run", "tmp"] {
+        fs::create_dir(directory).at("create", directory)?;
     }
     mount_move(".", "/").at("move", new)?;
     chroot(".").at("enter", new)?;
     chdir("/").at("enter", "/")
 }
 
-/// Without a console the kernel starts us with no descriptors at all, and the
+/// Without a console the kernel starts the agent with no descriptors at all, and the
 /// first three to be opened would be taken for the standard streams.
-fn hold_standard_streams() -> Result<(), Failure> {
+fn reserve_standard_streams() -> Result<(), Failure> {
     let null = open("/dev/null", OFlags::RDWR, Mode::empty()).at("open", "/dev/null")?;
     dup2_stdin(&null).doing("set standard input")?;
     dup2_stdout(&null).doing("set standard output")?;

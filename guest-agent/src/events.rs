@@ -1,8 +1,8 @@
 //! Events for the host: numbered from 1 without gaps, kept until acknowledged.
 //!
-//! Owns the queue and its length: an exit stays until it is told, and there is one for
-//! each process that the host has started. Of kills for lack of memory, which a container
-//! can have as many of as it likes, at most one for each container waits.
+//! Owns the queue and its length: an exit stays until the host has acknowledged it, and
+//! there is one for each process that the host has started. Kills for lack of memory a
+//! container can cause without end, so at most one for each container waits.
 //! Does not decide what is an event.
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
 use caisson_protocol::server::agent::{Event, event::Kind};
 use tokio::sync::Notify;
 
-/// See the module. All methods are safe to call from any task.
+/// The queue of events. All methods are safe to call from any task.
 #[derive(Debug, Default)]
 pub(crate) struct Events {
     queue: Mutex<Queue>,
@@ -27,8 +27,8 @@ struct Queue {
 }
 
 impl Events {
-    /// Appends an event and wakes whoever waits for it. A kill for lack of memory says
-    /// nothing new while the host has not been told of the one before.
+    /// Appends an event and wakes the tasks that wait for it. A kill for lack of memory is
+    /// dropped while one of the same container waits.
     pub(crate) fn push(&self, kind: Kind) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let waits = |event: &Event| event.kind.as_ref() == Some(&kind);
@@ -46,7 +46,7 @@ impl Events {
         self.arrived.notify_waiters();
     }
 
-    /// Forgets events up to and including `after`, then waits for the next one.
+    /// Drops events up to and including `after`, then waits for the next one.
     pub(crate) async fn next(&self, after: u64) -> Event {
         loop {
             // Registered before the look, so that no push falls in between.
@@ -118,7 +118,7 @@ mod tests {
             after = event.number;
         }
         assert_eq!(after, 4);
-        // Told, so that the next is news.
+        // That one was sent, so the next one is queued.
         events.push(oom("a"));
         assert_eq!(events.next(after).await.kind, Some(oom("a")));
     }

@@ -1,4 +1,4 @@
-//! The agent's error: what was tried, on what, and the kernel's answer in the
+//! The agent's error: what was tried, on what, and the kernel's errno in the
 //! words that callers of OCI runtimes look for ("no such file or directory").
 //!
 //! Owns no policy about which failure is fatal.
@@ -32,13 +32,13 @@ pub enum Failure {
         #[source]
         cause: Errno,
     },
-    /// A request that asks for what can't be.
+    /// A request that can't be granted.
     #[error("{0}")]
     Refused(String),
     /// The request names a container that isn't there, or has ended.
     #[error("{0}")]
     Missing(String),
-    /// JSON that isn't what the runtime specification says.
+    /// JSON that doesn't conform to the runtime specification.
     #[error("parse {what}")]
     Json {
         /// The document.
@@ -64,13 +64,13 @@ impl Failure {
     }
 }
 
-/// The first failure among steps of which each is taken, whatever became of the others.
+/// The first failure of a series of steps, each of which is taken even if others failed.
 #[derive(Debug, Default)]
-pub struct First(Option<Failure>);
+pub struct FirstFailure(Option<Failure>);
 
-impl First {
-    /// Whether the step was done.
-    pub fn done(&mut self, step: Result<(), Failure>) -> bool {
+impl FirstFailure {
+    /// Records the outcome of a step. Returns whether it succeeded.
+    pub fn record(&mut self, step: Result<(), Failure>) -> bool {
         match step {
             Ok(()) => true,
             Err(failure) => {
@@ -173,12 +173,12 @@ mod tests {
     }
 
     #[test]
-    fn of_several_failures_the_first_is_told() {
+    fn of_several_failures_the_first_is_reported() {
         let refused = |text: &str| Err(Failure::Refused(text.to_owned()));
-        let mut steps = First::default();
-        let done = [Ok(()), refused("one"), Ok(()), refused("two")].map(|step| steps.done(step));
+        let mut steps = FirstFailure::default();
+        let done = [Ok(()), refused("one"), Ok(()), refused("two")].map(|step| steps.record(step));
         assert_eq!(done, [true, false, true, false]);
         assert_eq!(steps.outcome().unwrap_err().line(), "one");
-        First::default().outcome().unwrap();
+        FirstFailure::default().outcome().unwrap();
     }
 }

@@ -19,12 +19,12 @@ use tokio::signal::unix::Signal;
 use crate::{
     cgroup::Cgroup,
     container::{
-        habitat::Habitat,
-        launch::{Gate, Waiting, launch},
+        container_namespaces::ContainerNamespaces,
+        launch::{Gate, PreparedProcess, launch},
         namespaces,
         seccomp::Filter,
         settings,
-        setup::{Birth, Place},
+        setup::{LaunchSpec, Place},
         spec,
     },
     events::Events,
@@ -39,7 +39,7 @@ use crate::{
     transport::Transport,
 };
 
-/// See the module.
+/// The table of containers, the machine's network, and the queue of events.
 #[derive(Debug)]
 pub(crate) struct Guest {
     pub(crate) transport: Transport,
@@ -52,28 +52,37 @@ pub(crate) struct Guest {
 #[derive(Debug, Default)]
 struct Table {
     containers: HashMap<String, Container>,
-    owners: HashMap<Pid, Owner>,
+    process_names: HashMap<Pid, ProcessName>,
 }
 
-/// Whose exit the end of a process is.
+/// The name of a process in the protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Owner {
+struct ProcessName {
     container_id: String,
     /// Empty for init.
     exec_id: String,
 }
 
-/// What asks a program to end, or makes it, if it has no handler.
-const ENDING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+/// Signals whose default action ends a program, and that callers end one with.
+const TERMINATING: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+
+/// A container that an exec enters.
+#[derive(Debug)]
+struct ExecTarget {
+    init: OwnedFd,
+    /// The directory of the cgroup into which the exec is cloned.
+    cgroup: OwnedFd,
+    namespaces: Arc<ContainerNamespaces>,
+}
 
 #[derive(Debug)]
 struct Container {
     cgroup: Arc<Cgroup>,
-    habitat: Arc<Habitat>,
+    namespaces: Arc<ContainerNamespaces>,
     /// Present until the container is started.
     gate: Option<Gate>,
     /// The signal that ended it before it was started.
-    ended_by: Option<u32>,
+    killed_by: Option<u32>,
     /// `linux.sysctl`.
     settings: HashMap<String, String>,
     init: Process,
@@ -93,7 +102,7 @@ impl Guest {
         }
     }
 
-    /// Makes the machine's network what `wanted` says.
+    /// Changes the machine's network to what is `wanted`.
     ///
     /// # Errors
     /// The first thing that the kernel refuses.
@@ -109,12 +118,12 @@ impl Guest {
     /// Connects a stream of the host with a port of loopback.
     ///
     /// # Errors
-    /// When nobody listens there.
+    /// When no socket listens there.
     pub(crate) async fn connect_local(&self, request: &ConnectLocalRequest) -> Result<(), Failure> {
         network::connect_local(request, &self.transport).await
     }
 
-    /// Makes a container that waits to be started.
+    /// Creates a container, whose program waits to be started.
     ///
     /// # Errors
     /// What could not be made; nothing is left of it then.
@@ -122,7 +131,7 @@ impl Guest {
         let cgroup = Arc::new(Cgroup::create(&request.container_id)?);
         let created = self.create_in(&cgroup, request).await;
         if created.is_err() {
-            // The first error is the one that tells.
+            // The first error is the one to report.
             drop(cgroup.destroy().await);
         }
         created
@@ -134,7 +143,7 @@ impl Guest {
         request: &CreateContainerRequest,
     ) -> Result<Pid, Failure> {
         let spec = spec::parse(&request.oci_spec)?;
-        let habitat = Habitat::of(&spec)?;
+        let namespaces = ContainerNamespaces::of(&spec)?;
         let joined = self.table().inits_of(namespaces::joined(&spec))?;
         let Some(process) = spec.process() else {
             return Err(Failure::Refused("process is missing".to_owned()));
@@ -149,34 +158,34 @@ impl Guest {
         let seccomp = Filter::parse(request.seccomp.as_ref())?;
         let id = &request.container_id;
         let notices = request.notify.then(|| notify::listen(id)).transpose()?;
-        let (plumbing, child_ends) = Plumbing::open(&self.transport, &request.stdio).await?;
-        let birth = Birth {
+        let (stdio_setup, child_ends) = StdioSetup::open(&self.transport, &request.stdio).await?;
+        let launch_spec = LaunchSpec {
             place: Place::New {
                 spec: &spec,
                 state: &request.oci_state,
                 submounts: &request.submounts,
                 joined: &joined,
             },
-            habitat: &habitat,
+            namespaces: &namespaces,
             process,
             stdio: &child_ends,
             terminal: request.stdio.terminal,
             seccomp: seccomp.as_ref(),
         };
-        let waiting = launch(&birth, cgroup.open()?.as_fd()).await?;
+        let waiting = launch(&launch_spec, cgroup.open()?.as_fd()).await?;
         drop(child_ends);
-        // Only now: setting up takes a task more than the program does.
+        // Only now: the set-up needs one task more than the program.
         if let Some(resources) = resources {
             cgroup.limit_tasks(resources)?;
         }
-        let (init, gate) = plumbing.connect(waiting, ProcessState::Running)?;
+        let (init, gate) = stdio_setup.connect(waiting, ProcessState::Running)?;
         let pid = init.pid;
         let oom = Arc::new(OomReporter::new(id, cgroup, &self.events));
         let container = Container {
             cgroup: Arc::clone(cgroup),
-            habitat: Arc::new(habitat),
+            namespaces: Arc::new(namespaces),
             gate: Some(gate),
-            ended_by: None,
+            killed_by: None,
             settings: linux
                 .and_then(|linux| linux.sysctl().clone())
                 .unwrap_or_default(),
@@ -208,8 +217,8 @@ impl Guest {
             container.gate.take()
         };
         let Some(gate) = gate else {
-            // The host asks again only where its first call has failed: nothing is left
-            // that could be started, and its end is on the way.
+            // The host calls a second time only where the first call has failed: no process
+            // is left to start, and its exit is about to be queued.
             let ended = format!("container {container_id} was started before, or has ended");
             return Err(Failure::Missing(ended));
         };
@@ -223,49 +232,49 @@ impl Guest {
     pub(crate) async fn exec(&self, request: &ExecRequest) -> Result<Pid, Failure> {
         let process = spec::parse_process(&request.oci_process)?;
         let seccomp = Filter::parse(request.seccomp.as_ref())?;
-        let (init, cgroup, habitat) = self.table().place_of(request)?;
-        let (plumbing, child_ends) = Plumbing::open(&self.transport, &request.stdio).await?;
-        let birth = Birth {
-            place: Place::Existing { init: &init },
-            habitat: &habitat,
+        let target = self.table().exec_target(request)?;
+        let (stdio_setup, child_ends) = StdioSetup::open(&self.transport, &request.stdio).await?;
+        let launch_spec = LaunchSpec {
+            place: Place::Existing { init: &target.init },
+            namespaces: &target.namespaces,
             process: &process,
             stdio: &child_ends,
             terminal: request.stdio.terminal,
             seccomp: seccomp.as_ref(),
         };
-        let waiting = launch(&birth, cgroup.as_fd()).await?;
-        drop((child_ends, cgroup));
-        let (process, gate) = plumbing.connect(waiting, ProcessState::Starting)?;
+        let waiting = launch(&launch_spec, target.cgroup.as_fd()).await?;
+        drop((child_ends, target.cgroup));
+        let (process, gate) = stdio_setup.connect(waiting, ProcessState::Starting)?;
         let pid = process.pid;
-        let owner = Owner {
+        let name = ProcessName {
             container_id: request.container_id.clone(),
             exec_id: request.exec_id.clone(),
         };
-        self.table().add_exec(&owner, process)?;
+        self.table().add_exec(&name, process)?;
         let executed = gate.open().await;
-        self.confirm_exec(&owner, executed.is_ok());
+        self.confirm_exec(&name, executed.is_ok());
         executed.map(|()| pid)
     }
 
-    /// A program that runs is known from now on; one that could not be executed
-    /// has never been there.
-    fn confirm_exec(&self, owner: &Owner, runs: bool) {
+    /// Makes an exec whose program runs known to the host; one that could not be executed
+    /// leaves no trace.
+    fn confirm_exec(&self, name: &ProcessName, runs: bool) {
         let mut table = self.table();
-        let Some(container) = table.containers.get_mut(&owner.container_id) else {
+        let Some(container) = table.containers.get_mut(&name.container_id) else {
             return;
         };
-        let Some(process) = container.execs.get_mut(&owner.exec_id) else {
+        let Some(process) = container.execs.get_mut(&name.exec_id) else {
             return;
         };
         match process.state {
             ProcessState::Starting if runs => process.state = ProcessState::Running,
             ProcessState::Exited(exit) if runs => {
-                let process = container.execs.remove(&owner.exec_id);
+                let process = container.execs.remove(&name.exec_id);
                 drop(table);
-                self.report_exit(owner.clone(), process.as_ref(), exit);
+                self.report_exit(name.clone(), process.as_ref(), exit);
             }
             _ => {
-                container.execs.remove(&owner.exec_id);
+                container.execs.remove(&name.exec_id);
             }
         }
     }
@@ -286,40 +295,40 @@ impl Guest {
     /// Records the end of a process, and queues its event if the host knows the process.
     fn record_exit(&self, pid: Pid, mut exit: Exit) {
         let mut table = self.table();
-        let Some(owner) = table.owners.remove(&pid) else {
+        let Some(name) = table.process_names.remove(&pid) else {
             return;
         };
-        let Some(container) = table.containers.get_mut(&owner.container_id) else {
+        let Some(container) = table.containers.get_mut(&name.container_id) else {
             return;
         };
         container.oom.report();
-        if owner.exec_id.is_empty() {
-            if let Some(signal) = container.ended_by {
+        if name.exec_id.is_empty() {
+            if let Some(signal) = container.killed_by {
                 exit.status = 128 + signal;
             }
             container.init.state = ProcessState::Exited(exit);
             // With a pid namespace of its own nothing is left; else this ends it.
             container.cgroup.kill().unwrap_or_default();
-            self.report_exit(owner, Some(&container.init), exit);
+            self.report_exit(name, Some(&container.init), exit);
             return;
         }
-        let Some(process) = container.execs.get_mut(&owner.exec_id) else {
+        let Some(process) = container.execs.get_mut(&name.exec_id) else {
             return;
         };
         let known = process.state == ProcessState::Running;
         process.state = ProcessState::Exited(exit);
         if known {
-            let process = container.execs.remove(&owner.exec_id);
-            self.report_exit(owner, process.as_ref(), exit);
+            let process = container.execs.remove(&name.exec_id);
+            self.report_exit(name, process.as_ref(), exit);
         }
     }
 
-    fn report_exit(&self, owner: Owner, process: Option<&Process>, exit: Exit) {
+    fn report_exit(&self, name: ProcessName, process: Option<&Process>, exit: Exit) {
         let left = process.map(|process| process.streams.process_ended());
         let [stdout, stderr] = left.unwrap_or_default();
         self.events.push(Kind::Exited(Exited {
-            container_id: owner.container_id,
-            exec_id: owner.exec_id,
+            container_id: name.container_id,
+            exec_id: name.exec_id,
             status: exit.status,
             exited_unix_ns: exit.unix_ns,
             stdout_bytes: stdout.bytes,
@@ -339,10 +348,11 @@ impl Guest {
         let mut table = self.table();
         let container = table.container(&request.container_id)?;
         let waits = container.gate.is_some() && request.exec_id.is_empty();
-        if waits && ENDING.contains(&number) {
-            // What waits is a process 1 without handlers: the kernel would drop it.
+        if waits && TERMINATING.contains(&number) {
+            // The waiting process is PID 1 of its namespace and has no handlers: the kernel
+            // would drop the signal.
             container.init.signal(libc::SIGKILL)?;
-            container.ended_by = Some(request.signal);
+            container.killed_by = Some(request.signal);
             return Ok(());
         }
         if !request.all {
@@ -365,7 +375,8 @@ impl Guest {
         &self,
         container_id: &str,
         exec_id: &str,
-        (rows, columns): (u32, u32),
+        rows: u32,
+        columns: u32,
     ) -> Result<(), Failure> {
         let cells = |count: u32| u16::try_from(count).unwrap_or(u16::MAX);
         let mut table = self.table();
@@ -410,7 +421,7 @@ impl Guest {
         Ok(self.cgroup_of(container_id)?.statistics())
     }
 
-    /// Kills what is left of a container and forgets it.
+    /// Kills what is left of a container and deletes its record and shares.
     ///
     /// # Errors
     /// No such container, or a cgroup that can't be removed.
@@ -419,12 +430,12 @@ impl Guest {
         container_id: &str,
         unused: &[String],
     ) -> Result<(), Failure> {
-        self.end(container_id).await?;
-        shares::let_go(unused);
+        self.destroy(container_id).await?;
+        shares::unmount_all(unused);
         Ok(())
     }
 
-    async fn end(&self, container_id: &str) -> Result<(), Failure> {
+    async fn destroy(&self, container_id: &str) -> Result<(), Failure> {
         let cgroup = self.cgroup_of(container_id)?;
         cgroup.destroy().await?;
         // All processes are dead now: their exits are recorded while the table has them.
@@ -438,7 +449,7 @@ impl Guest {
         let ids: Vec<String> = self.table().containers.keys().cloned().collect();
         for id in ids {
             // The machine ends anyhow.
-            self.end(&id).await.unwrap_or_default();
+            self.destroy(&id).await.unwrap_or_default();
         }
     }
 
@@ -468,31 +479,28 @@ impl Table {
     }
 
     fn add(&mut self, id: &str, container: Container) {
-        let owner = Owner {
+        let name = ProcessName {
             container_id: id.to_owned(),
             exec_id: String::new(),
         };
-        self.owners.insert(container.init.pid, owner);
+        self.process_names.insert(container.init.pid, name);
         self.containers.insert(id.to_owned(), container);
     }
 
-    fn add_exec(&mut self, owner: &Owner, process: Process) -> Result<(), Failure> {
+    fn add_exec(&mut self, name: &ProcessName, process: Process) -> Result<(), Failure> {
         let pid = process.pid;
-        let container = self.container(&owner.container_id)?;
-        if owner.exec_id.is_empty() || container.execs.contains_key(&owner.exec_id) {
-            let id = &owner.exec_id;
+        let container = self.container(&name.container_id)?;
+        if name.exec_id.is_empty() || container.execs.contains_key(&name.exec_id) {
+            let id = &name.exec_id;
             return Err(Failure::Refused(format!("exec {id:?} already exists")));
         }
-        container.execs.insert(owner.exec_id.clone(), process);
-        self.owners.insert(pid, owner.clone());
+        container.execs.insert(name.exec_id.clone(), process);
+        self.process_names.insert(pid, name.clone());
         Ok(())
     }
 
     /// What an exec needs to enter a container.
-    fn place_of(
-        &mut self,
-        exec: &ExecRequest,
-    ) -> Result<(OwnedFd, OwnedFd, Arc<Habitat>), Failure> {
+    fn exec_target(&mut self, exec: &ExecRequest) -> Result<ExecTarget, Failure> {
         let container = self.container(&exec.container_id)?;
         if matches!(container.init.state, ProcessState::Exited(_)) {
             return Err(Failure::Missing("container not running".to_owned()));
@@ -506,7 +514,11 @@ impl Table {
         let cgroup = container
             .cgroup
             .open_below(&exec.cgroup, container.init.pid)?;
-        Ok((init, cgroup, Arc::clone(&container.habitat)))
+        Ok(ExecTarget {
+            init,
+            cgroup,
+            namespaces: Arc::clone(&container.namespaces),
+        })
     }
 }
 
@@ -523,12 +535,12 @@ impl Container {
 
 /// The agent's ends of a process's streams, before the process exists.
 #[derive(Debug)]
-struct Plumbing {
+struct StdioSetup {
     connections: Connections,
     pipes: Pipes,
 }
 
-impl Plumbing {
+impl StdioSetup {
     async fn open(
         transport: &Transport,
         stdio: &Stdio,
@@ -538,7 +550,11 @@ impl Plumbing {
         Ok((Self { connections, pipes }, child_ends))
     }
 
-    fn connect(self, waiting: Waiting, state: ProcessState) -> Result<(Process, Gate), Failure> {
+    fn connect(
+        self,
+        waiting: PreparedProcess,
+        state: ProcessState,
+    ) -> Result<(Process, Gate), Failure> {
         let streams = match waiting.terminal {
             Some(master) => {
                 Streams::over_terminal(master, self.connections).doing("watch the terminal")?

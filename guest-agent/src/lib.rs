@@ -9,10 +9,10 @@ pub mod failure;
 pub mod transport;
 
 mod arch;
+mod cache_reclaim;
 mod cgroup;
 mod container;
 mod events;
-mod forgetting;
 mod guest;
 mod listing;
 mod network;
@@ -37,11 +37,11 @@ use crate::{
     transport::Transport,
 };
 
-/// Connects to the host and serves it. Between the two, `prepare` makes the
-/// machine ready for containers, while the host learns that the guest is there.
+/// Connects to the host and serves it. Between the two, `prepare` prepares the machine
+/// for containers, while the host accepts the connection.
 ///
 /// # Errors
-/// What kept the agent from serving; it never returns otherwise.
+/// Why the agent can't serve; it never returns otherwise.
 pub async fn run(
     transport: Transport,
     prepare: impl FnOnce() -> Result<(), Failure>,

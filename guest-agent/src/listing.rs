@@ -1,7 +1,7 @@
 //! Describing processes as ps does, from /proc.
 //!
-//! Owns the parsing of `stat`, and how much of it all is told: the host takes an answer
-//! of limited length. Chooses no processes.
+//! Owns the parsing of `stat`, and the size of a list: the host accepts a reply of limited
+//! length. Chooses no processes.
 
 use std::{
     fs::{self, File},
@@ -14,15 +14,15 @@ use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use crate::failure::{Attempt, Failure};
 
-/// Processes that are told of; the host takes no more.
+/// Processes in a list; the host accepts no more.
 const MAX_PROCESSES: usize = 16 * 1024;
-/// Bytes of a command line that are told of where all are short.
+/// Bytes of a command line where all are short.
 const MAX_COMMAND_LEN: usize = 4096;
-/// Bytes of all command lines; the host takes a little more, with names.
+/// Bytes of all command lines; the host accepts a little more, with names.
 const MAX_COMMANDS_LEN: usize = 700 * 1024;
 
-/// Describes each process that still exists, as far as the host takes it: with command
-/// lines that are too long in all, long ones are cut, and short ones are whole.
+/// Describes each process that still exists, up to the size that the host accepts: where
+/// command lines are too long in all, long ones are cut, and short ones are whole.
 ///
 /// # Errors
 /// /proc can't be read at all.
@@ -89,11 +89,11 @@ fn boot_time() -> Result<u64, Failure> {
 
 /// `None` when it ended meanwhile.
 fn describe_one(pid: Pid, units: Units) -> Option<Process> {
-    let folder = format!("/proc/{pid}");
-    let uid = fs::metadata(&folder).ok()?.uid();
-    let stat = fs::read_to_string(format!("{folder}/stat")).ok()?;
+    let directory = format!("/proc/{pid}");
+    let uid = fs::metadata(&directory).ok()?.uid();
+    let stat = fs::read_to_string(format!("{directory}/stat")).ok()?;
     let mut command = Vec::new();
-    let file = File::open(format!("{folder}/cmdline")).ok()?;
+    let file = File::open(format!("{directory}/cmdline")).ok()?;
     file.take(MAX_COMMAND_LEN as u64)
         .read_to_end(&mut command)
         .ok()?;

@@ -1,7 +1,7 @@
 //! PID 1 of the guest. Boots the machine, then serves the host for ever.
 //!
-//! Owns the last words: an agent that can't go on says why on the console, and
-//! its end is a kernel panic, which the host sees.
+//! Owns the report of a fatal error: its cause is logged on the console, and the end of
+//! PID 1 is a kernel panic, which the host sees.
 
 use std::{fs::File, io::Write, process::ExitCode};
 
@@ -9,14 +9,14 @@ use caisson_agent::{boot, failure::Failure, transport::Transport};
 
 fn main() -> ExitCode {
     if std::process::id() != 1 {
-        // It mounts over everything there is, which is right in its own machine alone.
+        // The agent mounts over everything, which is right in its own machine alone.
         let line = "caisson-agent: it is the first process of caisson's guest; use caisson\n";
         drop(std::io::stderr().write_all(line.as_bytes()));
         return ExitCode::from(NOT_A_MACHINE);
     }
-    std::panic::set_hook(Box::new(|panic| last_words(&panic.to_string())));
+    std::panic::set_hook(Box::new(|panic| log_fatal(&panic.to_string())));
     if let Err(failure) = boot_and_serve() {
-        last_words(&failure.line());
+        log_fatal(&failure.line());
     }
     ExitCode::FAILURE
 }
@@ -34,7 +34,7 @@ fn boot_and_serve() -> Result<(), Failure> {
 }
 
 /// Through the kernel's log, because not every machine has a console device.
-fn last_words(line: &str) {
+fn log_fatal(line: &str) {
     if let Ok(mut log) = File::options().write(true).open("/dev/kmsg") {
         // <2>: critical, so that it gets past a quiet console.
         drop(writeln!(log, "<2>caisson-agent: {line}"));

@@ -1,4 +1,4 @@
-//! One process that the host asked for: a container's init, or an exec.
+//! One process that the host has requested: a container's init, or an exec.
 //!
 //! Owns its handle and its streams. Its exit is recorded by the guest, once.
 
@@ -13,7 +13,7 @@ use crate::{
     sys::send_signal,
 };
 
-/// See the module.
+/// A container's init, or an exec.
 #[derive(Debug)]
 pub(crate) struct Process {
     /// In the guest's root pid namespace.
@@ -29,9 +29,9 @@ pub(crate) struct Process {
 /// How far a process has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProcessState {
-    /// Its program is being executed; nobody has been told that it exists.
+    /// Its program is being executed; the host doesn't know of it yet.
     Starting,
-    /// It exists for the host.
+    /// The host knows of it.
     Running,
     /// It has ended.
     Exited(Exit),

@@ -66,7 +66,7 @@ async fn reconnect(transport: &Transport) -> Stream {
     }
 }
 
-/// A connection that tells when it is dropped, which is when it has ended.
+/// A connection that notifies `hung_up` when it is dropped, which is when it has ended.
 struct Connection {
     stream: Stream,
     hung_up: Arc<Notify>,

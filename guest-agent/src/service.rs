@@ -34,12 +34,12 @@ use crate::{
     sys::{slew_clock, step_clock},
 };
 
-/// See the module.
+/// The protocol's service.
 #[derive(Debug)]
 pub(crate) struct Service {
     /// What the calls act on.
     pub(crate) guest: Arc<Guest>,
-    /// Told when the connection has ended.
+    /// Notified when the connection has ended.
     pub(crate) hung_up: Arc<Notify>,
 }
 
@@ -161,10 +161,14 @@ impl Agent for Service {
     }
 
     async fn resize(&self, _: &TtrpcContext, request: ResizeRequest) -> ttrpc::Result<Empty> {
-        let size = (request.rows, request.columns);
-        self.run(
-            |guest| async move { guest.resize(&request.container_id, &request.exec_id, size) },
-        )
+        self.run(|guest| async move {
+            guest.resize(
+                &request.container_id,
+                &request.exec_id,
+                request.rows,
+                request.columns,
+            )
+        })
         .await?;
         Ok(Empty::new())
     }
@@ -251,7 +255,7 @@ impl Agent for Service {
         _: &TtrpcContext,
         request: AdjustClockRequest,
     ) -> ttrpc::Result<Clock> {
-        // No wait of another call may come between reading and answering.
+        // Without an await: another call could come between the reading and the reply.
         let unix_time_ns = adjust_clock(&request).map_err(|failure| to_ttrpc(&failure))?;
         Ok(Clock {
             unix_time_ns,
@@ -272,8 +276,8 @@ impl Agent for Service {
         rustix::fs::sync();
         let hung_up = Arc::clone(&self.hung_up);
         tokio::spawn(async move {
-            // Until the host has its answer, which it shows by hanging up.
-            drop(tokio::time::timeout(ANSWER_TIME, hung_up.notified()).await);
+            // Until the host has the reply, after which it hangs up.
+            drop(tokio::time::timeout(REPLY_TIME, hung_up.notified()).await);
             arch::power_off();
         });
         Ok(Empty::new())
@@ -281,4 +285,4 @@ impl Agent for Service {
 }
 
 /// For a host that doesn't hang up; ample for one packet.
-const ANSWER_TIME: Duration = Duration::from_millis(100);
+const REPLY_TIME: Duration = Duration::from_millis(100);

@@ -84,7 +84,7 @@ pub(crate) struct ChildEnds {
     pub(crate) further: Vec<OwnedFd>,
 }
 
-/// Our ends of a process's pipes; empty for a process with a terminal.
+/// The agent's ends of a process's pipes; empty for a process with a terminal.
 #[derive(Debug, Default)]
 pub(crate) struct Pipes {
     stdin: Option<Stream>,
@@ -187,10 +187,10 @@ impl Streams {
 
     /// Notes that the process has ended; returns what it leaves of standard output and
     /// standard error.
-    pub(crate) fn process_ended(&self) -> [Left; 2] {
+    pub(crate) fn process_ended(&self) -> [RemainingOutput; 2] {
         let left = |output: &Option<Arc<Output>>| {
             let output = output.as_deref();
-            output.map_or_else(Left::default, Output::process_ended)
+            output.map_or_else(RemainingOutput::default, Output::process_ended)
         };
         [left(&self.stdout), left(&self.stderr)]
     }
@@ -215,7 +215,7 @@ impl Streams {
 
 /// What a process leaves of one stream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Left {
+pub(crate) struct RemainingOutput {
     /// What it and its children have written so far, whether or not it has left yet.
     pub(crate) bytes: u64,
     /// Other processes have the stream open.
@@ -265,15 +265,15 @@ impl Output {
         self.read_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    fn process_ended(&self) -> Left {
+    fn process_ended(&self) -> RemainingOutput {
         self.process_ended.store(true, Ordering::Relaxed);
-        Left {
+        RemainingOutput {
             held: self.is_held(),
             bytes: self.written(),
         }
     }
 
-    /// Whether a pipe has a writer; what has ended has closed its own.
+    /// Whether a pipe has a writer; a process that has ended has closed its own end.
     fn is_held(&self) -> bool {
         let source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
         let (Kind::Pipe, Some(pipe)) = (self.kind, source.as_deref()) else {
@@ -288,8 +288,8 @@ impl Output {
         !pipe.revents().contains(PollFlags::HUP)
     }
 
-    /// Whether those that write have been left behind, and know of no reader that could
-    /// go away.
+    /// Whether the writers are processes that the ended one has left behind: they must not
+    /// be ended by SIGPIPE.
     fn outlives_its_process(&self) -> bool {
         matches!(self.kind, Kind::Pipe) && self.process_ended.load(Ordering::Relaxed)
     }
@@ -307,7 +307,7 @@ impl Output {
         self.read_bytes.load(Ordering::Relaxed) + unread
     }
 
-    /// A terminal can't tell how much it holds: the kernel moves bytes to the
+    /// A terminal has no count of unread bytes: the kernel moves bytes to the
     /// master's side in the background, except before a read that finds nothing.
     fn read_ahead(&self, terminal: &Stream) {
         let mut backlog = self.backlog.lock().unwrap_or_else(PoisonError::into_inner);
@@ -343,7 +343,7 @@ impl Output {
         }
     }
 
-    /// Gives the source up: a writer that goes on learns that nobody reads.
+    /// Closes the source: a writer that goes on gets SIGPIPE or EPIPE.
     fn close(&self) {
         let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
         *source = None;
@@ -375,12 +375,12 @@ async fn copy_out(output: Arc<Output>, source: Arc<Stream>, host: Stream) {
 }
 
 fn end_of_output(host: &Stream) {
-    // A host that has gone away doesn't need to be told.
+    // A host that has gone away needs no end of file.
     rustix::net::shutdown(host, Shutdown::Write).unwrap_or_default();
 }
 
-/// Copies until the host's end of file, or until nobody reads. Dropping the pipe
-/// then is the process's end of file; a terminal stays, as its output needs it.
+/// Copies until the host's end of file, or until the pipe has no reader. Dropping the
+/// pipe then is the process's end of file; a terminal stays, as its output needs it.
 async fn copy_in(host: Stream, process: Arc<Stream>) {
     let mut buffer = Vec::with_capacity(BUFFER_SIZE);
     loop {

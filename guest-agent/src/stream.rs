@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, unix::AsyncFd};
 
 use crate::sys;
 
-/// See the module.
+/// A non-blocking descriptor on the event loop.
 #[derive(Debug)]
 pub(crate) struct Stream(AsyncFd<OwnedFd>);
 
@@ -87,7 +87,7 @@ impl Stream {
         }
     }
 
-    /// Waits until nobody holds the other end of a pipe.
+    /// Waits until no process has the other end of a pipe open.
     pub(crate) async fn abandoned(&self) {
         // An error of the wait itself means that the event loop is gone.
         drop(self.0.ready(Interest::ERROR).await);

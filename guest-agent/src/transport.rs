@@ -1,7 +1,7 @@
 //! How the agent reaches the host: it always connects out, to a port.
 //!
 //! Owns no connection, but the token that each begins with: every process of the
-//! guest can connect to the host. The product speaks vsock; a folder of AF_UNIX
+//! guest can connect to the host. In a machine it uses vsock; a directory of AF_UNIX
 //! sockets, one per port, lets the real agent run in namespaces of a development
 //! machine.
 
@@ -35,7 +35,7 @@ pub struct Transport {
 enum Route {
     /// To the host of this virtual machine.
     Vsock,
-    /// To `<folder>/<port>`.
+    /// To `<directory>/<port>`.
     Unix(PathBuf),
 }
 
@@ -46,10 +46,10 @@ impl Transport {
         Self::along(Route::Vsock)
     }
 
-    /// Leads to the sockets `<folder>/<port>`.
+    /// Leads to the sockets `<directory>/<port>`.
     #[must_use]
-    pub fn unix(folder: PathBuf) -> Self {
-        Self::along(Route::Unix(folder))
+    pub fn unix(directory: PathBuf) -> Self {
+        Self::along(Route::Unix(directory))
     }
 
     fn along(route: Route) -> Self {
@@ -77,8 +77,8 @@ impl Transport {
                 let host = VsockAddr::new(libc::VMADDR_CID_HOST, port);
                 dial(AddressFamily::Vsock, &host).await?
             }
-            Route::Unix(folder) => {
-                let address = UnixAddr::new(&folder.join(port.to_string()))?;
+            Route::Unix(directory) => {
+                let address = UnixAddr::new(&directory.join(port.to_string()))?;
                 dial(AddressFamily::Unix, &address).await?
             }
         };

@@ -1,9 +1,8 @@
-//! rtnetlink(7) as both sides need it: messages are put together and taken apart,
-//! one request has one answer, a dump has many.
+//! rtnetlink(7) as both sides need it: messages are assembled and parsed, one request has
+//! one reply, a dump has many.
 //!
-//! Owns the framing and the socket. Knows no policy and few message types: what a
-//! message means stands with whoever sends it. Small on purpose: it is part of every
-//! guest's memory.
+//! Owns the framing and the socket. Knows no policy and few message types: callers know
+//! what a message means. Small on purpose: it is part of every guest's memory.
 
 mod message;
 mod socket;

@@ -6,7 +6,7 @@ use nix::libc;
 pub(crate) const HEADER_LEN: usize = 16;
 /// Length of `struct nlattr`.
 const ATTRIBUTE_LEN: usize = 4;
-/// Bits of an attribute's kind that say how it is made up, not what it is.
+/// Bits of an attribute's kind that are flags of its encoding.
 const KIND_FLAGS: u16 = 0x8000 | 0x4000;
 
 /// A request under construction.
@@ -25,8 +25,8 @@ impl Message {
         bytes.extend([0; 4]);
         bytes.extend(kind.to_ne_bytes());
         bytes.extend(flags.to_ne_bytes());
-        // Sequence number and port: one request is under way at a time, and the
-        // kernel is the only one spoken to.
+        // Sequence number and port: one request is under way at a time, and the kernel is
+        // the only peer.
         bytes.extend([0; 8]);
         bytes.extend(header);
         pad(&mut bytes);
@@ -152,7 +152,7 @@ pub fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(text).into_owned()
 }
 
-/// Takes a packet of the kernel apart: type, flags, body of each message.
+/// Parses a packet of the kernel: type, flags, body of each message.
 pub(crate) fn parts(mut packet: &[u8]) -> impl Iterator<Item = Answer> {
     std::iter::from_fn(move || {
         let length = usize::try_from(number(packet)?).ok()?;

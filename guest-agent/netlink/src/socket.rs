@@ -15,7 +15,7 @@ use crate::message::{Answer, Message, parts};
 /// The kernel fills packets of a dump up to 32 KiB.
 const PACKET_LEN: usize = 64 * 1024;
 
-/// Asks the kernel about, and changes, the network namespace it was opened in.
+/// A socket that queries and changes the network namespace in which it was opened.
 #[derive(Debug)]
 pub struct Socket(OwnedFd);
 
@@ -28,18 +28,18 @@ impl Socket {
         open(0).map(Self)
     }
 
-    /// Has the kernel do what `message` asks.
+    /// Sends a request, and waits for its acknowledgement.
     ///
     /// # Errors
-    /// The kernel's answer.
+    /// The kernel's.
     pub fn change(&self, message: &Message) -> io::Result<()> {
         self.ask(message, libc::NLM_F_ACK, |_| {})
     }
 
-    /// Everything of the kind that `message` names.
+    /// Sends a dump request. Returns all messages of the reply.
     ///
     /// # Errors
-    /// The kernel's answer.
+    /// The kernel's.
     pub fn list(&self, message: &Message) -> io::Result<Vec<Answer>> {
         let mut answers = Vec::new();
         self.ask(message, libc::NLM_F_DUMP, |answer| answers.push(answer))?;
@@ -63,13 +63,13 @@ impl Socket {
     }
 }
 
-/// Hears what changes in a network namespace.
+/// Receives notifications of changes in a network namespace.
 #[derive(Debug)]
 pub struct Events(OwnedFd);
 
 impl Events {
-    /// Hears of `groups` (a bit for each `RTMGRP_*`) in the calling thread's network
-    /// namespace from now on.
+    /// Joins the multicast `groups` (a bit for each `RTMGRP_*`) of the calling thread's
+    /// network namespace.
     ///
     /// # Errors
     /// The kernel's.
@@ -77,8 +77,8 @@ impl Events {
         open(groups.unsigned_abs()).map(Self)
     }
 
-    /// Waits until something has changed, and forgets what: many changes come at once,
-    /// and some are lost when there are too many.
+    /// Waits for a change, and drops the notifications: many come at once, and some are
+    /// lost when there are too many.
     ///
     /// # Errors
     /// The kernel's.

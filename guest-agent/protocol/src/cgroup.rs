@@ -1,4 +1,4 @@
-//! What values of `linux.resources`, which are those of cgroup v1, become in v2.
+//! From values of `linux.resources`, which are those of cgroup v1, to those of v2.
 //!
 //! Owns the conversions that both sides make, so that a limit means the same in
 //! the guest and on the host. Writes no file.
@@ -37,7 +37,7 @@ pub fn io_weight(weight: u16) -> u16 {
 /// A line of `io.max` for the device `major:minor`; no rate is no limit. `key` is
 /// `rbps`, `wbps`, `riops` or `wiops`.
 #[must_use]
-pub fn io_max((major, minor): (i64, i64), key: &str, rate: u64) -> String {
+pub fn io_max(major: i64, minor: i64, key: &str, rate: u64) -> String {
     match rate {
         0 => format!("{major}:{minor} {key}=max"),
         rate => format!("{major}:{minor} {key}={rate}"),
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn no_rate_is_no_limit() {
-        assert_eq!(io_max((254, 16), "wiops", 0), "254:16 wiops=max");
-        assert_eq!(io_max((254, 0), "rbps", 5), "254:0 rbps=5");
+        assert_eq!(io_max(254, 16, "wiops", 0), "254:16 wiops=max");
+        assert_eq!(io_max(254, 0, "rbps", 5), "254:0 rbps=5");
     }
 }

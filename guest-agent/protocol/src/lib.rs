@@ -87,7 +87,7 @@ pub fn is_ipc_setting(name: &str) -> bool {
     IPC_SETTINGS.contains(&name) || name.starts_with("fs.mqueue.")
 }
 
-/// In front of a container's name, the path of a namespace that is that container's.
+/// Prefix of the path of a namespace to join; the name of its container follows.
 pub const JOINED_PREFIX: &str = "container/";
 
 /// Mount options that the agent knows, whatever the file system. `r` before the
@@ -163,12 +163,12 @@ pub const MOUNT_OPTIONS: &[&str] = &[
 pub const GUEST_CID: u32 = 3;
 /// Vsock port on the host to which the agent connects to be controlled.
 pub const CONTROL_PORT: u32 = 1024;
-/// Vsock port on the host to which the agent hands questions to name servers. A
+/// Vsock port on the host to which the agent forwards queries to name servers. A
 /// connection begins with the four bytes of the server's address and one of the
 /// `NAMES_*`; then each message has its length before it, in two bytes of network
 /// order, as in DNS over TCP.
 pub const NAMES_PORT: u32 = 1025;
-/// One question, which the host asks in a datagram, and one answer.
+/// One query, which the host sends in a datagram, and one reply.
 pub const NAMES_DATAGRAM: u8 = 0;
 /// A connection to the server, passed on as it is.
 pub const NAMES_STREAM: u8 = 1;
@@ -177,18 +177,18 @@ pub const FIRST_STREAM_PORT: u32 = 0x1_0000;
 /// Bytes of the token that `Hello` gives the agent.
 pub const TOKEN_LEN: usize = 16;
 
-/// Tag of the virtio-fs device that carries every shared folder.
+/// Tag of the virtio-fs device that carries every shared directory.
 pub const SHARE_TAG: &str = "caisson";
 /// Where the agent mounts the tag; rootfs and bind sources lie below it.
 pub const SHARE_PATH: &str = "/run/caisson/share";
-/// Extended attribute of the root of the tag, by which the agent asks the file server
-/// what of the shares' names to forget. The answer comes when there is something to do:
-/// one byte for `/proc/sys/vm/drop_caches`, or [`FORGET_PAUSE`].
+/// Extended attribute of the root of the tag, by which the file server requests that the
+/// guest drop cached names. A read of it returns when there is something to do: one byte
+/// for `/proc/sys/vm/drop_caches`, or [`FORGET_PAUSE`].
 pub const FORGET_ATTRIBUTE: &str = "user.caisson.forget";
-/// Nothing for now: ask again in a moment.
+/// Nothing for now: read again in a moment.
 pub const FORGET_PAUSE: u8 = b'0';
-/// Where the agent listens for what containers say to a service manager: a folder for
-/// each, by its name, with [`NOTIFY_SOCKET`] in it.
+/// Where the agent receives what containers send to a service manager (sd_notify(3)): a
+/// directory for each, by its name, with [`NOTIFY_SOCKET`] in it.
 pub const NOTIFY_PATH: &str = "/run/caisson/notify";
 /// Name of such a socket.
 pub const NOTIFY_SOCKET: &str = "notify.sock";
@@ -198,10 +198,10 @@ pub const POWER_OFF_PORT: u16 = 0x600;
 /// Value that means an orderly power-off.
 pub const POWER_OFF_VALUE: u8 = 0x5a;
 
-/// Why two sides with different versions of this contract can't work together.
+/// Two sides have incompatible versions of this contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VersionMismatch {
-    /// Major version of the side that noticed.
+    /// Major version of the side that reports it.
     pub ours: u32,
     /// Major version of its peer.
     pub theirs: u32,
@@ -219,7 +219,7 @@ impl std::fmt::Display for VersionMismatch {
 
 impl std::error::Error for VersionMismatch {}
 
-/// Says whether a peer of the given major version can be talked to.
+/// Checks that a peer of the given major version is compatible.
 ///
 /// # Errors
 /// [`VersionMismatch`] when it is older or newer by a breaking change.

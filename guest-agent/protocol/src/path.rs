@@ -1,6 +1,6 @@
-//! How both sides read a path of `config.json` that is not there yet.
+//! The normal form of a path in `config.json` that doesn't exist yet, for both sides.
 //!
-//! Owns no look at any file system: links are resolved by whoever opens the path.
+//! Owns no access to a file system: links are resolved when the path is opened.
 
 use std::path::{Component, Path, PathBuf};
 

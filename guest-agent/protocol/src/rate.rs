@@ -1,25 +1,25 @@
-//! How often something that may happen at any rate is told.
+//! A rate limit for the reporting of events that a guest can cause at any rate.
 //!
-//! Owns the reckoning alone: the first is told at once, what follows within a period
-//! is counted. Who tells what, and the time, are the caller's.
+//! Owns the count alone: the first event passes at once, those that follow within a
+//! period are counted. The caller has the events and the time.
 
 use std::time::{Duration, Instant};
 
-/// Between two lines, or events, of one kind that a guest can cause.
+/// Between two log lines, or events, of one kind.
 pub const PERIOD: Duration = Duration::from_secs(1);
 
-/// At most one of a kind in each [`PERIOD`], and a number at once after quiet times.
+/// Passes one event in each [`PERIOD`], and a burst after quiet periods.
 #[derive(Debug, Clone, Default)]
 pub struct RateLimit {
     last: Option<Instant>,
     dropped: u64,
-    /// How many are told beside the one of a period; each quiet period gives one back.
+    /// Events that pass beside the one of a period; each quiet period gives one back.
     spare: u32,
     burst: u32,
 }
 
 impl RateLimit {
-    /// Of so many at once, beside the one of a period.
+    /// A limit that passes a burst of so many events, beside the one of a period.
     #[must_use]
     pub fn with_burst(burst: u32) -> Self {
         Self {
@@ -29,8 +29,8 @@ impl RateLimit {
         }
     }
 
-    /// Whether what has happened at `now` is told; the answer then is how many before
-    /// it were not. Without an answer it is one of those.
+    /// Whether an event at `now` passes. Returns the number of those dropped since the last
+    /// one that passed; `None` where this one is dropped too.
     pub fn pass(&mut self, now: Instant) -> Option<u64> {
         let passed = self.last.map(|last| now.saturating_duration_since(last));
         match passed {
@@ -51,7 +51,7 @@ impl RateLimit {
         Some(self.take_dropped())
     }
 
-    /// How many were not told since the last that was; they count as told from now on.
+    /// Returns the number of events dropped since the last that passed, and resets it.
     pub fn take_dropped(&mut self) -> u64 {
         std::mem::take(&mut self.dropped)
     }
@@ -62,29 +62,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_is_told_at_once_and_a_flood_once_in_a_period_with_its_count() {
+    fn the_first_passes_at_once_and_of_a_flood_one_in_a_period_with_its_count() {
         let mut limit = RateLimit::default();
         let begin = Instant::now();
         let at = |ms| begin + Duration::from_millis(ms);
         assert_eq!(limit.pass(at(0)), Some(0));
-        let told: Vec<u64> = (1..3000).filter_map(|ms| limit.pass(at(ms))).collect();
-        assert_eq!(told, [999, 999]);
+        let passed: Vec<u64> = (1..3000).filter_map(|ms| limit.pass(at(ms))).collect();
+        assert_eq!(passed, [999, 999]);
         assert_eq!(limit.take_dropped(), 999);
         assert_eq!(limit.pass(at(10_000)), Some(0));
     }
 
     #[test]
-    fn a_burst_is_told_whole_and_again_after_quiet_periods() {
+    fn a_burst_passes_whole_and_again_after_quiet_periods() {
         let mut limit = RateLimit::with_burst(3);
         let begin = Instant::now();
         let at = |ms| begin + Duration::from_millis(ms);
-        let told = |limit: &mut RateLimit, from| {
-            let told = (from..from + 10).filter(|ms| limit.pass(at(*ms)).is_some());
-            told.count()
+        let passed = |limit: &mut RateLimit, from| {
+            let passed = (from..from + 10).filter(|ms| limit.pass(at(*ms)).is_some());
+            passed.count()
         };
-        assert_eq!(told(&mut limit, 0), 4);
-        assert_eq!(told(&mut limit, 1000), 1);
-        assert_eq!(told(&mut limit, 4000), 3);
-        assert_eq!(told(&mut limit, 100_000), 4);
+        assert_eq!(passed(&mut limit, 0), 4);
+        assert_eq!(passed(&mut limit, 1000), 1);
+        assert_eq!(passed(&mut limit, 4000), 3);
+        assert_eq!(passed(&mut limit, 100_000), 4);
     }
 }

@@ -155,7 +155,7 @@ const EXIT: u64 = encode(0x95, 0, 0, 0);
 const DENY: [u64; 2] = [set(RESULT, 0), EXIT];
 
 /// From `struct bpf_cgroup_dev_ctx`, to which register 1 points: the kind in the
-/// lower half of the first word and the access in the upper, then both numbers.
+/// lower half of the first 32 bits and the access in the upper, then both numbers.
 const LOAD_ARGUMENTS: [u64; 6] = [
     encode(0x61, ACCESS | 1 << 4, 0, 0),
     encode(0xbc, KIND | ACCESS << 4, 0, 0),

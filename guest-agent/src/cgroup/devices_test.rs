@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What the program says about an access.
+/// Runs the program. Returns whether it allows an access.
 fn allows(program: &[u64], kind: i32, (major, minor): (u64, u64), access: i32) -> bool {
     let context = [
         (u64::from(access.cast_unsigned()) << 16) | u64::from(kind.cast_unsigned()),

@@ -1,18 +1,18 @@
 //! The block devices' part of `linux.resources`.
 //!
-//! Owns what `io.*` files are to say. Device numbers are the guest's.
+//! Owns the values of `io.*` files. Device numbers are the guest's.
 
 use caisson_protocol::cgroup::{io_max, io_weight};
 use oci_spec::runtime::LinuxBlockIo;
 
 use super::{
-    present::Present,
     setting::{Setting, add as setting},
+    state::CgroupState,
 };
 
 /// Adds the settings; one write for each device and each limit of it.
-pub(super) fn add(settings: &mut Vec<Setting>, block: &LinuxBlockIo, present: &Present) {
-    let (file, convert): (_, fn(u16) -> u16) = if present.has_bfq {
+pub(super) fn add(settings: &mut Vec<Setting>, block: &LinuxBlockIo, state: &CgroupState) {
+    let (file, convert): (_, fn(u16) -> u16) = if state.has_bfq {
         ("io.bfq.weight", std::convert::identity)
     } else {
         ("io.weight", io_weight)
@@ -34,8 +34,8 @@ pub(super) fn add(settings: &mut Vec<Setting>, block: &LinuxBlockIo, present: &P
         ("wiops", block.throttle_write_iops_device()),
     ] {
         for device in devices.iter().flatten() {
-            let number = (device.major(), device.minor());
-            setting(settings, "io.max", io_max(number, key, device.rate()));
+            let value = io_max(device.major(), device.minor(), key, device.rate());
+            setting(settings, "io.max", value);
         }
     }
 }
@@ -44,9 +44,9 @@ pub(super) fn add(settings: &mut Vec<Setting>, block: &LinuxBlockIo, present: &P
 mod tests {
     use super::*;
 
-    fn written(json: &str, present: &Present) -> Vec<(String, String)> {
+    fn written(json: &str, state: &CgroupState) -> Vec<(String, String)> {
         let mut settings = Vec::new();
-        add(&mut settings, &serde_json::from_str(json).unwrap(), present);
+        add(&mut settings, &serde_json::from_str(json).unwrap(), state);
         let pair = |one: Setting| (one.file, one.value);
         settings.into_iter().map(pair).collect()
     }
@@ -58,16 +58,16 @@ mod tests {
     #[test]
     fn weights_go_to_the_scheduler_that_is_there() {
         let json = r#"{"weight":500,"weightDevice":[{"major":254,"minor":0,"weight":10}]}"#;
-        let bfq = Present {
+        let bfq = CgroupState {
             has_bfq: true,
-            ..Present::default()
+            ..CgroupState::default()
         };
         assert_eq!(
             written(json, &bfq),
             [is("io.bfq.weight", "500"), is("io.bfq.weight", "254:0 10")]
         );
         assert_eq!(
-            written(json, &Present::default()),
+            written(json, &CgroupState::default()),
             [is("io.weight", "4950"), is("io.weight", "254:0 1")]
         );
     }
@@ -78,7 +78,7 @@ mod tests {
             "throttleReadBpsDevice":[{"major":254,"minor":0,"rate":1048576}],
             "throttleWriteIOPSDevice":[{"major":254,"minor":16,"rate":0}]}"#;
         assert_eq!(
-            written(json, &Present::default()),
+            written(json, &CgroupState::default()),
             [
                 is("io.max", "254:0 rbps=1048576"),
                 is("io.max", "254:16 wiops=max")

@@ -7,8 +7,8 @@ use oci_spec::runtime::{LinuxMemory, LinuxResources};
 
 use super::{
     cpu, io,
-    present::Present,
     setting::{Origin, Setting, add},
+    state::CgroupState,
 };
 use crate::failure::Failure;
 
@@ -31,17 +31,17 @@ pub(crate) fn tasks(resources: &LinuxResources) -> Option<Setting> {
 /// [`Failure::Refused`] for values that contradict each other, or what is there.
 pub(crate) fn settings(
     resources: &LinuxResources,
-    present: &Present,
+    state: &CgroupState,
 ) -> Result<Vec<Setting>, Failure> {
     let mut settings = Vec::new();
     if let Some(memory) = resources.memory() {
-        add_memory(&mut settings, memory, present)?;
+        add_memory(&mut settings, memory, state)?;
     }
     if let Some(block) = resources.block_io() {
-        io::add(&mut settings, block, present);
+        io::add(&mut settings, block, state);
     }
     if let Some(cpu) = resources.cpu() {
-        cpu::add(&mut settings, cpu, present);
+        cpu::add(&mut settings, cpu, state);
     }
     for huge in resources.hugepage_limits().iter().flatten() {
         for kind in ["max", "rsvd.max"] {
@@ -81,12 +81,12 @@ fn limit(value: i64) -> String {
 fn add_memory(
     settings: &mut Vec<Setting>,
     memory: &LinuxMemory,
-    present: &Present,
+    state: &CgroupState,
 ) -> Result<(), Failure> {
     let (max, both) = (memory.limit().unwrap_or(0), memory.swap().unwrap_or(0));
     if memory.check_before_update() == Some(true) {
-        check_use("memory+swap limit", both, present)?;
-        check_use("memory limit", max, present)?;
+        check_use("memory+swap limit", both, state)?;
+        check_use("memory limit", max, state)?;
     }
     if memory
         .swappiness()
@@ -98,7 +98,7 @@ fn add_memory(
     }
     // Swap alone is counted on top of the memory that is allowed already.
     let below_swap = if max == 0 && both != 0 {
-        present.memory_max
+        state.memory_max
     } else {
         max
     };
@@ -118,8 +118,8 @@ fn add_memory(
     Ok(())
 }
 
-fn check_use(what: &str, limit: i64, present: &Present) -> Result<(), Failure> {
-    let used = present.memory_current;
+fn check_use(what: &str, limit: i64, state: &CgroupState) -> Result<(), Failure> {
+    let used = state.memory_current;
     match u64::try_from(limit) {
         Ok(bytes) if bytes > 0 && bytes <= used => Err(Failure::Refused(format!(
             "rejecting {what} {bytes} <= usage {used}"

@@ -4,7 +4,7 @@ use super::*;
 
 fn written(json: &str) -> Result<Vec<(String, String)>, String> {
     let resources: LinuxResources = serde_json::from_str(json).unwrap();
-    settings(&resources, &Present::default())
+    settings(&resources, &CgroupState::default())
         .map(|settings| {
             settings
                 .into_iter()
@@ -108,14 +108,14 @@ fn huge_pages_are_limited_in_use_and_in_reserve() {
 
 #[test]
 fn an_update_sees_what_is_there() {
-    let present = Present {
+    let state = CgroupState {
         memory_max: 1000,
         memory_current: 800,
-        ..Present::default()
+        ..CgroupState::default()
     };
     let update = |json: &str| {
         let resources: LinuxResources = serde_json::from_str(json).unwrap();
-        settings(&resources, &present)
+        settings(&resources, &state)
     };
     let swap = update(r#"{"memory":{"swap":1500}}"#).unwrap();
     assert_eq!(swap[0].value, "500");

@@ -1,15 +1,15 @@
 //! One container's cgroup: its limits, its processes, its end.
 //!
-//! Version 2 only. Owns the folder below [`ROOT`]. `limits` (with `cpu`, `io` and
-//! `present`) and `devices` translate the configuration, `statistics` reads what is
-//! used, `watch` waits for what the kernel tells through files.
+//! Version 2 only. Owns the directory below [`ROOT`]. `limits` (with `cpu`, `io` and
+//! `state`) and `devices` translate the configuration, `statistics` reads what is
+//! used, `watch` waits for the kernel to change a file.
 
 mod cpu;
 mod devices;
 mod io;
 mod limits;
-mod present;
 mod setting;
+mod state;
 mod statistics;
 mod watch;
 
@@ -32,7 +32,7 @@ use crate::{
     sys::attach_device_filter,
 };
 
-use present::Present;
+use state::CgroupState;
 pub(crate) use watch::Watch;
 
 /// Where the one hierarchy is mounted.
@@ -54,7 +54,7 @@ pub(crate) fn enable_controllers() -> Result<(), Failure> {
     fs::write(&control, wanted.join(" ")).at("write", &control)
 }
 
-/// See the module.
+/// The cgroup of one container.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
     path: PathBuf,
@@ -72,25 +72,25 @@ impl Cgroup {
         Ok(Self { path })
     }
 
-    /// Its folder.
+    /// Its directory.
     #[must_use]
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Opens its folder, for a process to be born into.
+    /// Opens its directory, for a process to be cloned into.
     ///
     /// # Errors
     /// The kernel's.
     pub(crate) fn open(&self) -> Result<OwnedFd, Failure> {
-        let folder = File::open(&self.path).at("open cgroup", &self.path)?;
-        Ok(folder.into())
+        let directory = File::open(&self.path).at("open cgroup", &self.path)?;
+        Ok(directory.into())
     }
 
-    /// Opens the folder in which one more process of the container can be born: the
-    /// one it names, else the container's. A container that divides its resources
-    /// among groups of its own can have no process beside them, so there the process
-    /// joins `init`.
+    /// Opens the directory into which one more process of the container is cloned: the
+    /// cgroup `name` below, or the container's own. A container that has enabled
+    /// controllers for cgroups of its own can have no process beside those (cgroup v2's
+    /// "no internal processes"), so there the process joins the cgroup of `init`.
     ///
     /// # Errors
     /// The kernel's, or [`Failure::Refused`] for a name that leads out of it.
@@ -105,8 +105,8 @@ impl Cgroup {
         let text = fs::read_to_string(&membership).at("read", &membership)?;
         let below_root = text.trim().trim_start_matches("0::/");
         let path = Path::new(ROOT).join(below_root);
-        let folder = File::open(&path).at("open cgroup", &path)?;
-        Ok(folder.into())
+        let directory = File::open(&path).at("open cgroup", &path)?;
+        Ok(directory.into())
     }
 
     fn open_named(&self, name: &str) -> Result<OwnedFd, Failure> {
@@ -116,11 +116,11 @@ impl Cgroup {
             return Err(Failure::Refused(format!("{name} is not a sub cgroup path")));
         }
         let path = self.path.join(relative);
-        let folder = File::open(&path).at("open cgroup", &path)?;
-        Ok(folder.into())
+        let directory = File::open(&path).at("open cgroup", &path)?;
+        Ok(directory.into())
     }
 
-    /// Whether its processes are stopped, or about to be.
+    /// Whether its processes are frozen, or being frozen.
     ///
     /// # Errors
     /// The kernel's.
@@ -133,8 +133,8 @@ impl Cgroup {
     /// # Errors
     /// A value that makes no sense, or the first file that refuses one.
     pub(crate) fn limit(&self, resources: &LinuxResources) -> Result<(), Failure> {
-        let present = Present::read(&self.path);
-        let settings = limits::settings(resources, &present)?;
+        let state = CgroupState::read(&self.path);
+        let settings = limits::settings(resources, &state)?;
         settings.iter().try_for_each(|setting| self.apply(setting))
     }
 
@@ -149,10 +149,10 @@ impl Cgroup {
 
     fn apply(&self, setting: &Setting) -> Result<(), Failure> {
         let written = write_existing(&self.path.join(&setting.file), &setting.value);
-        self.judge(setting, written)
+        self.outcome_of(setting, written)
     }
 
-    fn judge(&self, setting: &Setting, written: IoResult<()>) -> Result<(), Failure> {
+    fn outcome_of(&self, setting: &Setting, written: IoResult<()>) -> Result<(), Failure> {
         let Err(error) = written else {
             return Ok(());
         };
@@ -164,7 +164,7 @@ impl Cgroup {
         }
     }
 
-    /// As runc says it: first whether there is such a controller at all.
+    /// In runc's words: a missing controller is named before a value that was refused.
     fn unified_refused(&self, file: &str, error: Error) -> Failure {
         let Some((controller, _)) = file.split_once('.') else {
             return Failure::Refused(format!(
@@ -211,10 +211,10 @@ impl Cgroup {
     /// The kernel's.
     pub(crate) fn processes(&self) -> Result<Vec<Pid>, Failure> {
         let mut found = Vec::new();
-        for folder in self.folders()? {
-            let path = folder.join("cgroup.procs");
+        for directory in self.directories()? {
+            let path = directory.join("cgroup.procs");
             let text = match fs::read_to_string(&path) {
-                // A folder for threads has no processes; one that has gone, neither.
+                // A directory for threads has no processes; one that has gone, neither.
                 Err(error) if is_gone(&error) || error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
                     continue;
                 }
@@ -226,11 +226,11 @@ impl Cgroup {
         Ok(found)
     }
 
-    /// Stops every process, or lets all go on; returns when that is so.
+    /// Freezes or thaws every process; returns when that is done.
     ///
     /// # Errors
-    /// The kernel's. A process that waits for something without end can't be stopped;
-    /// then all go on.
+    /// The kernel's. A process in uninterruptible sleep can't be frozen; all are thawed
+    /// then.
     pub(crate) async fn set_frozen(&self, frozen: bool) -> Result<(), Failure> {
         let value = if frozen { "1" } else { "0" };
         self.write("cgroup.freeze", value)?;
@@ -252,9 +252,9 @@ impl Cgroup {
     pub(crate) async fn destroy(&self) -> Result<(), Failure> {
         self.kill()?;
         self.wait_for("populated", "0").await?;
-        for folder in self.folders()?.iter().rev() {
-            match fs::remove_dir(folder) {
-                Err(error) if !is_gone(&error) => return Err(error).at("remove cgroup", folder),
+        for directory in self.directories()?.iter().rev() {
+            match fs::remove_dir(directory) {
+                Err(error) if !is_gone(&error) => return Err(error).at("remove cgroup", directory),
                 _ => {}
             }
         }
@@ -301,23 +301,23 @@ impl Cgroup {
     }
 
     /// Itself and what the container made below it, parents first.
-    fn folders(&self) -> Result<Vec<PathBuf>, Failure> {
-        let mut folders = vec![self.path.clone()];
+    fn directories(&self) -> Result<Vec<PathBuf>, Failure> {
+        let mut directories = vec![self.path.clone()];
         let mut next = 0;
-        while let Some(folder) = folders.get(next).cloned() {
+        while let Some(directory) = directories.get(next).cloned() {
             next += 1;
-            let entries = match fs::read_dir(&folder) {
+            let entries = match fs::read_dir(&directory) {
                 Err(error) if is_gone(&error) => continue,
-                read => read.at("read", &folder)?,
+                read => read.at("read", &directory)?,
             };
             let below = entries.flatten().filter(|entry| entry.path().is_dir());
-            folders.extend(below.map(|entry| entry.path()));
+            directories.extend(below.map(|entry| entry.path()));
         }
-        Ok(folders)
+        Ok(directories)
     }
 }
 
-/// Never makes a file: cgroups answer an attempt to with a misleading refusal.
+/// Never creates a file: cgroupfs refuses that with a misleading errno.
 fn write_existing(path: &Path, value: &str) -> IoResult<()> {
     File::options()
         .write(true)

@@ -9,10 +9,10 @@ use caisson_protocol::server::agent::{
     HugePageStatistics, IoStatistics, MemoryStatistics, Pressure, PressureLine, Statistics,
 };
 
-/// Reads every figure of the cgroup whose folder this is.
+/// Reads every figure of the cgroup whose directory this is.
 #[must_use]
-pub(crate) fn read(folder: &Path) -> Statistics {
-    let files = Files(folder);
+pub(crate) fn read(directory: &Path) -> Statistics {
+    let files = Files(directory);
     Statistics {
         cpu: files.table("cpu.stat"),
         cpu_pressure: files.pressure("cpu").into(),
@@ -27,7 +27,7 @@ pub(crate) fn read(folder: &Path) -> Statistics {
     }
 }
 
-/// The files of one folder.
+/// The files of one directory.
 #[derive(Debug, Clone, Copy)]
 struct Files<'a>(&'a Path);
 

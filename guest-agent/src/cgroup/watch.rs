@@ -1,6 +1,7 @@
 //! Waiting for the kernel to change a file of a cgroup.
 //!
-//! Owns an inotify instance. Does not read the file: look first, wait after.
+//! Owns an inotify instance. Does not read the file: callers create the watch, read, and
+//! then wait.
 
 use std::{io, path::Path};
 
@@ -8,7 +9,7 @@ use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
 
 use crate::stream::Stream;
 
-/// See the module.
+/// A watch of one file.
 #[derive(Debug)]
 pub(crate) struct Watch(Stream);
 

@@ -1,6 +1,6 @@
 //! Fills a fresh tmpfs with what it is about to cover (`tmpcopyup`).
 //!
-//! Owns no mount: both ends are open folders.
+//! Owns no mount: both ends are open directories.
 
 use std::{ffi::CStr, os::fd::OwnedFd};
 
@@ -12,17 +12,17 @@ use rustix::{
     io::Result,
 };
 
-/// Copies everything below `from` into `to`, with owners and modes.
+/// Copies everything below `from` into `to`, with process_names and modes.
 ///
 /// # Errors
 /// The kernel's, at the first entry that can't be copied.
 pub(crate) fn copy_up(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
-    let from = openat(from, c".", FOLDER, Mode::empty())?;
-    let to = openat(to, c".", FOLDER, Mode::empty())?;
-    copy_folder(&from, &to)
+    let from = openat(from, c".", DIRECTORY, Mode::empty())?;
+    let to = openat(to, c".", DIRECTORY, Mode::empty())?;
+    copy_directory(&from, &to)
 }
 
-fn copy_folder(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
+fn copy_directory(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
     for entry in Dir::read_from(from)? {
         let entry = entry?;
         if ![c".", c".."].contains(&entry.file_name()) {
@@ -38,9 +38,9 @@ fn copy_entry(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> Result<()> {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => {
             mkdirat(to, name, mode)?;
-            let from = openat(from, name, FOLDER, Mode::empty())?;
-            let to = openat(to, name, FOLDER, Mode::empty())?;
-            copy_folder(&from, &to)
+            let from = openat(from, name, DIRECTORY, Mode::empty())?;
+            let to = openat(to, name, DIRECTORY, Mode::empty())?;
+            copy_directory(&from, &to)
         }
         FileType::RegularFile => copy_file(from, to, name, &stat),
         FileType::Symlink => {
@@ -63,10 +63,10 @@ fn copy_file(from: &OwnedFd, to: &OwnedFd, name: &CStr, stat: &Stat) -> Result<(
     take_owner_and_mode(&target, stat)
 }
 
-fn take_owner(folder: &OwnedFd, name: &CStr, stat: &Stat) -> Result<()> {
+fn take_owner(directory: &OwnedFd, name: &CStr, stat: &Stat) -> Result<()> {
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
     chownat(
-        folder,
+        directory,
         name,
         Some(uid),
         Some(gid),
@@ -84,7 +84,7 @@ fn take_owner_and_mode(target: &OwnedFd, stat: &Stat) -> Result<()> {
     fchmod(target, Mode::from_raw_mode(stat.st_mode))
 }
 
-const FOLDER: OFlags = OFlags::DIRECTORY
+const DIRECTORY: OFlags = OFlags::DIRECTORY
     .union(OFlags::RDONLY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);

@@ -135,10 +135,10 @@ fn make_node(rootfs: &Rootfs, node: &Node) -> Result<(), Failure> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Errno::INVAL).at("create device", path);
     };
-    let folder = rootfs.mount_point(parent, PointKind::Directory)?;
+    let directory = rootfs.mount_point(parent, PointKind::Directory)?;
     let mode = Mode::from_raw_mode(node.mode);
     match mknodat(
-        &folder,
+        &directory,
         name,
         node.kind,
         mode,
@@ -153,14 +153,14 @@ fn make_node(rootfs: &Rootfs, node: &Node) -> Result<(), Failure> {
     }
     let (uid, gid) = (Uid::from_raw(node.owner.0), Gid::from_raw(node.owner.1));
     chownat(
-        &folder,
+        &directory,
         name,
         Some(uid),
         Some(gid),
         AtFlags::SYMLINK_NOFOLLOW,
     )
     .at("set owner of device", path)?;
-    chmodat(&folder, name, mode, AtFlags::empty()).at("set mode of device", path)
+    chmodat(&directory, name, mode, AtFlags::empty()).at("set mode of device", path)
 }
 
 fn bind_node(rootfs: &Rootfs, node: &Node) -> Result<(), Failure> {

@@ -48,11 +48,11 @@ fn configure(file_system: &OwnedFd, options: &MountOptions) -> rustix::io::Resul
     Ok(())
 }
 
-/// A detached empty read-only folder, to hide another behind.
+/// A detached empty read-only directory, to hide another behind.
 ///
 /// # Errors
 /// The kernel's refusal.
-pub(crate) fn empty_folder() -> rustix::io::Result<OwnedFd> {
+pub(crate) fn empty_directory() -> rustix::io::Result<OwnedFd> {
     let file_system = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&file_system, "size", "0")?;
     fsconfig_create(&file_system)?;

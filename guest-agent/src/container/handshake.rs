@@ -18,7 +18,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::sys;
 
-/// What the child tells the agent.
+/// A message from the child to the agent.
 #[derive(Debug)]
 pub(crate) enum Report {
     /// It has entered a user namespace and waits for its id maps.
@@ -27,7 +27,7 @@ pub(crate) enum Report {
     Continues(i32),
     /// The master of the terminal it made.
     Terminal(OwnedFd),
-    /// Everything before execve is done; it waits for the word to go.
+    /// Everything before execve is done; it waits for [`AgentEnd::go`].
     Ready,
     /// Only execve is left to be done.
     Executes,
@@ -66,13 +66,13 @@ impl AgentEnd {
             .0
             .async_io(Interest::READABLE, |socket| receive(socket.as_fd()));
         match next.await {
-            // One that was killed has not read what it was told.
+            // A child that was killed has left a message unread.
             Err(err) if err.kind() == io::ErrorKind::ConnectionReset => Ok(None),
             other => other,
         }
     }
 
-    /// Lets the child go on.
+    /// Allows the child to go on.
     ///
     /// # Errors
     /// The child is dead.
@@ -87,7 +87,7 @@ impl AgentEnd {
 pub(crate) struct ChildEnd(OwnedFd);
 
 impl ChildEnd {
-    /// Tells the agent.
+    /// Sends a message to the agent.
     ///
     /// # Errors
     /// The agent has given up.
@@ -120,12 +120,12 @@ impl ChildEnd {
         Ok(())
     }
 
-    /// Waits for the word to go on; `false` when the agent has given up.
+    /// Waits for [`AgentEnd::go`]. Returns `false` when the agent has given up.
     #[must_use]
     pub(crate) fn wait(&self) -> bool {
-        let mut word = [0_u8; 1];
+        let mut permission = [0_u8; 1];
         loop {
-            match rustix::io::read(&self.0, &mut word) {
+            match rustix::io::read(&self.0, &mut permission) {
                 Err(rustix::io::Errno::INTR) => {}
                 Ok(1) => return true,
                 _ => return false,
@@ -170,7 +170,7 @@ fn parse(tag: u8, payload: &[u8], handed: Option<OwnedFd>) -> Option<Report> {
     })
 }
 
-/// Longer reasons are cut: a packet has a limit, and a line of error does too.
+/// Longer reasons are cut: a packet has a limit, as has an error line.
 const MAX_TEXT: usize = 4096;
 
 #[cfg(test)]

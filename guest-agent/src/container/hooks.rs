@@ -3,7 +3,7 @@
 //!
 //! Owns their running: state on standard input, environment, time limit. Input
 //! and output are files in memory, so a hook that leaves a process behind, or
-//! writes more than anyone reads, holds nobody up.
+//! writes more than is read, delays nothing.
 
 use std::{
     fs::File,
@@ -49,9 +49,9 @@ impl<'a> StartHooks<'a> {
         }
     }
 
-    /// Runs them as this process, which is the container's: with its rights, its
-    /// folder, and its `environment` where a hook has none of its own. `filter` is one
-    /// that this process isn't under yet.
+    /// Runs them with the privileges and the working directory of this process, which is
+    /// the container's, and with its `environment` where a hook has none of its own.
+    /// `filter` is applied to the hooks: this process is not under it yet.
     ///
     /// # Errors
     /// [`Failure::Refused`] for the first that fails, in the host's words; those
@@ -66,7 +66,7 @@ impl<'a> StartHooks<'a> {
         }
         let state = state_with_pid(self.state)?;
         for (index, hook) in self.hooks.iter().enumerate() {
-            run_one(hook, &state, (environment, filter)).map_err(|reason| {
+            run_one(hook, &state, environment, filter).map_err(|reason| {
                 Failure::Refused(format!(
                     "error running startContainer hook #{index}: {reason}"
                 ))
@@ -90,7 +90,8 @@ fn state_with_pid(state: &[u8]) -> Result<Vec<u8>, Failure> {
 fn run_one(
     hook: &Hook,
     state: &[u8],
-    (environment, filter): (&[String], Option<&Filter>),
+    environment: &[String],
+    filter: Option<&Filter>,
 ) -> Result<(), String> {
     let prepare = |error: std::io::Error| format!("prepare the hook: {}", Errno::from(error));
     let mut stdin = memory_file().map_err(prepare)?;

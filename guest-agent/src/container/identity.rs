@@ -1,4 +1,4 @@
-//! Who a process runs as, and with which rights.
+//! The user and the privileges that a process runs with.
 //!
 //! Owns the order in which privileges are given up.
 
@@ -18,7 +18,7 @@ use rustix::{
 use super::capabilities::{self, CapabilitySets};
 use crate::failure::{Attempt, Failure};
 
-/// Takes the identity of `process` and moves to its folder.
+/// Takes the identity of `process` and moves to its directory.
 ///
 /// # Errors
 /// The first step that is refused.
@@ -30,14 +30,14 @@ pub(crate) fn assume(process: &Process) -> Result<(), Failure> {
     let supported = capabilities::supported();
     let sets = CapabilitySets::new(process.capabilities().as_ref(), &supported);
     sets.apply_bounding(&supported)?;
-    let moved = change_folder(process)?;
+    let moved = change_directory(process)?;
     set_keep_capabilities(true).doing("keep capabilities")?;
     switch_user(user)?;
     set_keep_capabilities(false).doing("keep capabilities")?;
     if !moved {
-        chdir(process.cwd()).map_err(|errno| folder_refused(process, errno))?;
+        chdir(process.cwd()).map_err(|errno| directory_refused(process, errno))?;
     }
-    // A folder outside of the root would be a way out of the container.
+    // A directory outside of the root would be a way out of the container.
     std::env::current_dir().at(
         "current working directory is outside of container mount namespace root",
         process.cwd(),
@@ -49,15 +49,15 @@ pub(crate) fn assume(process: &Process) -> Result<(), Failure> {
 }
 
 /// `false` when only the user itself may be allowed to go there.
-fn change_folder(process: &Process) -> Result<bool, Failure> {
+fn change_directory(process: &Process) -> Result<bool, Failure> {
     match chdir(process.cwd()) {
         Ok(()) => Ok(true),
         Err(Errno::EACCES | Errno::EPERM) => Ok(false),
-        Err(errno) => Err(folder_refused(process, errno)),
+        Err(errno) => Err(directory_refused(process, errno)),
     }
 }
 
-fn folder_refused(process: &Process, errno: Errno) -> Failure {
+fn directory_refused(process: &Process, errno: Errno) -> Failure {
     Failure::Refused(format!(
         "chdir to cwd ({:?}) set in config.json failed: {}",
         process.cwd().display().to_string(),
@@ -87,7 +87,7 @@ fn unmapped(errno: Errno, kind: &str, id: u32) -> Failure {
 /// becomes the owner. What is shared with others, as /dev/null, stays as it is.
 ///
 /// # Errors
-/// The kernel's refusal, but not that of a file system without owners.
+/// The kernel's refusal, but not that of a file system without process_names.
 pub(crate) fn give_stdio_to(uid: u32) -> Result<(), Failure> {
     let owner = Some(rustix::fs::Uid::from_raw(uid));
     let null = rustix::fs::stat("/dev/null").map(|stat| stat.st_rdev);

@@ -1,7 +1,6 @@
 //! The agent's side of bringing a process to the point before its program.
 //!
-//! Owns the conversation with the processes of `setup`. What happens in them
-//! stands there.
+//! Owns the agent's end of the handshake with the processes of `setup`.
 
 use std::{
     fs,
@@ -12,39 +11,39 @@ use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::{
+    container_namespaces::ContainerNamespaces,
     descriptors,
-    habitat::Habitat,
     handshake::{self, AgentEnd, Report},
     rlimits,
-    setup::{self, Birth},
+    setup::{self, LaunchSpec},
 };
 use crate::{
     failure::{Attempt, Errno, Failure},
     sys::clone_process,
 };
 
-/// A process that waits for the word to become its program.
+/// A process that is set up and waits at its gate.
 #[derive(Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct PreparedProcess {
     /// In the guest's root pid namespace.
     pub(crate) pid: Pid,
     /// Refers to it even after its number is used again.
     pub(crate) pidfd: OwnedFd,
     /// The master of its terminal, if it has one.
     pub(crate) terminal: Option<OwnedFd>,
-    /// Holds it back.
+    /// Blocks it before execve.
     pub(crate) gate: Gate,
 }
 
-/// Holds a process back from its program. Dropping it ends the process.
+/// Blocks a process before execve. Dropping it ends the process.
 #[derive(Debug)]
 pub(crate) struct Gate(AgentEnd);
 
 impl Gate {
-    /// Lets the process become its program; returns when it has.
+    /// Has the process execute its program; returns when it has.
     ///
     /// # Errors
-    /// Why it couldn't, in the process's own words.
+    /// Why it couldn't, as the process reported it.
     pub(crate) async fn open(self) -> Result<(), Failure> {
         if self.0.go().is_err() {
             return Err(ended_early());
@@ -65,24 +64,27 @@ impl Gate {
 ///
 /// # Errors
 /// The step that failed, wherever it ran.
-pub(crate) async fn launch(birth: &Birth<'_>, cgroup: BorrowedFd<'_>) -> Result<Waiting, Failure> {
-    let lowest = descriptors::first_after(birth.stdio.further.len());
+pub(crate) async fn launch(
+    launch_spec: &LaunchSpec<'_>,
+    cgroup: BorrowedFd<'_>,
+) -> Result<PreparedProcess, Failure> {
+    let lowest = descriptors::first_after(launch_spec.stdio.further.len());
     let (gate, child_end) = handshake::pair(lowest).doing("make a socket pair")?;
     let Some(first) = clone_process(0, Some(cgroup)).doing("clone")? else {
-        setup::run(birth, &child_end);
+        setup::run(launch_spec, &child_end);
     };
     drop(child_end);
     let (mut number, mut ready) = (None, false);
     let mut terminal = None;
-    // The two processes speak independently, so the second may be done before the
-    // first has told its number.
+    // The two processes report independently, so the second may be ready before the
+    // first has sent its pid.
     let pid = loop {
         if let (Some(number), true) = (number, ready) {
             break Pid::from_raw(number);
         }
         match gate.next().await.doing("follow the set-up")? {
             Some(Report::NeedsIdMaps) => {
-                write_id_maps(first, birth.habitat)?;
+                write_id_maps(first, launch_spec.namespaces)?;
                 gate.go().doing("follow the set-up")?;
             }
             Some(Report::Continues(sibling)) => number = Some(sibling),
@@ -94,8 +96,11 @@ pub(crate) async fn launch(birth: &Birth<'_>, cgroup: BorrowedFd<'_>) -> Result<
         }
     };
     let pidfd = open_pidfd(pid)?;
-    rlimits::set(pid, birth.process.rlimits().as_deref().unwrap_or_default())?;
-    Ok(Waiting {
+    rlimits::set(
+        pid,
+        launch_spec.process.rlimits().as_deref().unwrap_or_default(),
+    )?;
+    Ok(PreparedProcess {
         pid,
         pidfd,
         terminal,
@@ -109,10 +114,10 @@ fn open_pidfd(pid: Pid) -> Result<OwnedFd, Failure> {
     pidfd_open(pid, PidfdFlags::empty()).doing("open the process")
 }
 
-fn write_id_maps(pid: Pid, habitat: &Habitat) -> Result<(), Failure> {
+fn write_id_maps(pid: Pid, namespaces: &ContainerNamespaces) -> Result<(), Failure> {
     for (file, member, map) in [
-        ("uid_map", "uidMappings", &habitat.uids),
-        ("gid_map", "gidMappings", &habitat.gids),
+        ("uid_map", "uidMappings", &namespaces.uids),
+        ("gid_map", "gidMappings", &namespaces.gids),
     ] {
         // The kernel takes a map in one write only.
         fs::write(format!("/proc/{pid}/{file}"), map.text()).map_err(|error| {

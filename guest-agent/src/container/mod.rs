@@ -9,7 +9,7 @@ pub(crate) mod spec;
 pub(crate) mod launch;
 pub(crate) mod setup;
 
-pub(crate) mod habitat;
+pub(crate) mod container_namespaces;
 mod handshake;
 mod id_map;
 pub(crate) mod namespaces;

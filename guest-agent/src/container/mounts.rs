@@ -46,14 +46,22 @@ enum Source {
     /// A tree of the container itself, maybe made by an earlier mount.
     Container(PathBuf, Bind),
     /// Made inside the container's namespaces, whose view it shows.
-    Fresh { kind: String, name: String },
+    Fresh(FreshSource),
     /// What is mounted at the destination.
     Present,
 }
 
-/// What the mounts of a container depend on.
+/// A file system that the kernel makes.
+#[derive(Debug)]
+struct FreshSource {
+    kind: String,
+    /// What lists of mounts show as its source.
+    name: String,
+}
+
+/// Properties of a container on which its mounts depend.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Surroundings<'a> {
+pub(crate) struct MountEnvironment<'a> {
     /// The guest's path of the container's root.
     pub(crate) root: &'a Path,
     /// It has a user namespace of its own, in which the guest's rights are lost.
@@ -66,15 +74,15 @@ pub(crate) struct Surroundings<'a> {
 /// The first mount that can't be.
 pub(crate) fn prepare(
     mounts: &[Mount],
-    around: Surroundings<'_>,
+    environment: MountEnvironment<'_>,
 ) -> Result<Vec<PreparedMount>, Failure> {
     mounts
         .iter()
-        .map(|mount| prepare_one(mount, around))
+        .map(|mount| prepare_one(mount, environment))
         .collect()
 }
 
-fn prepare_one(mount: &Mount, around: Surroundings<'_>) -> Result<PreparedMount, Failure> {
+fn prepare_one(mount: &Mount, environment: MountEnvironment<'_>) -> Result<PreparedMount, Failure> {
     let destination = mount.destination().clone();
     let mut options = mount_options::parse(mount.options().as_deref().unwrap_or_default());
     let kind = mount.typ().as_deref().unwrap_or_default();
@@ -86,15 +94,15 @@ fn prepare_one(mount: &Mount, around: Surroundings<'_>) -> Result<PreparedMount,
         _ if options.remount => Source::Present,
         (Some(bind), _) => {
             refuse_parameters(&destination, &options)?;
-            bind_source(mount, bind, around)?
+            bind_source(mount, bind, environment)?
         }
-        (None, "cgroup" | "cgroup2") => Source::Fresh {
+        (None, "cgroup" | "cgroup2") => Source::Fresh(FreshSource {
             kind: "cgroup2".to_owned(),
             name: "cgroup".to_owned(),
-        },
+        }),
         // Inside a user namespace the kernel refuses the sysfs of a network that
         // isn't the namespace's own, and the virtual machine is the network.
-        (None, "sysfs") if around.own_users => {
+        (None, "sysfs") if environment.own_users => {
             let made = file_system::make("sysfs", "sysfs", &options);
             Source::Tree(made.at("mount", &destination)?, Bind::One)
         }
@@ -104,10 +112,10 @@ fn prepare_one(mount: &Mount, around: Surroundings<'_>) -> Result<PreparedMount,
                 destination.display()
             )));
         }
-        (None, kind) => Source::Fresh {
+        (None, kind) => Source::Fresh(FreshSource {
             kind: kind.to_owned(),
             name: named.map_or_else(|| kind.to_owned(), |name| name.display().to_string()),
-        },
+        }),
     };
     Ok(PreparedMount {
         destination,
@@ -116,7 +124,7 @@ fn prepare_one(mount: &Mount, around: Surroundings<'_>) -> Result<PreparedMount,
     })
 }
 
-/// The kernel would ignore them without a word.
+/// The kernel would ignore them silently.
 fn refuse_parameters(destination: &Path, options: &MountOptions) -> Result<(), Failure> {
     let Some((name, _)) = options.parameters.first() else {
         return Ok(());
@@ -127,31 +135,39 @@ fn refuse_parameters(destination: &Path, options: &MountOptions) -> Result<(), F
     )))
 }
 
-fn bind_source(mount: &Mount, bind: Bind, around: Surroundings<'_>) -> Result<Source, Failure> {
+fn bind_source(
+    mount: &Mount,
+    bind: Bind,
+    environment: MountEnvironment<'_>,
+) -> Result<Source, Failure> {
     let Some(source) = mount.source() else {
         return Err(Failure::Refused(
             "mounts: a bind mount has no source".to_owned(),
         ));
     };
-    match source.strip_prefix(around.root) {
+    match source.strip_prefix(environment.root) {
         Ok(inside) => Ok(Source::Container(Path::new("/").join(inside), bind)),
-        Err(_) => guest_source(source, bind, around),
+        Err(_) => guest_source(source, bind, environment),
     }
 }
 
-fn guest_source(path: &Path, bind: Bind, around: Surroundings<'_>) -> Result<Source, Failure> {
-    if around.own_users {
+fn guest_source(
+    path: &Path,
+    bind: Bind,
+    environment: MountEnvironment<'_>,
+) -> Result<Source, Failure> {
+    if environment.own_users {
         return Ok(Source::Tree(clone_tree(path, bind)?, bind));
     }
     Ok(Source::Guest(path.to_owned(), bind))
 }
 
-/// Has the kernel mount what the share announces there, which else happens when
-/// somebody first goes there: with the attributes that the mount above has then.
-pub(crate) fn visit(submounts: &[String]) {
+/// Triggers the automounts at `submounts`. Otherwise the first look-up would, and the
+/// mount would have the attributes that its parent has by then.
+pub(crate) fn trigger_automounts(submounts: &[String]) {
     let flags = POINT | OFlags::DIRECTORY | OFlags::CLOEXEC;
     for path in submounts {
-        // One that is hidden, or gone, can't be seen in the container either.
+        // A mount that is hidden, or gone, can't be seen in the container either.
         drop(rustix::fs::open(path, flags, Mode::empty()));
     }
 }
@@ -238,9 +254,7 @@ fn attach_one(
             remount(rootfs, destination, &options)?;
             return Ok(None);
         }
-        Source::Fresh { kind, name } => {
-            make_fresh(rootfs, destination, (&kind, &name), &mut options)?
-        }
+        Source::Fresh(source) => make_fresh(rootfs, destination, &source, &mut options)?,
         Source::Tree(tree, bind) => {
             let (tree, point) = at_point(rootfs, destination, tree)?;
             let tree = renewed(&tree, bind, &point).at("mount", destination)?;
@@ -271,9 +285,10 @@ fn attach_one(
 fn make_fresh(
     rootfs: &Rootfs,
     destination: &Path,
-    (kind, name): (&str, &str),
+    source: &FreshSource,
     options: &mut MountOptions,
 ) -> Result<(OwnedFd, OwnedFd), Failure> {
+    let FreshSource { kind, name } = source;
     let kernel_view = kind == "proc";
     check_proc(destination, kernel_view)?;
     if kernel_view || kind == "sysfs" {
@@ -388,7 +403,7 @@ pub(crate) fn attach_tree(tree: &OwnedFd, point: &OwnedFd) -> rustix::io::Result
     move_mount(tree, "", point, "", both_are_open)
 }
 
-/// Shows the open file or folder `from` at `point` too.
+/// Shows the open file or directory `from` at `point` too.
 ///
 /// # Errors
 /// The kernel's refusal.

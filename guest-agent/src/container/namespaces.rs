@@ -2,7 +2,7 @@
 //!
 //! Owns the reading of `linux.namespaces`. The virtual machine is the
 //! container's network, so a network namespace entry asks for what is there. A
-//! cgroup namespace is made for each container, whether asked for or not: what
+//! cgroup namespace is made for each container, whether configured or not: what
 //! /proc/self/cgroup names has to be found below /sys/fs/cgroup, and a container
 //! without one would see the guest's tree, never the host's.
 

@@ -1,7 +1,7 @@
 //! Hidden and read-only paths.
 //!
 //! Owns no path list: both come with the configuration. Paths that don't exist
-//! are skipped, as the runtime specification says.
+//! are skipped, as the runtime specification requires.
 
 use std::{
     os::fd::{AsFd, OwnedFd},
@@ -16,7 +16,7 @@ use rustix::{
 use super::{file_system, mount_options::Bind, mounts, rootfs::Rootfs};
 use crate::failure::{Attempt, Failure};
 
-/// Makes paths unreadable: a file shows /dev/null, a folder is empty.
+/// Makes paths unreadable: a file shows /dev/null, a directory is empty.
 ///
 /// # Errors
 /// The first path that can't be hidden.
@@ -38,18 +38,18 @@ pub(crate) fn mask(rootfs: &Rootfs, paths: &[String]) -> Result<(), Failure> {
 /// What hides others.
 struct Cover {
     null: OwnedFd,
-    /// One file system for all folders, once the first is hidden.
+    /// One file system for all directories, once the first is hidden.
     empty: Option<OwnedFd>,
 }
 
 impl Cover {
     fn hide(&mut self, point: &OwnedFd) -> rustix::io::Result<()> {
-        let is_folder = FileType::from_raw_mode(fstat(point)?.st_mode) == FileType::Directory;
+        let is_directory = FileType::from_raw_mode(fstat(point)?.st_mode) == FileType::Directory;
         match &self.empty {
-            _ if !is_folder => mounts::bind(&self.null, point, Bind::One).map(drop),
+            _ if !is_directory => mounts::bind(&self.null, point, Bind::One).map(drop),
             Some(empty) => mounts::bind(empty, point, Bind::One).map(drop),
             None => {
-                let empty = file_system::empty_folder()?;
+                let empty = file_system::empty_directory()?;
                 mounts::attach_tree(&empty, point)?;
                 self.empty = Some(empty);
                 Ok(())

@@ -29,7 +29,7 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Looks the program up, as the user and in the folder in which it will run.
+    /// Looks the program up, as the user and in the directory in which it will run.
     ///
     /// # Errors
     /// [`Failure::Refused`] with runc's text.
@@ -104,11 +104,11 @@ fn look_up(name: &str, search: &str) -> Result<PathBuf, String> {
             Err(Unusable::Present(errno)) => Err(failure::Errno(errno).to_string()),
         };
     }
-    // An empty entry is the current folder, from which Go refuses to run.
+    // An empty entry is the current directory, from which Go refuses to run.
     search
         .split(':')
-        .filter(|folder| !folder.is_empty())
-        .map(|folder| Path::new(folder).join(name))
+        .filter(|directory| !directory.is_empty())
+        .map(|directory| Path::new(directory).join(name))
         .find(|path| check_executable(path).is_ok())
         .ok_or_else(|| "executable file not found in $PATH".to_owned())
 }

@@ -1,4 +1,4 @@
-//! Look-up and environment, against files of a temporary folder.
+//! Look-up and environment, against files of a temporary directory.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -31,12 +31,12 @@ fn what_is_missing_is_told_in_runcs_words() {
         }))
         .unwrap()
     };
-    let folder = std::env::temp_dir().join(format!("caisson-program-{}", std::process::id()));
-    fs::create_dir_all(&folder).unwrap();
-    let plain = folder.join("plain");
+    let directory = std::env::temp_dir().join(format!("caisson-program-{}", std::process::id()));
+    fs::create_dir_all(&directory).unwrap();
+    let plain = directory.join("plain");
     fs::write(&plain, "").unwrap();
     fs::set_permissions(&plain, fs::Permissions::from_mode(0o644)).unwrap();
-    let path = format!("PATH=/nowhere::{}", folder.display());
+    let path = format!("PATH=/nowhere::{}", directory.display());
     let find = |name: &str| {
         let found = Program::find(&process(name), &strings(&[&path]));
         found
@@ -58,5 +58,5 @@ fn what_is_missing_is_told_in_runcs_words() {
 
     fs::set_permissions(&plain, fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(find("plain").unwrap(), plain);
-    fs::remove_dir_all(&folder).unwrap();
+    fs::remove_dir_all(&directory).unwrap();
 }

@@ -50,7 +50,7 @@ impl Rootfs {
     /// Opens a path inside the root.
     ///
     /// # Errors
-    /// The kernel's, unchanged: callers tell a missing path from a refused one.
+    /// The kernel's, unchanged: callers distinguish a missing path from a refused one.
     pub(crate) fn open(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
         self.resolve(path, flags, ResolveFlags::empty())
     }
@@ -105,10 +105,10 @@ impl Rootfs {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(Errno::NOENT).at("open", path);
         };
-        let folder = self.make(parent, PointKind::Directory, links)?;
-        match make_entry(&folder, name, kind) {
+        let directory = self.make(parent, PointKind::Directory, links)?;
+        match make_entry(&directory, name, kind) {
             Err(Errno::EXIST) if links > 0 => {
-                let target = readlinkat(&folder, name, Vec::new()).at("read link", path)?;
+                let target = readlinkat(&directory, name, Vec::new()).at("read link", path)?;
                 let target = parent.join(OsStr::from_bytes(target.to_bytes()));
                 self.make(&target, kind, links - 1)
             }
@@ -117,16 +117,16 @@ impl Rootfs {
     }
 }
 
-fn make_entry(folder: &OwnedFd, name: &OsStr, kind: PointKind) -> Result<OwnedFd, Errno> {
+fn make_entry(directory: &OwnedFd, name: &OsStr, kind: PointKind) -> Result<OwnedFd, Errno> {
     let open = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match kind {
-        PointKind::Directory => mkdirat(folder, name, Mode::from_raw_mode(0o755))?,
+        PointKind::Directory => mkdirat(directory, name, Mode::from_raw_mode(0o755))?,
         PointKind::File => {
             let create = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-            drop(openat(folder, name, create, Mode::from_raw_mode(0o644))?);
+            drop(openat(directory, name, create, Mode::from_raw_mode(0o644))?);
         }
     }
-    openat(folder.as_fd(), name, open, Mode::empty())
+    openat(directory.as_fd(), name, open, Mode::empty())
 }
 
 /// Links that lead to something missing, one after the other; as the kernel's.

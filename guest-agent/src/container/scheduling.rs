@@ -1,7 +1,7 @@
 //! When and where a process runs: CPU policy, I/O priority, CPU affinity.
 //!
-//! Owns the checks that the kernel doesn't make or whose answer says too
-//! little. Their texts are runc's.
+//! Owns the checks that the kernel doesn't make, or whose errno is too unspecific. Their
+//! texts are runc's.
 
 use nix::{
     sched::{CpuSet, sched_setaffinity},

@@ -1,6 +1,6 @@
 //! What runs in the processes between the agent and a container's program.
 //!
-//! Two of them: the first enters (or makes) the namespaces, the second, born in
+//! Two of them: the first enters (or makes) the namespaces, the second, cloned into
 //! the pid namespace as a child of the agent, does everything that must happen
 //! inside and becomes the program. Owns the order of the steps, which is runc's.
 //! Everything here runs in a copy of the agent that never returns to its loop.
@@ -28,13 +28,13 @@ use rustix::{
 };
 
 use super::{
+    container_namespaces::ContainerNamespaces,
     descriptors, devices,
-    habitat::Habitat,
     handshake::{ChildEnd, Report},
     hooks::StartHooks,
     identity,
     mount_options::Bind,
-    mounts::{self, PreparedMount, Surroundings},
+    mounts::{self, MountEnvironment, PreparedMount},
     namespaces, paths,
     program::{self, Program},
     rootfs::{PointKind, Rootfs},
@@ -56,7 +56,7 @@ pub(crate) enum Place<'a> {
     New {
         /// Its configuration.
         spec: &'a Spec,
-        /// What its hooks are told of it.
+        /// Its OCI state as JSON, the input of its hooks.
         state: &'a [u8],
         /// Mounts of the host within shares.
         submounts: &'a [String],
@@ -70,49 +70,49 @@ pub(crate) enum Place<'a> {
     },
 }
 
-/// What a new process is given.
+/// What a new process is started with.
 #[derive(Debug)]
-pub(crate) struct Birth<'a> {
+pub(crate) struct LaunchSpec<'a> {
     /// Where it runs.
     pub(crate) place: Place<'a>,
-    /// What it has in common with all processes of that container.
-    pub(crate) habitat: &'a Habitat,
-    /// What it is.
+    /// The namespaces of that container.
+    pub(crate) namespaces: &'a ContainerNamespaces,
+    /// Its configuration.
     pub(crate) process: &'a Process,
     /// Its standard streams, unless it makes a terminal.
     pub(crate) stdio: &'a ChildEnds,
     /// Whether it makes a terminal.
     pub(crate) terminal: bool,
-    /// Decides about its system calls.
+    /// The filter of its system calls.
     pub(crate) seccomp: Option<&'a Filter>,
 }
 
 /// Body of the first process. Never returns.
-pub(crate) fn run(birth: &Birth<'_>, gate: &ChildEnd) -> ! {
-    let outcome = first_process(birth, gate);
+pub(crate) fn run(launch_spec: &LaunchSpec<'_>, gate: &ChildEnd) -> ! {
+    let outcome = first_process(launch_spec, gate);
     fail(gate, &outcome)
 }
 
 fn fail(gate: &ChildEnd, outcome: &Result<Infallible, Failure>) -> ! {
     if let Err(failure) = outcome {
-        // The agent may have gone; then nobody is left to tell.
+        // An agent that has gone needs no report.
         gate.report(&Report::Failed(failure.line()))
             .unwrap_or_default();
     }
     exit_now(1)
 }
 
-fn first_process(birth: &Birth<'_>, gate: &ChildEnd) -> Result<Infallible, Failure> {
-    let [stdin, stdout, stderr] = &birth.stdio.standard;
+fn first_process(launch_spec: &LaunchSpec<'_>, gate: &ChildEnd) -> Result<Infallible, Failure> {
+    let [stdin, stdout, stderr] = &launch_spec.stdio.standard;
     dup2_stdin(stdin).doing("set standard input")?;
     dup2_stdout(stdout).doing("set standard output")?;
     dup2_stderr(stderr).doing("set standard error")?;
     // Lowering it takes rights that a user namespace doesn't have.
-    set_oom_score(birth.process)?;
-    let uid = birth.process.user().uid();
+    set_oom_score(launch_spec.process)?;
+    let uid = launch_spec.process.user().uid();
     // One that isn't mapped is refused when the user is set.
-    identity::give_stdio_to(birth.habitat.uids.outside(uid).unwrap_or(uid))?;
-    match birth.place {
+    identity::give_stdio_to(launch_spec.namespaces.uids.outside(uid).unwrap_or(uid))?;
+    match launch_spec.place {
         Place::New {
             spec,
             submounts,
@@ -120,22 +120,22 @@ fn first_process(birth: &Birth<'_>, gate: &ChildEnd) -> Result<Infallible, Failu
             ..
         } => {
             let shared = join_namespaces(joined)?;
-            mounts::visit(submounts);
-            descriptors::place(&birth.stdio.further, &[gate.as_raw_fd()])?;
-            let prepared = Prepared::open(spec, birth.habitat)?;
+            mounts::trigger_automounts(submounts);
+            descriptors::place(&launch_spec.stdio.further, &[gate.as_raw_fd()])?;
+            let prepared = Prepared::open(spec, launch_spec.namespaces)?;
             if let Some(wanted) = sysctl(spec) {
                 settings::set_of_network(wanted)?;
             }
-            let own = birth.habitat.namespaces - shared;
-            make_namespaces((spec, own), birth.habitat, gate)?;
-            continue_as_sibling(own, gate, || become_init(birth, spec, prepared, gate))
+            let own = launch_spec.namespaces.flags - shared;
+            make_namespaces(spec, launch_spec.namespaces, own, gate)?;
+            continue_as_sibling(own, gate, || become_init(launch_spec, spec, prepared, gate))
         }
         Place::Existing { init } => {
-            let further = &birth.stdio.further;
+            let further = &launch_spec.stdio.further;
             let init = descriptors::raised(init, descriptors::first_after(further.len()))?;
             descriptors::place(further, &[gate.as_raw_fd(), init.as_raw_fd()])?;
-            run_on_first_cpus(birth.process)?;
-            match setns(init, birth.habitat.namespaces) {
+            run_on_first_cpus(launch_spec.process)?;
+            match setns(init, launch_spec.namespaces.flags) {
                 // It has just ended; the text is runc's.
                 Err(Errno::ESRCH) => {
                     let text = "cannot exec in a stopped container";
@@ -143,16 +143,16 @@ fn first_process(birth: &Birth<'_>, gate: &ChildEnd) -> Result<Infallible, Failu
                 }
                 entered => entered.doing("enter the namespaces of the container")?,
             }
-            if birth.habitat.has_own_users() {
+            if launch_spec.namespaces.has_own_users() {
                 become_root()?;
             }
             let none = CloneFlags::empty();
-            continue_as_sibling(none, gate, || become_program(birth, None, gate))
+            continue_as_sibling(none, gate, || become_program(launch_spec, None, gate))
         }
     }
 }
 
-/// Container processes are born into the cgroup, so `initial` is where the
+/// Container processes are cloned into the cgroup, so `initial` is where the
 /// process runs until `final` counts.
 fn run_on_first_cpus(process: &Process) -> Result<(), Failure> {
     let affinity = process.exec_cpu_affinity().as_ref();
@@ -175,22 +175,22 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn open(spec: &Spec, habitat: &Habitat) -> Result<Self, Failure> {
+    fn open(spec: &Spec, namespaces: &ContainerNamespaces) -> Result<Self, Failure> {
         let Some(root) = spec.root() else {
             return Err(Failure::Refused("root is missing".to_owned()));
         };
-        let around = Surroundings {
+        let environment = MountEnvironment {
             root: root.path(),
-            own_users: habitat.has_own_users(),
+            own_users: namespaces.has_own_users(),
         };
         Ok(Self {
             root: mounts::clone_tree(root.path(), Bind::Tree)?,
-            mounts: mounts::prepare(spec.mounts().as_deref().unwrap_or_default(), around)?,
+            mounts: mounts::prepare(spec.mounts().as_deref().unwrap_or_default(), environment)?,
         })
     }
 }
 
-/// The answer says which these are.
+/// Joins the namespaces of other containers. Returns the `CLONE_NEW*` flags of them all.
 fn join_namespaces(joined: &[(OwnedFd, CloneFlags)]) -> Result<CloneFlags, Failure> {
     let mut all = CloneFlags::empty();
     for (init, flags) in joined {
@@ -203,15 +203,16 @@ fn join_namespaces(joined: &[(OwnedFd, CloneFlags)]) -> Result<CloneFlags, Failu
 /// The user namespace comes first, so that it owns the others; the pid namespace
 /// is made with the process that begins it.
 fn make_namespaces(
-    (spec, wanted): (&Spec, CloneFlags),
-    habitat: &Habitat,
+    spec: &Spec,
+    namespaces: &ContainerNamespaces,
+    wanted: CloneFlags,
     gate: &ChildEnd,
 ) -> Result<(), Failure> {
     if wanted.contains(namespaces::TIME) {
         unshare(namespaces::TIME).doing("make a time namespace")?;
         set_clock_offsets(spec)?;
     }
-    if habitat.has_own_users() {
+    if namespaces.has_own_users() {
         unshare(CloneFlags::CLONE_NEWUSER).doing("make a user namespace")?;
         gate.report(&Report::NeedsIdMaps).doing("ask for id maps")?;
         if !gate.wait() {
@@ -223,7 +224,7 @@ fn make_namespaces(
     unshare(rest).doing("make namespaces")
 }
 
-/// In a user namespace that was just entered, the guest's root is nobody.
+/// In a user namespace that was just entered, the guest's root has the overflow id.
 fn become_root() -> Result<(), Failure> {
     set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).doing("become the group root")?;
     set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).doing("become root")
@@ -264,13 +265,13 @@ fn continue_as_sibling(
 }
 
 fn become_init(
-    birth: &Birth<'_>,
+    launch_spec: &LaunchSpec<'_>,
     spec: &Spec,
     prepared: Prepared,
     gate: &ChildEnd,
 ) -> Result<Infallible, Failure> {
-    name_the_machine(spec)?;
-    // Modes of what is made are meant as they are written.
+    set_host_names(spec)?;
+    // Modes are applied as they are configured.
     umask(CreationMask::empty());
     isolate_mounts()?;
     let rootfs = attach_root(prepared.root)?;
@@ -279,7 +280,7 @@ fn become_init(
     if devices::has_own_dev(spec.mounts().as_deref().unwrap_or_default()) {
         let configured = linux.and_then(|linux| linux.devices().as_deref());
         devices::make(&rootfs, &devices::nodes(configured.unwrap_or_default())?)?;
-        if birth.terminal {
+        if launch_spec.terminal {
             // /dev may be read-only when the terminal is there.
             devices::console_point(&rootfs)?;
         }
@@ -295,15 +296,15 @@ fn become_init(
         )?;
         paths::mask(&rootfs, linux.masked_paths().as_deref().unwrap_or_default())?;
     }
-    rootfs.mount_point(birth.process.cwd(), PointKind::Directory)?;
-    become_program(birth, Some((spec, rootfs)), gate)
+    rootfs.mount_point(launch_spec.process.cwd(), PointKind::Directory)?;
+    become_program(launch_spec, Some((spec, rootfs)), gate)
 }
 
 fn sysctl(spec: &Spec) -> Option<&HashMap<String, String>> {
     spec.linux().as_ref()?.sysctl().as_ref()
 }
 
-fn name_the_machine(spec: &Spec) -> Result<(), Failure> {
+fn set_host_names(spec: &Spec) -> Result<(), Failure> {
     if let Some(name) = spec.hostname() {
         sethostname(name.as_bytes()).doing("set hostname")?;
     }
@@ -325,7 +326,7 @@ fn attach_root(root: OwnedFd) -> Result<Rootfs, Failure> {
     Ok(Rootfs::new(root))
 }
 
-/// The old root lies below the new one for a moment, and is then let go.
+/// The old root lies below the new one for a moment, and is then unmounted.
 fn enter_root(spec: &Spec, rootfs: &Rootfs) -> Result<(), Failure> {
     let read_only = spec.root().as_ref().and_then(|root| root.readonly());
     if read_only.unwrap_or(false) {
@@ -333,7 +334,7 @@ fn enter_root(spec: &Spec, rootfs: &Rootfs) -> Result<(), Failure> {
     }
     fchdir(rootfs.mount()).doing("enter the root")?;
     pivot_root(".", ".").doing("pivot_root")?;
-    unmount(".", UnmountFlags::DETACH).doing("let the old root go")?;
+    unmount(".", UnmountFlags::DETACH).doing("unmount the old root")?;
     nix::unistd::chdir("/").doing("enter the root")?;
     set_root_propagation(spec)
 }
@@ -364,37 +365,37 @@ fn set_root_propagation(spec: &Spec) -> Result<(), Failure> {
 
 /// The steps that init and every other process have in common.
 fn become_program(
-    birth: &Birth<'_>,
+    launch_spec: &LaunchSpec<'_>,
     new: Option<(&Spec, Rootfs)>,
     gate: &ChildEnd,
 ) -> Result<Infallible, Failure> {
     setsid().doing("begin a session")?;
-    if birth.terminal {
+    if launch_spec.terminal {
         match &new {
-            Some((_, rootfs)) => terminal::make_console(rootfs, birth.process, gate)?,
-            None => terminal::make(birth.process, gate)?,
+            Some((_, rootfs)) => terminal::make_console(rootfs, launch_spec.process, gate)?,
+            None => terminal::make(launch_spec.process, gate)?,
         }
     }
     if let Some((spec, rootfs)) = &new {
         enter_root(spec, rootfs)?;
     }
     drop(new);
-    let process = birth.process;
+    let process = launch_spec.process;
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let configured = process.env().as_deref().unwrap_or_default();
     let environment = program::environment(configured, process.user().uid(), &passwd);
     scheduling::apply(process)?;
-    set_personality(birth.habitat.personality)?;
-    if let Place::Existing { .. } = birth.place {
+    set_personality(launch_spec.namespaces.personality)?;
+    if let Place::Existing { .. } = launch_spec.place {
         let affinity = process.exec_cpu_affinity().as_ref();
         let last = affinity.and_then(|affinity| affinity.cpu_affinity_final().as_deref());
         scheduling::run_on(last)?;
     }
     let (early, late) = if process.no_new_privileges().unwrap_or(false) {
-        (None, birth.seccomp)
+        (None, launch_spec.seccomp)
     } else {
         // It takes rights that are given up next.
-        (birth.seccomp, None)
+        (launch_spec.seccomp, None)
     };
     early.map_or(Ok(()), Filter::install)?;
     identity::assume(process)?;
@@ -404,7 +405,7 @@ fn become_program(
         exit_now(1);
     }
     restore_default_signals();
-    if let Place::New { spec, state, .. } = birth.place {
+    if let Place::New { spec, state, .. } = launch_spec.place {
         StartHooks::of(spec, state).run(&environment, late)?;
     }
     gate.report(&Report::Executes).doing("report readiness")?;

@@ -1,8 +1,8 @@
 //! Network devices in their virtio-mmio slots.
 //!
-//! Linux looks at a slot when its driver is bound to it, so a device that was plugged
-//! into an empty slot is found by binding the slot again, and one is let go of by
-//! unbinding it.
+//! Linux probes a slot when its driver is bound to it, so a device that was plugged into
+//! an empty slot is found by binding the slot again, and released by unbinding it. Owns
+//! the names of slots.
 
 use std::{
     fs, io,
@@ -13,7 +13,7 @@ use crate::failure::{Attempt, Failure};
 
 const DEVICES: &str = "/sys/bus/platform/devices";
 const DRIVER: &str = "/sys/bus/platform/drivers/virtio-mmio";
-/// How slots are called: by words of the command line, or by ACPI.
+/// Names of slots begin so: by words of the command line, or by ACPI.
 const SLOTS: [&str; 2] = ["virtio-mmio.", "LNRO0005:"];
 
 /// A slot with a network device that is in use.
@@ -24,7 +24,7 @@ pub(super) struct Device {
 
 impl Device {
     /// Finds the network device with the hardware address `mac` in a slot that is not
-    /// bound; the answer has the kernel's name of the interface.
+    /// bound. Returns the kernel's name of the interface too.
     pub(super) fn find(mac: &[u8]) -> Result<(Self, String), Failure> {
         for slot in unbound_slots()? {
             match bind(&slot) {
@@ -46,14 +46,15 @@ impl Device {
         Err(Failure::Refused(line))
     }
 
-    /// Lets go of the device; its interface vanishes.
-    pub(super) fn let_go(&self) -> Result<(), Failure> {
+    /// Unbinds the device; its interface vanishes.
+    pub(super) fn unbind(&self) -> Result<(), Failure> {
         unbind(&self.slot)
     }
 }
 
-/// Devices that were there at boot are not used before the host says so.
-pub(crate) fn put_devices_away() -> Result<(), Failure> {
+/// Unbinds the devices that were there at boot: none is used before the host configures
+/// it.
+pub(crate) fn unbind_devices() -> Result<(), Failure> {
     let only_loopback = fs::read_dir("/sys/class/net").is_ok_and(|all| all.count() <= 1);
     if only_loopback {
         return Ok(());
@@ -95,7 +96,7 @@ fn unbind(slot: &str) -> Result<(), Failure> {
     fs::write(Path::new(DRIVER).join("unbind"), slot).at("unbind", slot_path(slot))
 }
 
-/// Folder of the interface whose device is in the slot.
+/// Directory of the interface whose device is in the slot.
 fn interface_of(slot: &str) -> Option<PathBuf> {
     let entries = fs::read_dir(slot_path(slot)).ok()?.flatten();
     let virtio = entries

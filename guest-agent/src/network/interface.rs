@@ -1,11 +1,13 @@
-//! One interface: from how it was asked for to how it is asked for now.
+//! One interface: its link, addresses and neighbours.
+//!
+//! Owns the difference between the configuration that is applied and the wanted one.
 
 use std::{fs, io};
 
 use caisson_netlink::{INET, INET6, Message, Socket};
 use caisson_protocol::server::agent::{Address, Interface, Neighbour};
 
-use crate::failure::{Attempt, Errno, Failure, First};
+use crate::failure::{Attempt, Errno, Failure, FirstFailure};
 
 const UP: u32 = libc::IFF_UP.unsigned_abs();
 /// `IN6_ADDR_GEN_MODE_NONE` of linux/if_link.h.
@@ -30,11 +32,11 @@ pub(super) fn ipv6_is_off(name: &str) -> bool {
     setting.is_ok_and(|value| value.trim() == "1")
 }
 
-/// Brings a new interface up as `wanted` says, but for addresses and neighbours. The
-/// answer has its number and what was done.
+/// Brings a new interface up as `wanted` describes, but for addresses and neighbours.
+/// Returns its number and the configuration that is applied.
 ///
 /// # Errors
-/// The first thing that the kernel refuses, with the interface's name.
+/// The first change that the kernel refuses, with the interface's name.
 pub(super) fn begin(
     socket: &Socket,
     name: String,
@@ -42,144 +44,151 @@ pub(super) fn begin(
 ) -> Result<(u32, Interface), Failure> {
     let index =
         index_of(&name).ok_or_else(|| Failure::Refused(format!("interface {name} has gone")))?;
-    let mut asked = Interface {
+    let mut applied = Interface {
         name,
         ..Default::default()
     };
-    let mut steps = First::default();
-    set_link(socket, index, (&mut asked, wanted), &mut steps);
+    let mut update = InterfaceUpdate {
+        socket,
+        index,
+        applied: &mut applied,
+        wanted,
+    };
+    let mut steps = FirstFailure::default();
+    update.set_link(&mut steps);
     steps.outcome()?;
     // Its addresses are those of the host's side, the link-local one among them.
-    // Without IPv6 there is nothing to say.
+    // A kernel without IPv6 refuses, and generates none.
     drop(
         socket.change(&link_message(index, 0).with(libc::IFLA_AF_SPEC, &no_generated_addresses())),
     );
-    step(
-        wanted,
-        "bring it up",
-        socket.change(&link_message(index, UP)),
-    )?;
-    Ok((index, asked))
+    update.step("bring it up", socket.change(&link_message(index, UP)))?;
+    Ok((index, applied))
 }
 
-/// Changes what differs of an interface that is up; `asked` is what was done before,
-/// and what is done now.
-///
-/// # Errors
-/// The first thing that the kernel refuses, with the interface's name; the rest is done.
-pub(super) fn change(
-    socket: &Socket,
-    index: u32,
-    asked: &mut Interface,
-    wanted: &Interface,
-) -> Result<(), Failure> {
-    let mut steps = First::default();
-    set_link(socket, index, (asked, wanted), &mut steps);
-    set_addresses(socket, index, (asked, wanted), &mut steps);
-    set_neighbours(socket, index, (asked, wanted), &mut steps);
-    steps.outcome()
+/// A change of an interface that is up.
+#[derive(Debug)]
+pub(super) struct InterfaceUpdate<'a> {
+    pub(super) socket: &'a Socket,
+    pub(super) index: u32,
+    /// The configuration before, and then after, the change.
+    pub(super) applied: &'a mut Interface,
+    pub(super) wanted: &'a Interface,
 }
 
-/// A refusal with the interface's name.
-fn step(wanted: &Interface, what: &str, result: io::Result<()>) -> Result<(), Failure> {
-    result.map_err(|error| {
-        let (name, reason) = (&wanted.name, Errno::from(error));
-        Failure::Refused(format!("interface {name}: {what}: {reason}"))
-    })
-}
+impl InterfaceUpdate<'_> {
+    /// Changes what differs.
+    ///
+    /// # Errors
+    /// The first change that the kernel refuses, with the interface's name; the others
+    /// are made.
+    pub(super) fn apply(mut self) -> Result<(), Failure> {
+        let mut steps = FirstFailure::default();
+        self.set_link(&mut steps);
+        self.set_addresses(&mut steps);
+        self.set_neighbours(&mut steps);
+        steps.outcome()
+    }
 
-fn set_link(
-    socket: &Socket,
-    index: u32,
-    (asked, wanted): (&mut Interface, &Interface),
-    steps: &mut First,
-) {
-    let mut change =
-        |what: &str, message: Message| steps.done(step(wanted, what, socket.change(&message)));
-    if asked.name != wanted.name {
-        let message = link_message(index, 0).with_text(libc::IFLA_IFNAME, &wanted.name);
-        if change("set its name", message) {
-            asked.name.clone_from(&wanted.name);
+    /// A refusal with the interface's name.
+    fn step(&self, what: &str, result: io::Result<()>) -> Result<(), Failure> {
+        result.map_err(|error| {
+            let (name, reason) = (&self.wanted.name, Errno::from(error));
+            Failure::Refused(format!("interface {name}: {what}: {reason}"))
+        })
+    }
+
+    /// Sends a change. Returns whether the kernel has made it.
+    fn change(&self, what: &str, message: &Message, steps: &mut FirstFailure) -> bool {
+        steps.record(self.step(what, self.socket.change(message)))
+    }
+
+    fn set_link(&mut self, steps: &mut FirstFailure) {
+        let (index, wanted) = (self.index, self.wanted);
+        if self.applied.name != wanted.name {
+            let message = link_message(index, 0).with_text(libc::IFLA_IFNAME, &wanted.name);
+            if self.change("set its name", &message, steps) {
+                self.applied.name.clone_from(&wanted.name);
+            }
+        }
+        if self.applied.mac != wanted.mac {
+            let message = link_message(index, 0).with(libc::IFLA_ADDRESS, &wanted.mac);
+            if self.change("set its hardware address", &message, steps) {
+                self.applied.mac.clone_from(&wanted.mac);
+            }
+        }
+        if self.applied.mtu != wanted.mtu {
+            let message = link_message(index, 0).with_number(libc::IFLA_MTU, wanted.mtu);
+            if self.change("set its MTU", &message, steps) {
+                self.applied.mtu = wanted.mtu;
+            }
+        }
+        self.set_ipv6_settings(steps);
+    }
+
+    fn set_ipv6_settings(&mut self, steps: &mut FirstFailure) {
+        let applied = &mut self.applied.ipv6_settings;
+        for (file, value) in &self.wanted.ipv6_settings {
+            if applied.get(file) == Some(value) {
+                continue;
+            }
+            let path = format!("/proc/sys/net/ipv6/conf/{}/{file}", self.applied.name);
+            if steps.record(fs::write(&path, value).at("write", path)) {
+                applied.insert(file.clone(), value.clone());
+            }
         }
     }
-    if asked.mac != wanted.mac {
-        let message = link_message(index, 0).with(libc::IFLA_ADDRESS, &wanted.mac);
-        if change("set its hardware address", message) {
-            asked.mac.clone_from(&wanted.mac);
+
+    fn set_addresses(&mut self, steps: &mut FirstFailure) {
+        let addresses: Vec<Address> = self.wanted.addresses.iter().map(settled).collect();
+        let old = missing(&self.applied.addresses, &addresses);
+        for address in &old {
+            // It may have gone by itself, with another.
+            let message = address_message(libc::RTM_DELADDR, 0, self.index, address);
+            drop(self.socket.change(&message));
+        }
+        if !old.is_empty() {
+            // Others may have gone with it.
+            self.applied.addresses.clear();
+        }
+        let off = ipv6_is_off(&self.applied.name);
+        for address in &self.wanted.addresses {
+            if self.applied.addresses.contains(&settled(address)) {
+                continue;
+            }
+            let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
+            let message = address_message(libc::RTM_NEWADDR, flags, self.index, address);
+            let skipped = off && family_of(&address.local) == INET6;
+            if skipped || self.change("add an address", &message, steps) {
+                self.applied.addresses.push(settled(address));
+            }
         }
     }
-    if asked.mtu != wanted.mtu {
-        let message = link_message(index, 0).with_number(libc::IFLA_MTU, wanted.mtu);
-        if change("set its MTU", message) {
-            asked.mtu = wanted.mtu;
+
+    fn set_neighbours(&mut self, steps: &mut FirstFailure) {
+        let wanted = &self.wanted.neighbours;
+        for neighbour in missing(&self.applied.neighbours, wanted) {
+            let message = neighbour_message(libc::RTM_DELNEIGH, 0, self.index, &neighbour);
+            drop(self.socket.change(&message));
         }
-    }
-    for (file, value) in &wanted.ipv6_settings {
-        if asked.ipv6_settings.get(file) != Some(value) {
-            let path = format!("/proc/sys/net/ipv6/conf/{}/{file}", asked.name);
-            if steps.done(fs::write(&path, value).at("write", path)) {
-                asked.ipv6_settings.insert(file.clone(), value.clone());
+        let applied = &mut self.applied.neighbours;
+        applied.retain(|one| wanted.contains(one));
+        for neighbour in missing(wanted, &self.applied.neighbours) {
+            let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
+            let message = neighbour_message(libc::RTM_NEWNEIGH, flags, self.index, &neighbour);
+            if self.change("add a neighbour", &message, steps) {
+                self.applied.neighbours.push(neighbour);
             }
         }
     }
 }
 
-fn set_addresses(
-    socket: &Socket,
-    index: u32,
-    (asked, wanted): (&mut Interface, &Interface),
-    steps: &mut First,
-) {
-    let addresses: Vec<Address> = wanted.addresses.iter().map(settled).collect();
-    let old = missing(&asked.addresses, &addresses);
-    for address in &old {
-        // It may have gone by itself, with another.
-        drop(socket.change(&address_message(libc::RTM_DELADDR, 0, index, address)));
-    }
-    if !old.is_empty() {
-        // Others may have gone with it.
-        asked.addresses.clear();
-    }
-    let off = ipv6_is_off(&asked.name);
-    for address in &wanted.addresses {
-        if asked.addresses.contains(&settled(address)) {
-            continue;
-        }
-        let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
-        let message = address_message(libc::RTM_NEWADDR, flags, index, address);
-        let skipped = off && family_of(&address.local) == INET6;
-        if skipped || steps.done(step(wanted, "add an address", socket.change(&message))) {
-            asked.addresses.push(settled(address));
-        }
-    }
-}
-
-/// The address whatever the host has found out about it, by which it is known.
+/// The address without the state of the host's duplicate address detection, which is no
+/// part of its identity.
 fn settled(address: &Address) -> Address {
     Address {
         tentative: false,
         ..address.clone()
-    }
-}
-
-fn set_neighbours(
-    socket: &Socket,
-    index: u32,
-    (asked, wanted): (&mut Interface, &Interface),
-    steps: &mut First,
-) {
-    for neighbour in missing(&asked.neighbours, &wanted.neighbours) {
-        drop(socket.change(&neighbour_message(libc::RTM_DELNEIGH, 0, index, &neighbour)));
-    }
-    asked
-        .neighbours
-        .retain(|one| wanted.neighbours.contains(one));
-    for neighbour in missing(&wanted.neighbours, &asked.neighbours) {
-        let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
-        let message = neighbour_message(libc::RTM_NEWNEIGH, flags, index, &neighbour);
-        if steps.done(step(wanted, "add a neighbour", socket.change(&message))) {
-            asked.neighbours.push(neighbour);
-        }
     }
 }
 
@@ -235,8 +244,8 @@ fn address_message(kind: u16, flags: i32, index: u32, address: &Address) -> Mess
     }
 }
 
-/// The host's side has the route that comes with it, and as a rule has made sure that
-/// nobody else has the address.
+/// The route of the prefix is configured like any other, and the host has detected
+/// duplicates of the address, unless it is tentative there.
 fn flags_of(address: &Address) -> u32 {
     if address.tentative {
         libc::IFA_F_NOPREFIXROUTE

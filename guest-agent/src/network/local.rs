@@ -24,7 +24,7 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
 /// Connects the two, and copies until both have ended.
 ///
 /// # Errors
-/// When nobody listens on the port.
+/// When no socket listens on the port.
 pub(crate) async fn connect_local(
     request: &ConnectLocalRequest,
     transport: &Transport,

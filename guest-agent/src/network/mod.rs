@@ -1,9 +1,9 @@
 //! The machine's network: interfaces, addresses, routes, rules.
 //!
-//! Owns what the host has asked for so far, and the way from there to what it asks
-//! for now. `devices` binds and lets go of the virtual hardware, `interface` and
-//! `routes` speak to the kernel, `names` answers for name servers of the host's
-//! loopback, and `local` lets the host reach ours. What containers change themselves is left alone.
+//! Owns the configuration that is applied, and the steps from there to the wanted one.
+//! `devices` binds and unbinds the virtual hardware, `interface` and `routes` change the
+//! kernel's configuration, `names` answers for name servers of the host's loopback, and
+//! `local` connects the host to the guest's. What containers change themselves stays.
 
 mod devices;
 mod interface;
@@ -17,21 +17,22 @@ use caisson_netlink::Socket;
 use caisson_protocol::server::agent::{Interface, NetworkConfiguration, Route};
 
 use crate::{
-    failure::{Attempt, Failure, First},
+    failure::{Attempt, Failure, FirstFailure},
     transport::Transport,
 };
 
 use devices::Device;
-pub(crate) use devices::put_devices_away;
+pub(crate) use devices::unbind_devices;
+use interface::InterfaceUpdate;
 pub(crate) use local::connect_local;
 
-/// See the module.
+/// The machine's network as it was last configured.
 #[derive(Debug, Default)]
 pub(crate) struct Network {
     /// By the hardware address each was plugged with.
     plugged: HashMap<Vec<u8>, Plugged>,
-    asked: NetworkConfiguration,
-    /// Name servers that are answered for, until the machine ends.
+    applied: NetworkConfiguration,
+    /// Addresses of the name servers in whose place the agent answers.
     answered: HashSet<Vec<u8>>,
 }
 
@@ -40,13 +41,13 @@ pub(crate) struct Network {
 struct Plugged {
     device: Device,
     index: u32,
-    /// What of it has been done.
-    asked: Interface,
+    /// What of its configuration is applied.
+    applied: Interface,
 }
 
 impl Network {
-    /// Makes the network what `wanted` says. What the kernel refuses keeps nothing else
-    /// away, and is tried again by the next call.
+    /// Changes the network to what is `wanted`. The rest is applied even if the kernel
+    /// refuses a part, which the next call tries again.
     ///
     /// # Errors
     /// The first thing that the kernel refuses.
@@ -56,36 +57,37 @@ impl Network {
         transport: &Transport,
     ) -> Result<(), Failure> {
         let socket = Socket::open().doing("open a netlink socket")?;
-        let mut steps = First::default();
-        self.let_go(&wanted, &mut steps);
+        let mut steps = FirstFailure::default();
+        self.unbind_unwanted(&wanted, &mut steps);
         for interface in &wanted.interfaces {
-            steps.done(self.set_interface(&socket, interface));
+            steps.record(self.set_interface(&socket, interface));
         }
         self.set_routes(&socket, &wanted, &mut steps);
         for server in &wanted.name_servers {
-            if !self.answered.contains(server) && steps.done(names::answer_for(server, transport)) {
+            if !self.answered.contains(server) && steps.record(names::answer_for(server, transport))
+            {
                 self.answered.insert(server.clone());
             }
         }
-        self.asked = wanted;
+        self.applied = wanted;
         steps.outcome()
     }
 
-    /// Lets go of the interfaces that are wanted no more.
-    fn let_go(&mut self, wanted: &NetworkConfiguration, steps: &mut First) {
+    /// Unbinds the interfaces that are not wanted any more.
+    fn unbind_unwanted(&mut self, wanted: &NetworkConfiguration, steps: &mut FirstFailure) {
         let named = |mac: &Vec<u8>| wanted.interfaces.iter().any(|one| one.device_mac == *mac);
         self.plugged
-            .retain(|mac, plugged| named(mac) || !steps.done(plugged.device.let_go()));
+            .retain(|mac, plugged| named(mac) || !steps.record(plugged.device.unbind()));
     }
 
     /// Sets routes and rules, once interfaces and addresses are there.
-    fn set_routes(&self, socket: &Socket, wanted: &NetworkConfiguration, steps: &mut First) {
+    fn set_routes(&self, socket: &Socket, wanted: &NetworkConfiguration, steps: &mut FirstFailure) {
         let index_of = |name: &str| {
             let mut all = self.plugged.values();
-            let found = all.find(|one| one.asked.name == name);
+            let found = all.find(|one| one.applied.name == name);
             found.map_or_else(|| interface::index_of(name), |one| Some(one.index))
         };
-        let before = &self.asked;
+        let before = &self.applied;
         let old = before.routes.iter();
         for route in old.filter(|route| !wanted.routes.contains(route)) {
             routes::remove(socket, route, index_of);
@@ -96,14 +98,14 @@ impl Network {
         };
         for route in wanted.routes.iter().filter(|route| !is_off(route)) {
             // All of them: the kernel forgets some when an address goes.
-            steps.done(routes::add(socket, route, index_of));
+            steps.record(routes::add(socket, route, index_of));
         }
         let old = before.rules.iter();
         for rule in old.filter(|rule| !wanted.rules.contains(rule)) {
             routes::remove_rule(socket, rule);
         }
         for rule in &wanted.rules {
-            steps.done(routes::add_rule(socket, rule));
+            steps.record(routes::add_rule(socket, rule));
         }
     }
 
@@ -112,7 +114,13 @@ impl Network {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => place.insert(Plugged::find(socket, wanted)?),
         };
-        interface::change(socket, plugged.index, &mut plugged.asked, wanted)
+        let update = InterfaceUpdate {
+            socket,
+            index: plugged.index,
+            applied: &mut plugged.applied,
+            wanted,
+        };
+        update.apply()
     }
 }
 
@@ -122,14 +130,14 @@ impl Plugged {
         let (device, name) = Device::find(&wanted.device_mac)?;
         let begun = interface::begin(socket, name, wanted);
         match begun {
-            Ok((index, asked)) => Ok(Self {
+            Ok((index, applied)) => Ok(Self {
                 device,
                 index,
-                asked,
+                applied,
             }),
             Err(failure) => {
-                // The first error is the one that tells.
-                drop(device.let_go());
+                // The first error is the one to report.
+                drop(device.unbind());
                 Err(failure)
             }
         }

@@ -1,7 +1,7 @@
 //! Name servers on the loopback of the host's side, such as Docker's at 127.0.0.11.
 //!
 //! Nothing of that loopback exists in the guest, so the agent listens there in their
-//! place, and hands each question to the host. Owns no name and no cache.
+//! place, and forwards each query to the host. Owns no name and no cache.
 
 use std::{
     io,
@@ -25,9 +25,9 @@ use crate::{
 
 /// Port of DNS.
 const DNS: u16 = 53;
-/// Questions under way at once; more are lost, as with any busy server.
+/// Queries under way at once; more are lost, as with any busy server.
 const MOST_AT_ONCE: usize = 64;
-/// Whoever asks has given up by then.
+/// Resolvers have given up by then.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 /// Longest datagram.
 const MAX_DATAGRAM_LEN: usize = 65_535;
@@ -95,7 +95,7 @@ async fn serve_datagrams(socket: UdpSocket, host: Host) {
     let mut question = vec![0; MAX_DATAGRAM_LEN];
     loop {
         let Ok((length, asker)) = socket.recv_from(&mut question).await else {
-            // Of an answer that nobody waited for.
+            // The rest of a reply that came too late for its query.
             continue;
         };
         let Ok(turn) = Arc::clone(&host.turns).try_acquire_owned() else {
@@ -106,7 +106,7 @@ async fn serve_datagrams(socket: UdpSocket, host: Host) {
         tokio::spawn(async move {
             let asked = tokio::time::timeout(ANSWER_LIMIT, host.ask(&question)).await;
             if let Ok(Ok(answer)) = asked {
-                // The asker may be gone.
+                // The resolver may be gone.
                 drop(socket.send_to(&answer, asker).await);
             }
             drop(turn);

@@ -4,7 +4,7 @@
 //! Owns no policy: callers decide what an error means.
 #![expect(
     unsafe_code,
-    reason = "the one folder of this crate that calls the kernel directly"
+    reason = "the one directory of this crate that calls the kernel directly"
 )]
 
 mod clock;

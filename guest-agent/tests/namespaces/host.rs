@@ -1,7 +1,7 @@
 //! The host's side of a test: the real agent in namespaces of this machine, the
 //! real client, AF_UNIX in place of vsock.
 //!
-//! Owns a folder with the sockets and a root file system of busybox.
+//! Owns a directory with the sockets and a root file system of busybox.
 
 use std::{
     collections::HashMap,
@@ -38,9 +38,9 @@ use caisson_protocol::{
 use serde_json::{Value, json};
 use ttrpc::context::{Context, with_duration};
 
-/// See the module.
+/// The host of one agent.
 pub(crate) struct Host {
-    folder: PathBuf,
+    directory: PathBuf,
     agent: Child,
     control: UnixListener,
     /// The first connection, to be cut.
@@ -76,10 +76,10 @@ impl Collected {
 impl Host {
     /// Starts an agent and waits for it to be ready.
     pub(crate) fn new(name: &str) -> Self {
-        let folder =
+        let directory =
             std::env::temp_dir().join(format!("caisson-agent-{}-{name}", std::process::id()));
-        make_rootfs(&folder.join("rootfs"));
-        let control = UnixListener::bind(folder.join(CONTROL_PORT.to_string())).unwrap();
+        make_rootfs(&directory.join("rootfs"));
+        let control = UnixListener::bind(directory.join(CONTROL_PORT.to_string())).unwrap();
         let agent = Command::new("unshare")
             .args([
                 "--mount",
@@ -92,14 +92,14 @@ impl Host {
             ])
             .arg(std::env::current_exe().unwrap())
             .arg("agent")
-            .arg(&folder)
+            .arg(&directory)
             .spawn()
             .unwrap();
         let (connection, _) = control.accept().unwrap();
         let cutter = connection.try_clone().unwrap();
         let client = ttrpc::Client::new(connection.into_raw_fd()).unwrap();
         let host = Self {
-            folder,
+            directory,
             agent,
             control,
             cutter,
@@ -138,7 +138,7 @@ impl Host {
         json!({
             "ociVersion": "1.3.0",
             "hostname": "inside",
-            "root": {"path": self.folder.join("rootfs")},
+            "root": {"path": self.directory.join("rootfs")},
             "process": process(arguments),
             "mounts": [
                 {"destination": "/proc", "type": "proc", "source": "proc"},
@@ -300,7 +300,7 @@ impl Host {
         let mut listeners = Vec::new();
         let mut listen = || {
             let port = self.next_port.fetch_add(1, Ordering::Relaxed);
-            listeners.push(UnixListener::bind(self.folder.join(port.to_string())).unwrap());
+            listeners.push(UnixListener::bind(self.directory.join(port.to_string())).unwrap());
             port
         };
         let stdio = Stdio {
@@ -318,8 +318,8 @@ impl Drop for Host {
     fn drop(&mut self) {
         self.agent.kill().unwrap();
         self.agent.wait().unwrap();
-        remove_cgroups(self.folder.file_name().unwrap());
-        fs::remove_dir_all(&self.folder).unwrap();
+        remove_cgroups(self.directory.file_name().unwrap());
+        fs::remove_dir_all(&self.directory).unwrap();
     }
 }
 
@@ -385,8 +385,8 @@ fn collect(listeners: Vec<UnixListener>, input: Vec<u8>) -> Collected {
 }
 
 fn make_rootfs(path: &Path) {
-    for folder in ["bin", "etc", "proc", "sys", "dev", "tmp", "data"] {
-        fs::create_dir_all(path.join(folder)).unwrap();
+    for directory in ["bin", "etc", "proc", "sys", "dev", "tmp", "data"] {
+        fs::create_dir_all(path.join(directory)).unwrap();
     }
     fs::copy("/bin/busybox", path.join("bin/busybox")).unwrap();
     let applets = Command::new("/bin/busybox")

@@ -37,20 +37,20 @@ fn main() {
     }
 }
 
-fn agent(folder: &Path) {
-    prepare(folder).unwrap();
+fn agent(directory: &Path) {
+    prepare(directory).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    let transport = Transport::unix(folder.to_owned());
+    let transport = Transport::unix(directory.to_owned());
     runtime
         .block_on(caisson_agent::run(transport, || Ok(())))
         .unwrap();
 }
 
 /// What a machine's boot does, as far as namespaces need it.
-fn prepare(folder: &Path) -> Result<(), Failure> {
+fn prepare(directory: &Path) -> Result<(), Failure> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).at("make private", "/")?;
     let mount_at = |kind: &str, point: &str| {
@@ -61,7 +61,7 @@ fn prepare(folder: &Path) -> Result<(), Failure> {
     mount_at("cgroup2", CGROUPS)?;
     // A cgroup of its own keeps containers of tests apart, also those of an agent
     // that was killed.
-    let own = Path::new(CGROUPS).join(folder.file_name().unwrap());
+    let own = Path::new(CGROUPS).join(directory.file_name().unwrap());
     fs::create_dir(&own).at("create", &own)?;
     fs::write(own.join("cgroup.procs"), "0").at("join", &own)?;
     unshare(CloneFlags::CLONE_NEWCGROUP).doing("make a cgroup namespace")?;

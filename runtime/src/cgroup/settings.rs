@@ -322,7 +322,7 @@ impl List {
                 let (major, minor, rate) = (device.major(), device.minor(), device.rate());
                 let value = match self.version {
                     Version::V1 => format!("{major}:{minor} {rate}"),
-                    Version::V2 => io_max((major, minor), key, rate),
+                    Version::V2 => io_max(major, minor, key, rate),
                 };
                 self.add_io([file, "io.max"], value);
             }

@@ -1,13 +1,13 @@
-//! What a cgroup has now, where a new value depends on it.
+//! The current state of a cgroup, as far as new values depend on it.
 //!
-//! Owns the reading; what follows from it is decided in `limits`. The kernel's
-//! files are the only memory of limits there is, so that updates see each other.
+//! Owns the reading; `limits` decides by it. Limits are recorded in the kernel's files
+//! alone, so that updates see each other.
 
 use std::{fs, path::Path};
 
-/// See the module.
+/// Current limits and use of a cgroup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Present {
+pub(crate) struct CgroupState {
     /// Bytes; -1 without limit.
     pub(crate) memory_max: i64,
     /// Bytes in use.
@@ -20,7 +20,7 @@ pub(crate) struct Present {
     pub(crate) has_bfq: bool,
 }
 
-impl Default for Present {
+impl Default for CgroupState {
     /// A cgroup that was just made.
     fn default() -> Self {
         Self {
@@ -33,11 +33,11 @@ impl Default for Present {
     }
 }
 
-impl Present {
-    /// Reads the cgroup whose folder this is. What can't be read is as in a new one.
+impl CgroupState {
+    /// Reads the cgroup whose directory this is. What can't be read is as in a new one.
     #[must_use]
-    pub(crate) fn read(folder: &Path) -> Self {
-        let text = |file: &str| fs::read_to_string(folder.join(file)).unwrap_or_default();
+    pub(crate) fn read(directory: &Path) -> Self {
+        let text = |file: &str| fs::read_to_string(directory.join(file)).unwrap_or_default();
         let new = Self::default();
         let cpu_max = text("cpu.max");
         let (quota, period) = cpu_max.trim().split_once(' ').unwrap_or_default();
@@ -46,7 +46,7 @@ impl Present {
             memory_current: number(&text("memory.current")).unwrap_or(new.memory_current),
             cpu_quota_us: number(quota),
             cpu_period_us: number(period).unwrap_or(new.cpu_period_us),
-            has_bfq: folder.join("io.bfq.weight").exists(),
+            has_bfq: directory.join("io.bfq.weight").exists(),
         }
     }
 }
