@@ -1,6 +1,6 @@
-//! What this shim is and can do, for containerd and for people.
+//! The shim's version and features, for containerd and for people.
 //!
-//! Owns the form. What is told is the library's.
+//! Owns the form. The library has the content.
 
 use std::io::{self, Write};
 

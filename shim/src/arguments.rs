@@ -1,7 +1,7 @@
 //! The flags that containerd gives a shim: Go's form, one dash, before the action.
 //!
-//! Owns their reading. What containerd adds later is accepted and has no effect;
-//! it says the same in the environment or on standard input.
+//! Owns their reading. Flags that containerd adds later are accepted and have no effect:
+//! it passes the same values in the environment or on standard input.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -13,16 +13,16 @@ pub(crate) enum Action {
     Version,
     /// Print what this shim can do.
     Describe,
-    /// Leave a server behind, or find the one that is there.
+    /// Start the server, or find the one that runs.
     Start,
-    /// Be that server, on the listening socket that is standard input.
+    /// Run as that server, on the listening socket that is standard input.
     #[default]
     Serve,
     /// Clean up after a server that is gone.
     Delete,
 }
 
-/// See the module.
+/// The flags and the action of a command line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Arguments {
     pub(crate) action: Action,
@@ -30,13 +30,13 @@ pub(crate) struct Arguments {
     pub(crate) namespace: String,
     /// Name of the container.
     pub(crate) id: String,
-    /// Where containerd serves its clients.
+    /// The address at which containerd serves its clients.
     pub(crate) address: String,
-    /// Where it takes events, where that is not in the environment.
+    /// The address to which events go, where it is not in the environment.
     pub(crate) events: Option<String>,
-    /// Folder of the bundle, for `delete`.
+    /// Directory of the bundle, for `delete`.
     pub(crate) bundle: Option<PathBuf>,
-    /// Tell decisions.
+    /// Enable debug logging.
     pub(crate) debug: bool,
 }
 
@@ -49,7 +49,7 @@ pub(crate) enum Error {
     /// An action that no shim has.
     #[error("unknown action {0:?}: containerd calls this program with start or delete")]
     Action(String),
-    /// The caller does not say for whom.
+    /// The namespace or the name of the container is missing.
     #[error("-namespace and -id are needed; this program is started by containerd, not by hand")]
     Nobody,
 }

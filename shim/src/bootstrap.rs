@@ -1,12 +1,12 @@
-//! The `start` action: finds the server of a group, or leaves one behind, and
-//! prints its address in the form that this containerd reads.
+//! The `start` action: finds the server of a group, or starts one, and prints its
+//! address in the form that this containerd reads.
 //!
 //! ```text
-//! standard input           answer
+//! standard input           output
 //! BootstrapParams (>= 2.3) BootstrapResult, version 3
 //! empty, or options        the plain address, which all before 2.3 read as version 2
 //! ```
-//! Owns both forms and the server's birth: its socket, group, and OOM score.
+//! Owns both forms and the start of the server: its socket, group, and OOM score.
 //! containerd reads standard output and error as one, so nothing else is printed.
 
 use std::fs::{self, File};
@@ -23,7 +23,7 @@ use protobuf::Message;
 use protobuf::well_known_types::any::Any;
 
 use crate::arguments::Arguments;
-use crate::{group, options, place};
+use crate::{group, options, paths};
 
 /// The newest version of the Task service that is served; 2 is too.
 const TASK_VERSION: i32 = 3;
@@ -49,20 +49,20 @@ pub(crate) fn start(arguments: &Arguments) -> Result<(), Error> {
     let parameters = parameters_in(&input, arguments);
     let bundle = std::env::current_dir().map_err(step("find the bundle"))?;
     for any in options_in(&input, parameters.as_ref()) {
-        options::keep(&any, &bundle).map_err(step("keep the runtime's options"))?;
+        options::save(&any, &bundle).map_err(step("keep the runtime's options"))?;
     }
     let group = group::of_bundle(&bundle, &arguments.id);
-    let folder = parameters
+    let directory = parameters
         .as_ref()
         .and_then(|all| all.socket_dir.as_deref());
-    let socket = place::socket(folder, &arguments.address, (&arguments.namespace, &group));
+    let socket = paths::socket(directory, &arguments.address, &arguments.namespace, &group);
     let begin = |listener| {
         spawn(arguments, listener, parameters.as_ref()).map_err(step("start the server"))
     };
-    reach(&socket, begin)?;
+    find_or_start(&socket, begin)?;
     let address = format!("unix://{}", socket.display());
     // containerd before 2.0 finds the server again by this file.
-    place::write(Path::new("address"), address.as_bytes())
+    paths::write(Path::new("address"), address.as_bytes())
         .map_err(step("write the file address"))?;
     let answer = answer(address, parameters.is_some()).map_err(step("encode the answer"))?;
     let mut output = io::stdout();
@@ -78,8 +78,8 @@ fn read_input() -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The parameters, where this containerd sends them: bytes of another kind
-/// are also read as such, and then don't say what the flags say.
+/// The parameters, where this containerd sends them. Other messages may parse as them too:
+/// those don't match the flags.
 fn parameters_in(input: &[u8], arguments: &Arguments) -> Option<BootstrapParams> {
     let parameters = BootstrapParams::parse_from_bytes(input).ok();
     let fits = |all: &BootstrapParams| {
@@ -88,7 +88,7 @@ fn parameters_in(input: &[u8], arguments: &Arguments) -> Option<BootstrapParams>
     parameters.filter(fits)
 }
 
-/// The runtime's options: among the parameters, or alone in their place.
+/// The runtime's options: among the parameters, or alone on standard input.
 fn options_in(input: &[u8], parameters: Option<&BootstrapParams>) -> Vec<Any> {
     match parameters {
         Some(all) => {
@@ -112,49 +112,49 @@ fn answer(address: String, in_protobuf: bool) -> io::Result<Vec<u8>> {
     result.write_to_bytes().map_err(io::Error::other)
 }
 
-/// Finds who answers at `socket`, or has `begin` take over a new one. Who starts another
-/// container of the group at the same moment finds that.
-fn reach(
+/// Finds the server that accepts connections at `socket`, or has `begin` start one on a
+/// new socket. A concurrent start for the same group finds that one.
+fn find_or_start(
     socket: &Path,
     begin: impl FnOnce(UnixListener) -> Result<(), Error>,
 ) -> Result<(), Error> {
     if UnixStream::connect(socket).is_ok() {
         return Ok(());
     }
-    let folder = Directory::make(folder_of(socket)).map_err(io::Error::other);
-    let folder = folder.map_err(step("make the folder of sockets"))?;
-    let lock = lock_folder_of(socket).map_err(step("lock the folder of sockets"))?;
+    let directory = Directory::make(directory_of(socket)).map_err(io::Error::other);
+    let directory = directory.map_err(step("make the directory of sockets"))?;
+    let lock = lock_directory_of(socket).map_err(step("lock the directory of sockets"))?;
     if UnixStream::connect(socket).is_err() {
-        let listener = listen(&folder, socket).map_err(step("make the socket"))?;
+        let listener = listen(&directory, socket).map_err(step("make the socket"))?;
         begin(listener)?;
     }
     drop(lock);
     Ok(())
 }
 
-fn folder_of(socket: &Path) -> &Path {
+fn directory_of(socket: &Path) -> &Path {
     socket.parent().unwrap_or_else(|| Path::new("/"))
 }
 
-/// Held by who tells from a socket's silence that its server has died. The folder
-/// itself, which all groups share, is what is locked: a file of the group's could be
-/// removed while another waits for it.
-pub(crate) fn lock_folder_of(socket: &Path) -> io::Result<File> {
-    let folder = Directory::open(folder_of(socket)).map_err(io::Error::other)?;
-    let folder = folder.into_file();
-    folder.lock()?;
-    Ok(folder)
+/// Held while a socket that refuses connections is removed or replaced. The directory
+/// itself, which all groups share, is locked: a lock file of the group could be removed
+/// while another process waits for it.
+pub(crate) fn lock_directory_of(socket: &Path) -> io::Result<File> {
+    let directory = Directory::open(directory_of(socket)).map_err(io::Error::other)?;
+    let directory = directory.into_file();
+    directory.lock()?;
+    Ok(directory)
 }
 
-/// A socket of that name that nobody answers is one of a server that died. Only this
-/// user and root can connect to the new one.
-fn listen(folder: &Directory, socket: &Path) -> io::Result<UnixListener> {
+/// Listens at `socket`; a socket that is there belonged to a server that has died. Only
+/// this user and root can connect to the new one.
+fn listen(directory: &Directory, socket: &Path) -> io::Result<UnixListener> {
     match fs::remove_file(socket) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => return Err(err),
         _ => {}
     }
     let name = socket.file_name().unwrap_or_default();
-    folder.listen(name).map_err(io::Error::other)
+    directory.listen(name).map_err(io::Error::other)
 }
 
 /// The server gets the socket as standard input, and nothing else of this process.
@@ -181,11 +181,11 @@ fn spawn(
         .stderr(Stdio::null())
         .process_group(0)
         .spawn()?;
-    score(server.id())
+    set_oom_score(server.id())
 }
 
-/// Under pressure the server goes before containerd, and after the containers.
-fn score(server: u32) -> io::Result<()> {
+/// For lack of memory the server is killed before containerd, and after the containers.
+fn set_oom_score(server: u32) -> io::Result<()> {
     let own = std::os::unix::process::parent_id();
     let text = fs::read_to_string(format!("/proc/{own}/oom_score_adj")).unwrap_or_default();
     let score = text.trim().parse().unwrap_or(0).min(MAX_OOM_SCORE - 1) + 1;
@@ -215,49 +215,49 @@ mod tests {
 
     #[test]
     fn a_dead_servers_socket_is_taken_over() {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("deep/s");
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("deep/s");
         let died = |listener| {
             drop(listener);
             Ok(())
         };
-        reach(&socket, died).unwrap();
+        find_or_start(&socket, died).unwrap();
         let mut taken = None;
-        reach(&socket, |listener| {
+        find_or_start(&socket, |listener| {
             taken = Some(listener);
             Ok(())
         })
         .unwrap();
         assert!(taken.is_some());
-        reach(&socket, |_| panic!("somebody answers")).unwrap();
+        find_or_start(&socket, |_| panic!("a server runs")).unwrap();
     }
 
     #[test]
-    fn nobody_else_can_connect_to_the_server() {
+    fn no_other_user_can_connect_to_the_server() {
         use std::os::unix::fs::PermissionsExt;
 
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("made/s");
-        reach(&socket, |listener| {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("made/s");
+        find_or_start(&socket, |listener| {
             drop(listener);
             Ok(())
         })
         .unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&socket), 0o600);
-        assert_eq!(mode(&folder.path().join("made")), 0o700);
+        assert_eq!(mode(&directory.path().join("made")), 0o700);
         let open_to_all = fs::Permissions::from_mode(0o777);
-        fs::set_permissions(folder.path().join("made"), open_to_all).unwrap();
-        let refused = reach(&socket, |_| panic!("a server was started"));
+        fs::set_permissions(directory.path().join("made"), open_to_all).unwrap();
+        let refused = find_or_start(&socket, |_| panic!("a server was started"));
         let text = caisson::log::error_line::chain(&refused.unwrap_err());
         assert!(text.contains("may be written to by others"), "{text}");
     }
 
     #[test]
     fn of_two_starts_at_once_one_finds_the_others_server() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for round in 0..100 {
-            let socket = folder.path().join(round.to_string());
+            let socket = directory.path().join(round.to_string());
             let (servers, at_once) = (Mutex::new(Vec::new()), Barrier::new(2));
             let serve = |listener| {
                 servers.lock().unwrap().push(listener);
@@ -265,7 +265,7 @@ mod tests {
             };
             let start = || {
                 at_once.wait();
-                reach(&socket, serve).unwrap();
+                find_or_start(&socket, serve).unwrap();
             };
             thread::scope(|scope| {
                 scope.spawn(start);

@@ -1,8 +1,8 @@
-//! The `delete` action: puts away what a server has left that is gone.
+//! The `delete` action: the clean-up after a server that has died.
 //!
-//! Owns what belongs to a container, and to others of its group that nobody else
-//! puts away: owner with the machine, cgroup and record, the mounts in the bundle,
-//! the server's socket.
+//! Owns the removal of what belongs to a container, and to the others of its group if
+//! their server is dead: owner with the machine, cgroup and record, the mounts in the
+//! bundle, the server's socket.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use protobuf::Message;
 
 use crate::arguments::Arguments;
 use crate::process::Exit;
-use crate::{bootstrap, group, place, rootfs, task};
+use crate::{bootstrap, group, paths, rootfs, task};
 
 /// Why something may be left.
 #[derive(Debug, thiserror::Error)]
@@ -26,17 +26,17 @@ pub(crate) enum Error {
     /// The library's side.
     #[error(transparent)]
     Library(#[from] LibraryError),
-    /// The state folder.
+    /// The state directory.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// The answer can't be given.
+    /// The response can't be printed.
     #[error("print the answer")]
     Answer(#[source] io::Error),
 }
 
 /// Carries the action out and prints a `DeleteResponse`.
 pub(crate) fn delete(arguments: &Arguments) -> Result<(), Error> {
-    let store = Store::new(&place::state_folder(&arguments.namespace))?;
+    let store = Store::new(&paths::state_directory(&arguments.namespace))?;
     let pid = end(&store, &arguments.id)?;
     let bundle = arguments
         .bundle
@@ -55,8 +55,8 @@ pub(crate) fn delete(arguments: &Arguments) -> Result<(), Error> {
     io::stdout().write_all(&answer).map_err(Error::Answer)
 }
 
-/// Ends the container and forgets it; one that is not there is a success. The
-/// answer is the pid that stood for it.
+/// Kills and deletes the container; one that doesn't exist is a success. Returns the pid
+/// of its proxy process.
 fn end(store: &Store, id: &str) -> Result<u32, Error> {
     match handle::delete(store, id, true, &Log::default()) {
         Ok(record) => Ok(record.pid.unsigned_abs()),
@@ -65,10 +65,11 @@ fn end(store: &Store, id: &str) -> Result<u32, Error> {
     }
 }
 
-/// Further containers of the group: from 2.0 on, containerd calls for the first alone.
+/// Deletes the further containers of the group: from 2.0 on, containerd runs this action
+/// for the first one alone.
 fn end_members(store: &Store, group: &str) -> Result<(), Error> {
     for name in store.names()? {
-        // One that can't be read is damaged, and nobody's.
+        // A record that can't be read belongs to no group.
         let Ok(record) = store.entry(&name).and_then(|entry| entry.read()) else {
             continue;
         };
@@ -81,14 +82,14 @@ fn end_members(store: &Store, group: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// A socket that somebody answers belongs to a server that lives; another goes.
+/// Whether the server of the bundle accepts connections; else its socket is removed.
 fn server_lives(bundle: &Path) -> bool {
     let address = std::fs::read_to_string(bundle.join("address")).unwrap_or_default();
     let Some(path) = address.strip_prefix("unix://") else {
         return false;
     };
-    // A start of the same group may be putting its own there.
-    let lock = bootstrap::lock_folder_of(Path::new(path)).ok();
+    // A start of the same group may be creating its own socket there.
+    let lock = bootstrap::lock_directory_of(Path::new(path)).ok();
     let lives = std::os::unix::net::UnixStream::connect(path).is_ok();
     if !lives {
         std::fs::remove_file(path).ok();

@@ -1,7 +1,7 @@
-//! Takes the terminal that the process standing for one in the guest makes, over
-//! a socket (runc's console socket), and copies between it and the fifos.
+//! Receives the terminal that a proxy process makes, over a socket (runc's console
+//! socket), and copies between it and the fifos.
 //!
-//! Owns the terminal's master for as long as the process is known.
+//! Owns the terminal's master until the process is deleted.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -32,14 +32,14 @@ pub(crate) struct ConsoleSocket {
 }
 
 impl ConsoleSocket {
-    /// Listens at a name of its own in `folder`, which need not exist.
-    pub(crate) fn listen(folder: &Path) -> io::Result<Self> {
-        let directory = Directory::make(folder).map_err(io::Error::other)?;
+    /// Listens at a name of its own in `directory`, which need not exist.
+    pub(crate) fn listen(directory: &Path) -> io::Result<Self> {
+        let opened = Directory::make(directory).map_err(io::Error::other)?;
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!(".console-{}-{number}", std::process::id());
-        let path = folder.join(&name);
+        let path = directory.join(&name);
         std::fs::remove_file(&path).ok();
-        let listening = directory.listen(OsStr::new(&name));
+        let listening = opened.listen(OsStr::new(&name));
         Ok(Self {
             listener: listening.map_err(io::Error::other)?,
             path,
@@ -51,7 +51,7 @@ impl ConsoleSocket {
         &self.path
     }
 
-    /// Takes the master, which has been sent before a process is said to be there.
+    /// Receives the master, which is sent before the process is reported to be created.
     pub(crate) fn receive(&self) -> io::Result<OwnedFd> {
         self.listener.set_nonblocking(true)?;
         let (stream, _) = self.listener.accept()?;
@@ -85,8 +85,8 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    /// Copies from `input` and to `output` until the process's end.
-    pub(crate) fn begin(master: OwnedFd, input: File, output: File) -> io::Result<Self> {
+    /// Starts the copying from `input` and to `output`, until the process ends.
+    pub(crate) fn start(master: OwnedFd, input: File, output: File) -> io::Result<Self> {
         let master = File::from(master);
         let (to, from) = (master.try_clone()?, master.try_clone()?);
         spawn("terminal in", move || copy(input, to))?;
@@ -112,7 +112,7 @@ impl Terminal {
         Ok(tcsetwinsize(&self.master, size)?)
     }
 
-    /// Waits until what the process has written is handed over, `limit` at most.
+    /// Waits until the output of the process is copied, `limit` at most.
     pub(crate) fn drain(&self, limit: Duration) {
         self.output_ended.recv_timeout(limit).ok();
     }
@@ -123,7 +123,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread.stack_size(STACK_LEN).spawn(work).map(drop)
 }
 
-/// Until either end has enough; a master fails once nobody has its terminal open.
+/// Copies until either end fails; a master does so once no process has its terminal open.
 fn copy(mut from: File, mut to: File) {
     let mut buffer = vec![0; BUFFER_LEN];
     loop {
@@ -149,14 +149,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_else_can_send_a_terminal() {
+    fn no_other_user_can_send_a_terminal() {
         let above = tempfile::tempdir().unwrap();
-        let folder = above.path().join("state");
-        let console = ConsoleSocket::listen(&folder).unwrap();
+        let directory = above.path().join("state");
+        let console = ConsoleSocket::listen(&directory).unwrap();
         let mode = |path: &Path| {
             let metadata = std::fs::metadata(path).unwrap();
             metadata.permissions().mode() & 0o777
         };
-        assert_eq!([mode(&folder), mode(console.path())], [0o700, 0o600]);
+        assert_eq!([mode(&directory), mode(console.path())], [0o700, 0o600]);
     }
 }

@@ -1,9 +1,10 @@
 //! One container in the terms of containerd's Task service: its processes, the
-//! order of its events, and what has to be put away after it.
+//! order of its events, and the clean-up after it.
 //!
-//! Owns that order. An end is watched for once the beginning was told; the init's end
-//! is told after those of all execs. Starts go on side by side: none holds up another, or
-//! another exec's end; the init's end waits for them.
+//! Owns that order. The exit of a process is waited for after its start event was
+//! published; the init's exit event follows those of all execs. Starts run in parallel:
+//! no start delays another one, or the exit of another exec; the init's exit event waits
+//! for the starts under way.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -26,30 +27,30 @@ use containerd_shim_protos::events::task as event;
 use containerd_shim_protos::topics;
 use serde_json::{Value, json};
 
-use crate::beginnings::Beginnings;
 use crate::console::ConsoleSocket;
 use crate::error::Error;
-use crate::events::{Place, Publisher};
+use crate::events::{Publisher, QueueSlot};
+use crate::in_flight::InFlightStarts;
 use crate::log::Log;
-use crate::process::{Exit, Phase, Process, StandIn};
+use crate::process::{Exit, Phase, Process, ProxyProcess};
 use crate::rootfs::Rootfs;
 use crate::settings::Settings;
-use crate::stdio::{self, Names};
+use crate::stdio::{self, StreamNames};
 
-/// A start that waits for its log driver holds the news of an end up, but no longer
-/// than this the end of the server.
+/// A start that waits for its log driver delays the exit event of the init; it delays the
+/// end of the server no longer than this.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
-/// Bytes of what an owner has said that are passed on: its end is the last of it.
-const MAX_WORDS_LEN: u64 = 64 * 1024;
+/// Bytes of an owner's log that are copied, from its end.
+const MAX_LOG_LEN: u64 = 64 * 1024;
 
 /// Reported for a process whose status the kernel doesn't give, as one that is no child any
 /// more: containerd's `UnknownExitStatus`.
 const UNKNOWN_STATUS: u8 = 255;
 
-/// What containers of one server share.
+/// State that the containers of one server share.
 #[derive(Debug)]
-pub(crate) struct Surrounding {
+pub(crate) struct SharedState {
     pub(crate) settings: Settings,
     pub(crate) publisher: Publisher,
     pub(crate) log: Arc<Log>,
@@ -57,57 +58,58 @@ pub(crate) struct Surrounding {
     pub(crate) program: PathBuf,
 }
 
-/// See the module.
+/// A container that exists.
 #[derive(Debug)]
 pub(crate) struct Container {
     pub(crate) id: String,
     pub(crate) bundle: PathBuf,
     pub(crate) library: Library,
     pub(crate) init: Process,
-    pub(crate) around: Arc<Surrounding>,
+    pub(crate) shared: Arc<SharedState>,
     execs: Mutex<HashMap<String, Arc<Process>>>,
     rootfs: Mutex<Rootfs>,
-    beginnings: Beginnings,
-    /// Held while processes are frozen, or let go.
+    starts: InFlightStarts,
+    /// Held while processes are frozen or thawed.
     freezing: Mutex<()>,
     paused: AtomicBool,
 }
 
 impl Container {
-    /// A container that was created, whose end is watched from now on.
+    /// A container that was created, whose exit is waited for from now on.
     pub(crate) fn created(
         library: Library,
-        (owner, init): (OwnerChild, Process),
+        owner: OwnerChild,
+        init: Process,
         rootfs: Rootfs,
-        around: Arc<Surrounding>,
+        shared: Arc<SharedState>,
     ) -> Result<Arc<Self>, Error> {
         let container = Arc::new(Self {
             id: library.record().id.clone(),
             bundle: library.record().bundle.clone(),
             library,
             init,
-            around,
+            shared,
             execs: Mutex::default(),
             rootfs: Mutex::new(rootfs),
-            beginnings: Beginnings::default(),
+            starts: InFlightStarts::default(),
             freezing: Mutex::default(),
             paused: AtomicBool::new(false),
         });
-        container.follow_memory()?;
+        container.watch_memory()?;
         let watched = Arc::clone(&container);
         spawn("init", move || watched.watch_init(owner))?;
         Ok(container)
     }
 
-    /// Runs the init's program, or an exec. The answer is its pid.
+    /// Starts the init's program, or an exec. Returns the pid of its proxy process.
     pub(crate) fn start(self: &Arc<Self>, exec_id: &str) -> Result<u32, Error> {
         if !exec_id.is_empty() {
             return self.start_exec(exec_id);
         }
-        // Of one that has ended the library says so.
-        let beginning = self.beginnings.begin();
+        // Also in a container that has ended: the library returns the error then.
+        let in_flight = self.starts.begin();
         self.library.start(&library_log::Log::default())?;
-        self.init.runs(None);
+        self.init.mark_running(None);
         let pid = self.init.pid();
         let started = event::TaskStart {
             container_id: self.id.clone(),
@@ -115,15 +117,15 @@ impl Container {
             ..Default::default()
         };
         self.publish(topics::TASK_START_EVENT_TOPIC, &started);
-        drop(beginning);
+        drop(in_flight);
         Ok(pid)
     }
 
-    /// Announces one more process.
+    /// Adds an exec.
     pub(crate) fn add_exec(
         &self,
         exec_id: &str,
-        names: Names,
+        names: StreamNames,
         process: &[u8],
     ) -> Result<(), Error> {
         let mut process: Value = serde_json::from_slice(process)
@@ -151,23 +153,23 @@ impl Container {
 
     fn start_exec(self: &Arc<Self>, exec_id: &str) -> Result<u32, Error> {
         let process = self.exec(exec_id)?;
-        let Some(_beginning) = self.beginnings.begin() else {
+        let Some(_in_flight) = self.starts.begin() else {
             let text = format!("container {} has stopped", self.id);
             return Err(Error::Precondition(text));
         };
-        process.starts()?;
-        // From the owner's first moment on there is somebody to watch it.
-        let (hand_over, owner) = mpsc::channel();
+        process.begin_start()?;
+        // The thread that waits for the proxy exists before the proxy does.
+        let (started_proxy, owner) = mpsc::channel();
         let (watched, watcher) = (Arc::clone(&process), Arc::clone(self));
         let watch = move || {
             if let Ok(owner) = owner.recv() {
                 watcher.watch_exec(&watched, owner);
             }
         };
-        let left_behind = spawn("exec", watch).and_then(|()| self.leave_behind(&process));
-        let (owner, stand_in) = left_behind.inspect_err(|_| process.did_not_start())?;
-        let pid = stand_in.pid.unsigned_abs();
-        process.runs(Some(stand_in));
+        let spawned = spawn("exec", watch).and_then(|()| self.spawn_proxy(&process));
+        let (owner, proxy) = spawned.inspect_err(|_| process.abort_start())?;
+        let pid = proxy.pid.unsigned_abs();
+        process.mark_running(Some(proxy));
         let started = event::TaskExecStarted {
             container_id: self.id.clone(),
             exec_id: exec_id.to_owned(),
@@ -175,37 +177,37 @@ impl Container {
             ..Default::default()
         };
         self.publish(topics::TASK_EXEC_STARTED_EVENT_TOPIC, &started);
-        hand_over.send(owner).ok();
+        started_proxy.send(owner).ok();
         Ok(pid)
     }
 
-    fn leave_behind(&self, process: &Process) -> Result<(OwnerChild, StandIn), Error> {
+    fn spawn_proxy(&self, process: &Process) -> Result<(OwnerChild, ProxyProcess), Error> {
         let step = |doing| move |err: io::Error| Error::step(doing, &err);
         let Settings {
             namespace, root, ..
-        } = &self.around.settings;
-        let streams = stdio::open(&process.names, (namespace, &process.exec_id))
+        } = &self.shared.settings;
+        let streams = stdio::open(&process.names, namespace, &process.exec_id)
             .map_err(step("open the streams"))?;
         let console = process.names.terminal.then(|| ConsoleSocket::listen(root));
         let console = console.transpose().map_err(step("make a console socket"))?;
         let order = DetachedExec {
             socket: self.library.socket(),
             wish: Wish {
-                process: process.wish.clone(),
+                process: process.spec.clone(),
                 cgroup: String::new(),
                 ignore_paused: false,
                 descriptors: Vec::new(),
             },
             console_socket: console.as_ref().map(|console| console.path().to_owned()),
             cgroup: self.library.record().cgroup.clone(),
-            // A client waits for the end of its streams, and has the exec's status.
+            // A client waits for the end of the streams, and gets the exec's status.
             copies_late_output: false,
         };
         let (streams, ends) = streams
-            .for_stand_in(console.is_some())
+            .for_proxy(console.is_some())
             .map_err(step("open /dev/null"))?;
         let around = Surroundings {
-            program: Some(self.around.program.clone()),
+            program: Some(self.shared.program.clone()),
             streams: Some(ends),
         };
         let owner = order
@@ -218,31 +220,32 @@ impl Container {
                 return Err(step("take the terminal")(err));
             }
         };
-        let stand_in = StandIn {
+        let proxy = ProxyProcess {
             pid: owner.pid(),
             held,
             terminal,
         };
-        Ok((owner, stand_in))
+        Ok((owner, proxy))
     }
 
     fn watch_exec(&self, process: &Process, owner: OwnerChild) {
         let pid = process.pid();
         let exit = self.exit_after(owner, &process.exec_id);
-        process.has_ended(exit, || self.tell_exit(&process.exec_id, pid, exit));
+        process.record_exit(exit, || self.publish_exit(&process.exec_id, pid, exit));
     }
 
     fn watch_init(&self, owner: OwnerChild) {
         let exit = self.exit_after(owner, "");
-        // What runs ends with it.
-        self.beginnings.close();
+        // All processes end with the init.
+        self.starts.close();
         let execs: Vec<_> = self.execs().values().cloned().collect();
         for exec in execs.iter().filter(|exec| exec.phase() == Phase::Running) {
             exec.wait();
         }
-        self.tell_last_words();
+        self.log_owner_output();
         let pid = self.init.pid();
-        self.init.has_ended(exit, || self.tell_exit("", pid, exit));
+        self.init
+            .record_exit(exit, || self.publish_exit("", pid, exit));
     }
 
     /// Waits for the end of the proxy process of an exec, or of the init (no `exec_id`).
@@ -251,10 +254,10 @@ impl Container {
             "" => format!("container {}", self.id),
             exec_id => format!("exec {exec_id} of container {}", self.id),
         };
-        exit_from(proxy.wait(), &process, &self.around.log)
+        exit_from(proxy.wait(), &process, &self.shared.log)
     }
 
-    fn tell_exit(&self, exec_id: &str, pid: u32, exit: Exit) {
+    fn publish_exit(&self, exec_id: &str, pid: u32, exit: Exit) {
         let id = if exec_id.is_empty() {
             &self.id
         } else {
@@ -271,40 +274,41 @@ impl Container {
         self.publish(topics::TASK_EXIT_EVENT_TOPIC, &exited);
     }
 
-    /// What the owner had to say of its machine's end.
-    fn tell_last_words(&self) {
-        let mut words = Vec::new();
+    /// Logs the last lines of the owner's log: they have the cause of its machine's end.
+    fn log_owner_output(&self) {
+        let mut text = Vec::new();
         let file = File::open(owner_log(&self.bundle));
         let read = file.and_then(|mut file| {
             let length = file.metadata()?.len();
-            file.seek(SeekFrom::Start(length.saturating_sub(MAX_WORDS_LEN)))?;
-            file.take(MAX_WORDS_LEN).read_to_end(&mut words)
+            file.seek(SeekFrom::Start(length.saturating_sub(MAX_LOG_LEN)))?;
+            file.take(MAX_LOG_LEN).read_to_end(&mut text)
         });
-        // One that is not there has said nothing.
+        // An owner without a log has logged nothing.
         drop(read);
-        let words = String::from_utf8_lossy(&words);
-        words.lines().for_each(|line| self.around.log.warn(line));
+        let text = String::from_utf8_lossy(&text);
+        text.lines().for_each(|line| self.shared.log.warn(line));
     }
 
-    /// Tells containerd when memory has run out, once in a second at most.
-    fn follow_memory(&self) -> Result<(), Error> {
+    /// Publishes an event when the kernel has killed for lack of memory, once a second at
+    /// most.
+    fn watch_memory(&self) -> Result<(), Error> {
         let connection = match self.library.follow() {
             Ok(connection) => connection,
-            // It has ended already, which is told elsewhere.
+            // It has ended already; the thread of its init publishes that.
             Err(LibraryError::NotRunning) => return Ok(()),
             Err(err) => return Err(err.into()),
         };
-        let publisher = self.around.publisher.clone();
+        let publisher = self.shared.publisher.clone();
         let killed = event::TaskOOM {
             container_id: self.id.clone(),
             ..Default::default()
         };
-        let (mut limit, place) = (RateLimit::default(), Place::default());
+        let (mut limit, slot) = (RateLimit::default(), QueueSlot::default());
         spawn("memory", move || {
-            let heard = || matches!(connection.receive(), Ok((Reply::OutOfMemory, _)));
-            let told = std::iter::from_fn(|| heard().then(|| limit.pass(Instant::now())));
-            for _more in told.flatten() {
-                publisher.publish_in_place(topics::TASK_OOM_EVENT_TOPIC, &killed, &place);
+            let received = || matches!(connection.receive(), Ok((Reply::OutOfMemory, _)));
+            let passed = std::iter::from_fn(|| received().then(|| limit.pass(Instant::now())));
+            for _more in passed.flatten() {
+                publisher.publish_in_slot(topics::TASK_OOM_EVENT_TOPIC, &killed, &slot);
             }
         })
     }
@@ -333,7 +337,7 @@ impl Container {
         Ok(())
     }
 
-    /// Lets them go on.
+    /// Thaws all processes.
     pub(crate) fn resume(&self) -> Result<(), Error> {
         self.freeze(Library::resume)?;
         let resumed = event::TaskResumed {
@@ -344,8 +348,8 @@ impl Container {
         Ok(())
     }
 
-    /// One such call at a time. What is true afterwards is the owner's to say: somebody
-    /// may have frozen it, or let it go, by the command line.
+    /// Makes one such call at a time, and then asks the owner for the state: the command
+    /// line may have frozen or thawed the container too.
     fn freeze(&self, call: impl FnOnce(&Library) -> Result<(), LibraryError>) -> Result<(), Error> {
         let _alone = self.freezing.lock().unwrap_or_else(PoisonError::into_inner);
         let done = call(&self.library);
@@ -356,22 +360,22 @@ impl Container {
         Ok(done?)
     }
 
-    /// Whether its processes were frozen after the last call that freezes or lets go. The
+    /// Whether its processes were frozen after the last call that freezes or thaws. The
     /// owner is not asked: containerd waits for a state two seconds at most.
     pub(crate) fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)
     }
 
-    /// Forgets an exec that does not run.
+    /// Deletes an exec that does not run.
     pub(crate) fn delete_exec(&self, exec_id: &str) -> Result<(u32, Exit), Error> {
         let process = self.exec(exec_id)?;
-        let exit = process.forget().ok_or_else(|| still_runs(exec_id))?;
+        let exit = process.retire().ok_or_else(|| still_runs(exec_id))?;
         process.release();
         self.execs().remove(exec_id);
         Ok((process.pid(), exit))
     }
 
-    /// Puts everything away; one that was never started is killed before.
+    /// Deletes the container; one that was never started is killed first.
     pub(crate) fn delete(&self) -> Result<(u32, Exit), Error> {
         let force = match self.init.phase() {
             Phase::Running => return Err(still_runs(&self.id)),
@@ -385,7 +389,7 @@ impl Container {
         }
         let exit = self.init.wait();
         let pid = self.init.pid();
-        self.let_go();
+        self.release_processes();
         self.rootfs().unmount();
         let deleted = event::TaskDelete {
             container_id: self.id.clone(),
@@ -398,14 +402,13 @@ impl Container {
         Ok((pid, exit))
     }
 
-    /// Somebody else has put everything away: only what this process holds is left.
-    pub(crate) fn is_put_away(&self) {
-        self.let_go();
-        self.rootfs().is_unmounted();
+    /// Releases what this process holds of a container that another process has deleted.
+    pub(crate) fn was_deleted(&self) {
+        self.release_processes();
+        self.rootfs().was_unmounted();
     }
 
-    /// Of what is held of its processes.
-    fn let_go(&self) {
+    fn release_processes(&self) {
         self.init.release();
         let execs = std::mem::take(&mut *self.execs());
         for exec in execs.values() {
@@ -414,14 +417,14 @@ impl Container {
         }
     }
 
-    /// Ends it, whatever it does, and puts everything away.
+    /// Kills the container in whatever state it is, and deletes it.
     pub(crate) fn end(&self) {
         self.library.delete(true, &library_log::Log::default()).ok();
         self.init.wait_for(END_LIMIT);
         self.rootfs().unmount();
     }
 
-    /// The pids that stand for its processes, with the execs' names.
+    /// The pids of its proxy processes, with the execs' names.
     pub(crate) fn pids(&self) -> Vec<(u32, String)> {
         let lives = |process: &Process| matches!(process.phase(), Phase::Created | Phase::Running);
         let init = lives(&self.init).then(|| (self.init.pid(), String::new()));
@@ -439,7 +442,7 @@ impl Container {
     }
 
     pub(crate) fn publish<E: protobuf::MessageFull>(&self, topic: &str, event: &E) {
-        self.around.publisher.publish(topic, event);
+        self.shared.publisher.publish(topic, event);
     }
 
     fn execs(&self) -> MutexGuard<'_, HashMap<String, Arc<Process>>> {
@@ -451,7 +454,7 @@ impl Container {
     }
 }
 
-/// Where a container's owner writes log lines.
+/// The file in which a container's owner writes log lines.
 pub(crate) fn owner_log(bundle: &std::path::Path) -> PathBuf {
     bundle.join("caisson.log")
 }

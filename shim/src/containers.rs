@@ -1,8 +1,7 @@
 //! The containers of one server, by name.
 //!
-//! Owns the table, and the way from a request to a container that is created:
-//! root file system, streams, then the library. When a step fails, those before
-//! it are undone.
+//! Owns the table, and the steps from a request to a created container: root file
+//! system, streams, then the library. When a step fails, those before it are undone.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -24,19 +23,19 @@ use containerd_shim_protos::topics;
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::beginnings::Beginnings;
 use crate::console::ConsoleSocket;
-use crate::container::{Container, Surrounding, owner_log};
+use crate::container::{Container, SharedState, owner_log};
 use crate::error::Error;
 use crate::events::Publisher;
+use crate::in_flight::InFlightStarts;
 use crate::log::Log;
 use crate::options::Options;
-use crate::process::{Process, StandIn};
+use crate::process::{Process, ProxyProcess};
 use crate::rootfs::Rootfs;
 use crate::settings::Settings;
-use crate::stdio::{self, Names};
+use crate::stdio::{self, StreamNames};
 
-/// See the module.
+/// The containers of one server.
 #[derive(Debug)]
 pub(crate) struct Containers {
     store: Store,
@@ -44,21 +43,21 @@ pub(crate) struct Containers {
     log: Arc<Log>,
     settings: Settings,
     table: Mutex<Table>,
-    /// Requests that may add one to the table; over once the server ends.
-    creations: Beginnings,
-    /// Held while the first is made.
-    beginning: Mutex<()>,
+    /// Requests that may add one to the table; closed once the server ends.
+    creations: InFlightStarts,
+    /// Held while the first is created.
+    first_creation: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     containers: HashMap<String, Arc<Container>>,
-    /// The one whose machine the others are in.
+    /// The container whose machine the others are in.
     first: Option<String>,
 }
 
 impl Containers {
-    /// None yet.
+    /// An empty table.
     pub(crate) fn new(
         settings: Settings,
         publisher: Publisher,
@@ -70,8 +69,8 @@ impl Containers {
             log,
             settings,
             table: Mutex::default(),
-            creations: Beginnings::default(),
-            beginning: Mutex::default(),
+            creations: InFlightStarts::default(),
+            first_creation: Mutex::default(),
         })
     }
 
@@ -86,24 +85,24 @@ impl Containers {
         found.ok_or_else(|| Error::NotFound(format!("container {id} not found")))
     }
 
-    /// Forgets a container that was deleted.
+    /// Removes a container that was deleted.
     pub(crate) fn remove(&self, id: &str) {
         let mut table = self.table();
         table.containers.remove(id);
         if table.containers.is_empty() {
-            // The next one begins a machine.
+            // The next one gets a machine of its own.
             table.first = None;
         }
     }
 
-    /// Whether there is none, and none on its way.
+    /// Whether there is no container, and no creation under way.
     pub(crate) fn is_empty(&self) -> bool {
-        // In this order: a creation is over once its container is in the table.
+        // In this order: a creation ends after its container is in the table.
         !self.creations.any() && self.table().containers.is_empty()
     }
 
-    /// Ends all that still run, side by side, once those on their way are there; none
-    /// is made any more.
+    /// Refuses further creations, waits for those under way, and ends all containers in
+    /// parallel.
     pub(crate) fn end_all(&self) {
         self.creations.close();
         let containers = std::mem::take(&mut self.table().containers);
@@ -114,12 +113,12 @@ impl Containers {
         });
     }
 
-    /// Creates a container. The answer is the pid that stands for it.
+    /// Creates a container. Returns the pid of its proxy process.
     pub(crate) fn create(&self, request: &CreateTaskRequest) -> Result<u32, Error> {
         self.create_for(request, &self.publisher)
     }
 
-    /// Creates a container of which no client is told: a sandbox's own.
+    /// Creates a container without events: a sandbox's own.
     pub(crate) fn create_silently(&self, request: &CreateTaskRequest) -> Result<u32, Error> {
         self.create_for(request, &Publisher::silent())
     }
@@ -129,9 +128,9 @@ impl Containers {
             let text = "a machine can't be restored from a checkpoint of CRIU";
             return Err(Error::Unimplemented(text.to_owned()));
         }
-        self.forget_deleted();
-        // One of two that come at once makes the machine, and the other joins it.
-        let mut alone = Some(self.beginning());
+        self.remove_deleted();
+        // Of two concurrent creations one starts the machine, and the other joins it.
+        let mut alone = Some(self.lock_first_creation());
         if self.table().first.is_some() {
             alone = None;
         }
@@ -148,9 +147,10 @@ impl Containers {
         Ok(pid)
     }
 
-    /// A containerd that was restarted has the `delete` action put away what it doesn't
-    /// know of, and may make one of the same name at once.
-    fn forget_deleted(&self) {
+    /// Removes containers that another process has deleted: a containerd that was restarted
+    /// runs the `delete` action for those it doesn't know, and may create one of the same
+    /// name at once.
+    fn remove_deleted(&self) {
         let is_kept = |container: &Container| {
             let record = self.store.entry(&container.id);
             let record = record.and_then(|entry| entry.read());
@@ -160,7 +160,7 @@ impl Containers {
         table.containers.retain(|_, container| {
             let kept = is_kept(container);
             if !kept {
-                container.is_put_away();
+                container.was_deleted();
             }
             kept
         });
@@ -190,13 +190,13 @@ impl Containers {
             namespace, root, ..
         } = &self.settings;
         let streams =
-            stdio::open(&names, (namespace, &request.id)).map_err(step("open the streams"))?;
+            stdio::open(&names, namespace, &request.id).map_err(step("open the streams"))?;
         let console = names.terminal.then(|| ConsoleSocket::listen(root));
         let console = console.transpose().map_err(step("make a console socket"))?;
         let (streams, ends) = streams
-            .for_stand_in(console.is_some())
+            .for_proxy(console.is_some())
             .map_err(step("open /dev/null"))?;
-        let around = self.surrounding(&options, publisher)?;
+        let shared = self.shared_state(&options, publisher)?;
         let creation = Creation {
             id: request.id.clone(),
             console_socket: console.as_ref().map(|console| console.path().to_owned()),
@@ -211,7 +211,7 @@ impl Containers {
             warn_on_stderr: false,
             config: options.config,
             around: Surroundings {
-                program: Some(around.program.clone()),
+                program: Some(shared.program.clone()),
                 streams: Some(ends),
             },
             bound: true,
@@ -221,23 +221,23 @@ impl Containers {
         let (library, owner) = create::create(&self.store, &creation)?;
         drop(creation);
         let (made, pid) = (library.clone(), owner.pid());
-        let taken_over = || {
+        let take_over = || {
             let (held, terminal) = streams
                 .connect(console.as_ref())
                 .map_err(step("take the terminal"))?;
-            let stand_in = StandIn {
+            let proxy = ProxyProcess {
                 pid,
                 held,
                 terminal,
             };
-            tell_created(publisher, request, pid.unsigned_abs());
-            let init = Process::init(names, stand_in);
-            Container::created(library, (owner, init), rootfs, Arc::new(around))
+            publish_created(publisher, request, pid.unsigned_abs());
+            let init = Process::init(names, proxy);
+            Container::created(library, owner, init, rootfs, Arc::new(shared))
         };
-        taken_over().inspect_err(|_| put_away(&made, pid))
+        take_over().inspect_err(|_| discard(&made, pid))
     }
 
-    /// Those whose machine a further container joins, the first one first.
+    /// The containers whose machine a further one joins, the first one first.
     fn group(&self) -> Vec<Library> {
         let table = self.table();
         let first = table.first.iter();
@@ -251,10 +251,10 @@ impl Containers {
         members.map(|container| container.library.clone()).collect()
     }
 
-    fn surrounding(&self, options: &Options, publisher: &Publisher) -> Result<Surrounding, Error> {
+    fn shared_state(&self, options: &Options, publisher: &Publisher) -> Result<SharedState, Error> {
         let installation = Installation::find(options.config.as_deref());
         let program = installation.and_then(|installation| installation.program());
-        Ok(Surrounding {
+        Ok(SharedState {
             settings: self.settings.clone(),
             publisher: publisher.clone(),
             log: Arc::clone(&self.log),
@@ -262,8 +262,8 @@ impl Containers {
         })
     }
 
-    fn beginning(&self) -> MutexGuard<'_, ()> {
-        self.beginning
+    fn lock_first_creation(&self) -> MutexGuard<'_, ()> {
+        self.first_creation
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
@@ -273,14 +273,14 @@ impl Containers {
     }
 }
 
-/// A container that this process could not take over.
-fn put_away(library: &Library, owner: i32) {
+/// Deletes a container that this process could not take over.
+fn discard(library: &Library, owner: i32) {
     library.delete(true, &library_log::Log::default()).ok();
-    // It is a child of this process that nobody waits for.
+    // Its owner is a child of this process that no thread waits for.
     nix::sys::wait::waitpid(Pid::from_raw(owner), None).ok();
 }
 
-fn tell_created(publisher: &Publisher, request: &CreateTaskRequest, pid: u32) {
+fn publish_created(publisher: &Publisher, request: &CreateTaskRequest, pid: u32) {
     let io = event::TaskIO {
         stdin: request.stdin.clone(),
         stdout: request.stdout.clone(),
@@ -299,8 +299,8 @@ fn tell_created(publisher: &Publisher, request: &CreateTaskRequest, pid: u32) {
     publisher.publish(topics::TASK_CREATE_EVENT_TOPIC, &created);
 }
 
-fn names_of(request: &CreateTaskRequest) -> Names {
-    Names {
+fn names_of(request: &CreateTaskRequest) -> StreamNames {
+    StreamNames {
         stdin: request.stdin.clone(),
         stdout: request.stdout.clone(),
         stderr: request.stderr.clone(),
@@ -308,7 +308,7 @@ fn names_of(request: &CreateTaskRequest) -> Names {
     }
 }
 
-/// Where nobody says who makes cgroups, the form of the path does.
+/// The cgroup driver where options don't name it: by the form of `linux.cgroupsPath`.
 fn driver_of(bundle: &Path) -> Driver {
     // A bundle that can't be read is refused by the library.
     let config = std::fs::read(bundle.join("config.json")).unwrap_or_default();

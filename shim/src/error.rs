@@ -1,14 +1,14 @@
-//! Why a call has no result, in the codes that containerd tells apart.
+//! Errors of calls, with the status codes that containerd distinguishes.
 //!
-//! Owns the translation of the library's errors: what is gone is NOT_FOUND, by
-//! which containerd knows that there is nothing left to do.
+//! Owns the translation of the library's errors: for a container or process that is gone
+//! the code is NOT_FOUND, on which containerd regards its removal as done.
 
 use caisson::container::handle::Error as LibraryError;
 use caisson::container::store;
 use caisson::log::error_line::chain;
 use ttrpc::{Code, get_status};
 
-/// See the module.
+/// Why a call has failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Error {
     /// There is no such container or process, or it has ended.
@@ -17,13 +17,13 @@ pub(crate) enum Error {
     /// The name is taken.
     #[error("{0}")]
     AlreadyExists(String),
-    /// Not in this state.
+    /// The call is not allowed in this state.
     #[error("{0}")]
     Precondition(String),
-    /// The call asks for what can't be.
+    /// The request is invalid.
     #[error("{0}")]
     Invalid(String),
-    /// caisson does not do that.
+    /// caisson does not implement the call.
     #[error("{0}")]
     Unimplemented(String),
     /// A step failed.

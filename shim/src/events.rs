@@ -1,9 +1,9 @@
 //! Events for containerd, one after the other, over its restarts.
 //!
 //! Owns the queue, its length and the connection. Order is kept: the next event is sent
-//! only once the one before was taken, or given up. An event belongs to a request of
-//! containerd or to the end of a process, which bounds the queue, except that a container
-//! may run out of memory all the time: of that, one for each container waits.
+//! only once the one before was accepted, or given up. An event belongs to a request of
+//! containerd or to the end of a process, which bounds the queue. A container can run out
+//! of memory without end: one event of that waits for each container.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -19,11 +19,11 @@ use crate::log::Log;
 use crate::wire::Client;
 
 const SERVICE: &str = "containerd.services.events.ttrpc.v1.Events";
-/// A containerd that restarts is back by then.
-const GIVE_UP: Duration = Duration::from_secs(60);
+/// A containerd that restarts accepts connections again by then.
+const SEND_LIMIT: Duration = Duration::from_secs(60);
 const BETWEEN_TRIES: Duration = Duration::from_millis(500);
 
-/// See the module. Clones share the queue.
+/// The entrance of the queue. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Publisher {
     namespace: String,
@@ -31,25 +31,25 @@ pub(crate) struct Publisher {
     unsent: Arc<Unsent>,
 }
 
-/// An event on its way.
+/// An event in the queue.
 #[derive(Debug)]
 struct Queued {
     envelope: Envelope,
-    /// Of those of which one at a time may wait.
-    _place: Option<Place>,
+    /// Taken by an event of a kind of which one at a time may wait.
+    _slot: Option<QueueSlot>,
 }
 
-/// A place in the queue for one event, which is taken as long as it has a clone there.
+/// Room in the queue for one event; taken as long as a clone is in the queue.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Place(Arc<()>);
+pub(crate) struct QueueSlot(Arc<()>);
 
-impl Place {
+impl QueueSlot {
     fn is_taken(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }
 }
 
-/// How many events are on their way.
+/// The number of events that are not sent yet.
 #[derive(Debug, Default)]
 struct Unsent {
     count: Mutex<u64>,
@@ -57,8 +57,8 @@ struct Unsent {
 }
 
 impl Publisher {
-    /// Begins, with events for `address`; without one they are dropped: not
-    /// every caller wants them.
+    /// Starts the sending of events to `address`; without one they are dropped: not every
+    /// caller takes events.
     pub(crate) fn begin(
         namespace: &str,
         address: Option<String>,
@@ -74,18 +74,18 @@ impl Publisher {
         let address = address.filter(|address| !address.is_empty());
         let thread = std::thread::Builder::new().name("events".into());
         let work = move || {
-            Sending {
+            EventSender {
                 address,
                 client: None,
                 log,
             }
-            .all(&events, &unsent)
+            .send_all(&events, &unsent)
         };
         thread.stack_size(128 * 1024).spawn(work)?;
         Ok(publisher)
     }
 
-    /// For what no client is to hear of.
+    /// Drops every event.
     pub(crate) fn silent() -> Self {
         let (queue, _) = mpsc::channel();
         Self {
@@ -100,15 +100,14 @@ impl Publisher {
         self.enqueue(topic, event, None);
     }
 
-    /// Queues an event unless the one that was queued for the same place before still
-    /// waits.
-    pub(crate) fn publish_in_place<E: MessageFull>(&self, topic: &str, event: &E, place: &Place) {
-        if !place.is_taken() {
-            self.enqueue(topic, event, Some(place.clone()));
+    /// Queues an event unless `slot` is taken by an earlier one.
+    pub(crate) fn publish_in_slot<E: MessageFull>(&self, topic: &str, event: &E, slot: &QueueSlot) {
+        if !slot.is_taken() {
+            self.enqueue(topic, event, Some(slot.clone()));
         }
     }
 
-    fn enqueue<E: MessageFull>(&self, topic: &str, event: &E, place: Option<Place>) {
+    fn enqueue<E: MessageFull>(&self, topic: &str, event: &E, slot: Option<QueueSlot>) {
         let any = Any {
             type_url: E::descriptor().full_name().to_owned(),
             value: event.write_to_bytes().unwrap_or_default(),
@@ -124,7 +123,7 @@ impl Publisher {
         self.unsent.change(1);
         let queued = Queued {
             envelope,
-            _place: place,
+            _slot: slot,
         };
         if self.queue.send(queued).is_err() {
             self.unsent.change(-1);
@@ -154,18 +153,18 @@ impl Unsent {
     }
 }
 
-/// The sending thread's own.
-struct Sending {
+/// State of the sending thread.
+struct EventSender {
     address: Option<String>,
     client: Option<Client>,
     log: Arc<Log>,
 }
 
-impl Sending {
-    fn all(mut self, events: &Receiver<Queued>, unsent: &Unsent) {
-        // Nothing is ever sent here: it is a clock that ends with nobody.
+impl EventSender {
+    fn send_all(mut self, events: &Receiver<Queued>, unsent: &Unsent) {
+        // Nothing is ever sent on this channel: its receive is a delay.
         let (_never, clock) = mpsc::channel::<()>();
-        for Queued { envelope, _place } in events {
+        for Queued { envelope, _slot } in events {
             self.send(envelope, &clock);
             unsent.change(-1);
         }
@@ -178,7 +177,7 @@ impl Sending {
             ..Default::default()
         };
         let payload = request.write_to_bytes().unwrap_or_default();
-        let deadline = Instant::now() + GIVE_UP;
+        let deadline = Instant::now() + SEND_LIMIT;
         while let Err(err) = self.try_to_send(&payload) {
             self.client = None;
             if Instant::now() >= deadline {
@@ -219,10 +218,10 @@ mod tests {
             unsent: Arc::default(),
         };
         let (oom, exit) = (TaskOOM::default(), TaskExit::default());
-        let places = [Place::default(), Place::default()];
+        let slots = [QueueSlot::default(), QueueSlot::default()];
         for _ in 0..100_000 {
-            for place in &places {
-                publisher.publish_in_place("oom", &oom, place);
+            for slot in &slots {
+                publisher.publish_in_slot("oom", &oom, slot);
             }
         }
         publisher.publish("exit", &exit);
@@ -231,8 +230,8 @@ mod tests {
         let topic = |queued: Queued| queued.envelope.topic;
         let topics: Vec<_> = events.try_iter().map(topic).collect();
         assert_eq!(topics, ["oom", "oom", "exit", "exit"]);
-        // Those are sent: there is room for another.
-        publisher.publish_in_place("oom", &oom, &places[0]);
+        // Those were sent, so there is room for another one.
+        publisher.publish_in_slot("oom", &oom, &slots[0]);
         assert_eq!(events.try_iter().count(), 1);
     }
 }

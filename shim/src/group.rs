@@ -1,14 +1,14 @@
 //! Which containers share one shim, and one machine.
 //!
-//! Owns how a bundle's annotations are read for it; which they are, and who may join
-//! whom, is the library's (`caisson::config::annotations`).
+//! Owns the reading of a bundle's annotations. The library (`caisson::config::annotations`) owns
+//! which they are, and which containers may join which.
 
 use std::path::Path;
 
 use caisson::config::annotations::GROUPS;
 use serde_json::Value;
 
-/// The group of the container `id`, whose bundle is `bundle`; itself without any.
+/// The group of the container `id`, whose bundle is `bundle`; `id` itself without one.
 pub(crate) fn of_bundle(bundle: &Path, id: &str) -> String {
     // A bundle that can't be read is refused when the container is created.
     let config = std::fs::read(bundle.join("config.json")).unwrap_or_default();
@@ -29,7 +29,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn pods_are_groups_and_anything_else_stands_alone() {
+    fn pods_are_groups_and_any_other_container_is_alone() {
         let pod = json!({"io.kubernetes.cri.sandbox-id": "pod1"});
         assert_eq!(of(|key| pod[key].as_str()), Some("pod1"));
         let stray = json!({"io.kubernetes.cri.sandbox-id": "pod1", "dev.caisson.group": "pod2"});

@@ -1,48 +1,48 @@
-//! What is beginning, processes in a container or containers in a server, any number
-//! of them side by side, and the point from which nothing begins any more.
+//! Starts under way, of processes in a container or of containers in a server, any
+//! number of them in parallel; and the point from which further ones are refused.
 //!
-//! Owns that order alone: whoever ends the whole waits here until all that began
-//! before has begun, and can then be ended or waited for.
+//! Owns that order alone: `close` returns once every start is complete, so that what was
+//! started can be ended or waited for.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// See the module.
+/// The starts under way in one container or server.
 #[derive(Debug, Default)]
-pub(crate) struct Beginnings {
-    state: Mutex<State>,
+pub(crate) struct InFlightStarts {
+    state: Mutex<InFlightState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct InFlightState {
     under_way: usize,
-    is_over: bool,
+    is_closed: bool,
 }
 
-/// Something that is beginning, until this is dropped.
+/// A start under way, until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Beginning<'a>(&'a Beginnings);
+pub(crate) struct InFlightStart<'a>(&'a InFlightStarts);
 
-impl Beginnings {
-    /// Begins something, unless it is too late for that.
-    pub(crate) fn begin(&self) -> Option<Beginning<'_>> {
+impl InFlightStarts {
+    /// Begins a start; `None` after [`Self::close`].
+    pub(crate) fn begin(&self) -> Option<InFlightStart<'_>> {
         let mut state = self.state();
-        if state.is_over {
+        if state.is_closed {
             return None;
         }
         state.under_way += 1;
-        Some(Beginning(self))
+        Some(InFlightStart(self))
     }
 
-    /// Whether anything is beginning.
+    /// Whether a start is under way.
     pub(crate) fn any(&self) -> bool {
         self.state().under_way > 0
     }
 
-    /// From here on nothing begins. Waits for what is under way.
+    /// Refuses further starts, and waits for those under way.
     pub(crate) fn close(&self) {
         let mut state = self.state();
-        state.is_over = true;
+        state.is_closed = true;
         while state.under_way > 0 {
             state = self
                 .changed
@@ -51,12 +51,12 @@ impl Beginnings {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, InFlightState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Beginning<'_> {
+impl Drop for InFlightStart<'_> {
     fn drop(&mut self) {
         self.0.state().under_way -= 1;
         self.0.changed.notify_all();
@@ -70,19 +70,19 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn the_end_waits_for_what_began_and_lets_nothing_begin() {
-        let beginnings = Beginnings::default();
-        let first = beginnings.begin().unwrap();
-        let second = beginnings.begin().unwrap();
+    fn closing_waits_for_starts_under_way_and_refuses_further_ones() {
+        let starts = InFlightStarts::default();
+        let first = starts.begin().unwrap();
+        let second = starts.begin().unwrap();
         std::thread::scope(|scope| {
             let (closed, is_closed) = mpsc::channel();
-            let all = &beginnings;
+            let all = &starts;
             scope.spawn(move || {
                 all.close();
                 closed.send(()).unwrap();
             });
-            assert!(beginnings.any());
-            while beginnings.begin().is_some() {
+            assert!(starts.any());
+            while starts.begin().is_some() {
                 std::thread::yield_now();
             }
             drop(first);
@@ -90,7 +90,7 @@ mod tests {
             assert_eq!(too_early, Err(mpsc::RecvTimeoutError::Timeout));
             drop(second);
             assert_eq!(is_closed.recv(), Ok(()));
-            assert!(!beginnings.any());
+            assert!(!starts.any());
         });
     }
 }

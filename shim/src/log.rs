@@ -1,7 +1,7 @@
 //! Log lines of a server, for containerd: the fifo `log` in the bundle.
 //!
-//! Owns the descriptor. containerd may be gone or slow, which must hold nobody
-//! up: what there is no room for is lost.
+//! Owns the descriptor. containerd may be gone or slow, which must not block the
+//! server: a line that the fifo has no room for is lost.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::SystemTime;
 
-/// See the module.
+/// The fifo, if there is one.
 #[derive(Debug)]
 pub(crate) struct Log {
     fifo: Option<File>,
@@ -26,7 +26,7 @@ impl Log {
         Self { fifo: fifo.ok() }
     }
 
-    /// What the administrator should know.
+    /// Logs a warning, for the administrator.
     pub(crate) fn warn(&self, line: &str) {
         let Some(mut fifo) = self.fifo.as_ref() else {
             return;

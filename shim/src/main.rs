@@ -2,16 +2,14 @@
 //! containers of caisson.
 //!
 //! ```text
-//! containerd -- start --> (leaves a server behind, prints its address)
+//! containerd -- start --> (starts a server, prints its address)
 //!            -- ttrpc --> serve: Task and Sandbox services of one group
 //!            -- delete -> (cleans up after a server that died)
 //! ```
-//! Owns the choice between these and the exit code. What a container is and
-//! does is the library's.
+//! Owns the choice between these and the exit code. The library owns containers.
 
 mod about;
 mod arguments;
-mod beginnings;
 mod bootstrap;
 mod cleanup;
 mod console;
@@ -20,10 +18,11 @@ mod containers;
 mod error;
 mod events;
 mod group;
+mod in_flight;
 mod log;
 mod metrics;
 mod options;
-mod place;
+mod paths;
 mod pod;
 mod process;
 mod rootfs;

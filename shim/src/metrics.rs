@@ -1,4 +1,4 @@
-//! What a container uses, in the form of cgroup version 2 that containerd's
+//! The statistics of a container, in the form of cgroup version 2 that containerd's
 //! clients read: Docker and Kubernetes refuse any other type.
 //!
 //! Owns the translation from the library's figures, which are runc's.
@@ -12,7 +12,7 @@ use protobuf::MessageField;
 
 const NS_PER_US: u64 = 1000;
 
-/// See the module.
+/// Converts the statistics of a container.
 pub(crate) fn metrics(statistics: &Statistics) -> Metrics {
     let huge_pages = statistics.hugetlb.iter().map(|(size, pages)| HugeTlbStat {
         pagesize: size.clone(),
@@ -92,7 +92,7 @@ fn memory(statistics: &Statistics) -> MemoryStat {
     }
 }
 
-/// The library tells reads and writes apart; here they are members of one entry.
+/// The library has an entry for reads and one for writes; here they are members of one.
 fn io(statistics: &Statistics) -> IOStat {
     let blkio = &statistics.blkio;
     let mut usage: Vec<IOEntry> = Vec::new();

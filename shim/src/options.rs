@@ -1,9 +1,8 @@
-//! What containerd's configuration says about this runtime, as it arrives with
-//! `Create`.
+//! The options of this runtime in containerd's configuration, as `Create` has them.
 //!
 //! Owns the two forms: options of other runtimes (`runtimeoptions.v1.Options`: a
 //! file's name, or the table itself), and runc's, which some callers send to all.
-//! A member that means nothing here is refused by its name.
+//! A member without a meaning here is refused by its name.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -14,21 +13,21 @@ use protobuf::well_known_types::any::Any;
 use protobuf::{CodedInputStream, Message};
 
 use crate::error::Error;
-use crate::place;
+use crate::paths;
 
 const RUNC: &str = "containerd.runc.v1.Options";
 const OTHERS: &str = "runtimeoptions.v1.Options";
-/// Where a table of options lies for this container, in its bundle.
+/// The file in a container's bundle that has its table of options.
 const WRITTEN: &str = "caisson.toml";
-/// Where the options of a sandbox lie, in its bundle.
-const KEPT: &str = "options.pb";
+/// The file in a sandbox's bundle that has its options.
+const SAVED: &str = "options.pb";
 
-/// What they come to.
+/// The options that this shim has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Options {
-    /// Who makes cgroups; by the form of `linux.cgroupsPath` without.
+    /// The cgroup driver; without one the form of `linux.cgroupsPath` decides.
     pub(crate) driver: Option<Driver>,
-    /// The configuration of caisson.
+    /// The path of caisson's configuration.
     pub(crate) config: Option<PathBuf>,
 }
 
@@ -48,24 +47,24 @@ impl Options {
     }
 }
 
-/// What it holds, without the host that some put before it.
+/// The name of the message's type, without the host that some callers prefix.
 fn type_name(any: &Any) -> &str {
     any.type_url.rsplit('/').next().unwrap_or_default()
 }
 
-/// Options that came with `start` are kept in the bundle, for a sandbox, whose
-/// creation has others in their place.
-pub(crate) fn keep(any: &Any, bundle: &Path) -> io::Result<()> {
+/// Saves options that came with `start` in the bundle, for a sandbox: CreateSandbox has
+/// the pod's configuration in their place.
+pub(crate) fn save(any: &Any, bundle: &Path) -> io::Result<()> {
     if ![RUNC, OTHERS].contains(&type_name(any)) {
         return Ok(());
     }
     let bytes = any.write_to_bytes().map_err(io::Error::other)?;
-    place::write(&bundle.join(KEPT), &bytes)
+    paths::write(&bundle.join(SAVED), &bytes)
 }
 
-/// Those that were kept.
-pub(crate) fn kept(bundle: &Path) -> Result<Option<Any>, Error> {
-    let read = match fs::read(bundle.join(KEPT)) {
+/// The options that [`save`] has written, if any.
+pub(crate) fn saved(bundle: &Path) -> Result<Option<Any>, Error> {
+    let read = match fs::read(bundle.join(SAVED)) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
         read => read.map_err(|err| Error::step("read the runtime's options", &err))?,
     };
@@ -88,7 +87,7 @@ fn of_runc(bytes: &[u8]) -> Result<Options, Error> {
         let text = format!("options: {name} is runc's, and means nothing here");
         return Err(Error::Invalid(text));
     }
-    // A machine needs neither a root to pivot from nor a keyring of the host.
+    // NoPivotRoot and NoNewKeyring have no effect: a machine has its own root and keyrings.
     Ok(Options {
         driver: options.systemd_cgroup.then_some(Driver::Systemd),
         config: None,
@@ -130,8 +129,8 @@ fn fields(bytes: &[u8]) -> protobuf::Result<[String; 3]> {
     Ok(fields)
 }
 
-/// What is ours of the table becomes a configuration; `SystemdCgroup` is how all
-/// runtimes are told who makes cgroups.
+/// The table is written as caisson's configuration, without what other runtimes have in
+/// common: `SystemdCgroup` selects the cgroup driver.
 fn of_table(body: &str, bundle: &Path) -> Result<Options, Error> {
     let mut table: toml::Table = body
         .parse()
@@ -155,7 +154,7 @@ fn of_table(body: &str, bundle: &Path) -> Result<Options, Error> {
         });
     }
     let path = bundle.join(WRITTEN);
-    place::write(&path, table.to_string().as_bytes())
+    paths::write(&path, table.to_string().as_bytes())
         .map_err(|err| Error::step("write the runtime's options", &err))?;
     Ok(Options {
         driver,
@@ -186,9 +185,9 @@ mod tests {
 
     #[test]
     fn a_table_becomes_a_configuration_without_what_is_the_shims() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let any = any("", "SystemdCgroup = true\nmachine = \"tcg\"\n");
-        let options = Options::of(Some(&any), folder.path()).unwrap();
+        let options = Options::of(Some(&any), directory.path()).unwrap();
         assert_eq!(options.driver, Some(Driver::Systemd));
         let text = fs::read_to_string(options.config.unwrap()).unwrap();
         assert_eq!(text.trim(), "machine = \"tcg\"");

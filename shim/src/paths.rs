@@ -1,8 +1,8 @@
-//! Where this shim keeps what must be found again: state folders, sockets, files in
-//! the bundle.
+//! Paths of what this shim must find again: state directories, sockets, files in the
+//! bundle.
 //!
-//! Owns these paths, and the mode of the files. Below the state folder of a namespace lies what the
-//! command line shows too, with `caisson --root`.
+//! Owns these paths, and the mode of the files. The state directory of a namespace is a
+//! `--root` of the command line, which shows the same containers.
 
 use std::fmt::Write as _;
 use std::fs::{File, Permissions};
@@ -12,22 +12,23 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-/// Below it, a folder per namespace of containerd, which is a `--root`.
+/// Below it, a directory per namespace of containerd, which is a `--root`.
 const STATE: &str = "/run/caisson-shim";
-/// Where containerd's shims put their sockets, unless told otherwise.
+/// The directory of the sockets of containerd's shims, unless containerd names another.
 const SOCKETS: &str = "/run/containerd/s";
 const FILE_MODE: u32 = 0o600;
 
-/// The state folder of a namespace.
-pub(crate) fn state_folder(namespace: &str) -> PathBuf {
+/// The state directory of a namespace.
+pub(crate) fn state_directory(namespace: &str) -> PathBuf {
     PathBuf::from(STATE).join(namespace)
 }
 
-/// The socket of a group of containers: as long as any other, however long the names.
+/// The socket of a group of containers; its length doesn't depend on the names.
 pub(crate) fn socket(
-    folder: Option<&str>,
+    directory: Option<&str>,
     address: &str,
-    (namespace, group): (&str, &str),
+    namespace: &str,
+    group: &str,
 ) -> PathBuf {
     let mut hash = Sha256::new();
     for part in [address, namespace, group] {
@@ -41,8 +42,8 @@ pub(crate) fn socket(
             write!(name, "{byte:02x}").ok();
             name
         });
-    let folder = folder.filter(|folder| !folder.is_empty());
-    PathBuf::from(folder.unwrap_or(SOCKETS)).join(name)
+    let directory = directory.filter(|directory| !directory.is_empty());
+    PathBuf::from(directory.unwrap_or(SOCKETS)).join(name)
 }
 
 /// Writes a file that only this user and root may read, such as one in a bundle; what
@@ -64,8 +65,8 @@ mod tests {
 
     #[test]
     fn a_file_is_private_and_a_link_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let [path, link] = ["file", "link"].map(|name| folder.path().join(name));
+        let directory = tempfile::tempdir().unwrap();
+        let [path, link] = ["file", "link"].map(|name| directory.path().join(name));
         std::fs::write(&path, "longer").unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
         write(&path, b"new").unwrap();
@@ -79,11 +80,11 @@ mod tests {
 
     #[test]
     fn a_socket_is_the_same_for_a_group_and_another_for_any_other() {
-        let one = socket(None, "/c", ("n", "g"));
-        assert_eq!(one, socket(None, "/c", ("n", "g")));
-        assert_ne!(one, socket(None, "/c", ("n", "h")));
-        assert_ne!(one, socket(None, "/c", ("ng", "")));
+        let one = socket(None, "/c", "n", "g");
+        assert_eq!(one, socket(None, "/c", "n", "g"));
+        assert_ne!(one, socket(None, "/c", "n", "h"));
+        assert_ne!(one, socket(None, "/c", "ng", ""));
         assert!(one.as_os_str().len() < 107);
-        assert!(socket(Some("/x"), "/c", ("n", "g")).starts_with("/x"));
+        assert!(socket(Some("/x"), "/c", "n", "g").starts_with("/x"));
     }
 }

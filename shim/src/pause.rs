@@ -1,7 +1,7 @@
-//! `caisson-pause`: the one process of a sandbox that no image begins.
+//! `caisson-pause`: the one process of a sandbox without an image.
 //!
-//! It does nothing until it is told to end, but collects processes whose parents
-//! in a shared pid namespace have gone, as its first process must.
+//! Owns the reaping of processes whose parents in a shared pid namespace have gone, as
+//! the init of one must. Else it waits for SIGTERM or SIGINT.
 
 use std::process::ExitCode;
 
@@ -9,24 +9,24 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 fn main() -> ExitCode {
-    let mut heard = SigSet::empty();
+    let mut awaited = SigSet::empty();
     for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT] {
-        heard.add(signal);
+        awaited.add(signal);
     }
-    if heard.thread_block().is_err() {
+    if awaited.thread_block().is_err() {
         return ExitCode::FAILURE;
     }
     loop {
-        match heard.wait() {
-            Ok(Signal::SIGCHLD) => collect(),
+        match awaited.wait() {
+            Ok(Signal::SIGCHLD) => reap(),
             Ok(_) => return ExitCode::SUCCESS,
             Err(_) => return ExitCode::FAILURE,
         }
     }
 }
 
-/// One signal may stand for several children.
-fn collect() {
+/// Waits for each child that has ended: one SIGCHLD may be for several.
+fn reap() {
     while let Ok(ended) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
         if ended == WaitStatus::StillAlive {
             return;

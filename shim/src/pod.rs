@@ -1,5 +1,5 @@
-//! The bundle of a sandbox that no image begins: a configuration like that of a
-//! pause container, made from what containerd says of the pod.
+//! The bundle of a sandbox without an image: a configuration like that of a pause
+//! container, made from containerd's configuration of the pod.
 //!
 //! Owns that configuration. The program of the bundle is `caisson-pause`, bound
 //! into an empty root.
@@ -15,7 +15,7 @@ use protobuf::well_known_types::any::Any;
 use serde_json::{Value, json};
 
 use crate::error::Error;
-use crate::place;
+use crate::paths;
 
 /// Generated from `proto/pod.proto`.
 #[expect(
@@ -34,10 +34,10 @@ use messages::pod::{
     LinuxContainerResources, LinuxPodSandboxConfig, NamespaceMode, PodSandboxConfig,
 };
 
-/// The message of the Container Runtime Interface, whatever its package is called.
+/// The message of the Container Runtime Interface, in whatever package.
 const POD: &str = "PodSandboxConfig";
 const PROGRAM: &str = "/pause";
-/// Empty but for the places of mounts. containerd has its own folder `rootfs` in the
+/// Empty but for the places of mounts. containerd has its own directory `rootfs` in the
 /// bundle, and doesn't forget a sandbox while anything is in there.
 const ROOT: &str = "root";
 /// Every user of the sandbox may enter its root.
@@ -55,16 +55,16 @@ pub(crate) fn write_bundle(
     }
     let pod = pod_of(request.options.as_ref())?;
     let bundle = PathBuf::from(&request.bundle_path);
-    let config = configuration(request, &pod, (namespace, pause))?;
+    let config = configuration(request, &pod, namespace, pause)?;
     let root = bundle.join(ROOT);
     fs::create_dir_all(&root)
         .and_then(|()| fs::set_permissions(&root, fs::Permissions::from_mode(ROOT_MODE)))
-        .and_then(|()| place::write(&bundle.join("config.json"), config.to_string().as_bytes()))
+        .and_then(|()| paths::write(&bundle.join("config.json"), config.to_string().as_bytes()))
         .map_err(|err| Error::step("write the sandbox's bundle", &err))?;
     Ok(bundle)
 }
 
-/// Not every client has a pod in mind.
+/// The pod's configuration; empty where a client sends none.
 fn pod_of(options: Option<&Any>) -> Result<PodSandboxConfig, Error> {
     let Some(any) = options.filter(|any| !any.type_url.is_empty()) else {
         return Ok(PodSandboxConfig::default());
@@ -83,7 +83,8 @@ fn pod_of(options: Option<&Any>) -> Result<PodSandboxConfig, Error> {
 fn configuration(
     request: &CreateSandboxRequest,
     pod: &PodSandboxConfig,
-    (namespace, pause): (&str, &Path),
+    namespace: &str,
+    pause: &Path,
 ) -> Result<Value, Error> {
     let linux = pod.linux.get_or_default();
     let id = &request.sandbox_id;
@@ -108,13 +109,13 @@ fn configuration(
         "annotations": annotations(request, pod),
         "linux": {
             "namespaces": namespaces(request, linux)?,
-            "cgroupsPath": cgroups_path(&linux.cgroup_parent, (namespace, id)),
+            "cgroupsPath": cgroups_path(&linux.cgroup_parent, namespace, id),
             "sysctl": linux.sysctls,
         },
     }))
 }
 
-/// Those of the pod, and containerd's own, by which the machine gets its size.
+/// The pod's annotations, and those of containerd that the size of the machine comes from.
 fn annotations(request: &CreateSandboxRequest, pod: &PodSandboxConfig) -> HashMap<String, String> {
     const CRI: &str = "io.kubernetes.cri";
     let linux = pod.linux.get_or_default();
@@ -171,8 +172,8 @@ fn namespaces(
     Ok(others.into_iter().chain([network]).collect())
 }
 
-/// A slice is systemd's to fill, as containerd itself names units.
-fn cgroups_path(parent: &str, (namespace, id): (&str, &str)) -> String {
+/// Below a slice, a unit of systemd with the name that containerd gives it.
+fn cgroups_path(parent: &str, namespace: &str, id: &str) -> String {
     match Path::new(parent).file_name().and_then(|name| name.to_str()) {
         Some(slice) if slice.ends_with(".slice") => format!("{slice}:cri-containerd:{id}"),
         _ if parent.is_empty() => format!("/{namespace}/{id}"),

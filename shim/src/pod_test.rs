@@ -13,7 +13,7 @@ fn request() -> CreateSandboxRequest {
 }
 
 fn made(request: &CreateSandboxRequest, pod: &PodSandboxConfig) -> Result<Value, Error> {
-    configuration(request, pod, ("k8s.io", Path::new("/usr/pause")))
+    configuration(request, pod, "k8s.io", Path::new("/usr/pause"))
 }
 
 #[test]

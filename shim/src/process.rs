@@ -3,8 +3,8 @@
 //! ```text
 //! exec: added -> starting -> running -> stopped    init: created -> running -> stopped
 //! ```
-//! Owns the state, the one record of its end, which any number of waiters read,
-//! and what is held of its streams.
+//! Owns the state, the one record of its exit, which any number of waiters read, and
+//! what is held of its streams.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -14,44 +14,44 @@ use serde_json::Value;
 
 use crate::console::Terminal;
 use crate::error::Error;
-use crate::stdio::{Held, Names};
+use crate::stdio::{HeldStreams, StreamNames};
 
-/// What a client that doesn't read holds back is lost after this.
+/// Output that a client doesn't read is dropped after this.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// A container's init, or an exec.
 #[derive(Debug)]
 pub(crate) struct Process {
     /// Empty for a container's init.
     pub(crate) exec_id: String,
-    pub(crate) names: Names,
+    pub(crate) names: StreamNames,
     /// OCI `process` object of an exec.
-    pub(crate) wish: Value,
-    state: Mutex<State>,
+    pub(crate) spec: Value,
+    state: Mutex<ProcessState>,
     changed: Condvar,
 }
 
 #[derive(Debug)]
-struct State {
+struct ProcessState {
     phase: Phase,
     pid: u32,
     handle: Option<Pidfd>,
-    held: Held,
-    /// That can be said before there is an input.
+    held: HeldStreams,
+    /// CloseIO may come before there is an input.
     input_ended: bool,
     terminal: Option<Terminal>,
-    /// Rows and columns that were asked for before there was a terminal.
+    /// Rows and columns that were set before there was a terminal.
     size: Option<(u16, u16)>,
-    /// Nobody knows it any more: a start that fails is its end.
-    forgotten: bool,
+    /// Its container was deleted: a start that fails is its end.
+    abandoned: bool,
 }
 
-/// Where it is in its life.
+/// The state of a process in containerd's terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Announced; nothing runs.
+    /// Added by Exec; nothing runs.
     Added,
-    /// Somebody starts it: its program does not run yet.
+    /// A start is under way: its program does not run yet.
     Starting,
     /// Set up; its program does not run.
     Created,
@@ -69,72 +69,72 @@ pub(crate) struct Exit {
     pub(crate) at: SystemTime,
 }
 
-/// As runc's shim tells it.
+/// As runc's shim reports it.
 const NEVER_RAN: Exit = Exit {
     status: 0,
     at: SystemTime::UNIX_EPOCH,
 };
 
-/// What a process on the host brings along.
+/// The process on the host whose pid callers see, with its streams.
 #[derive(Debug)]
-pub(crate) struct StandIn {
+pub(crate) struct ProxyProcess {
     pub(crate) pid: i32,
-    pub(crate) held: Held,
+    pub(crate) held: HeldStreams,
     pub(crate) terminal: Option<Terminal>,
 }
 
 impl Process {
-    /// An exec that was announced.
-    pub(crate) fn added(exec_id: &str, names: Names, wish: Value) -> Self {
-        let state = State {
+    /// An exec that was added.
+    pub(crate) fn added(exec_id: &str, names: StreamNames, spec: Value) -> Self {
+        let state = ProcessState {
             phase: Phase::Added,
             pid: 0,
             handle: None,
-            held: Held::default(),
+            held: HeldStreams::default(),
             input_ended: false,
             terminal: None,
             size: None,
-            forgotten: false,
+            abandoned: false,
         };
         Self {
             exec_id: exec_id.to_owned(),
             names,
-            wish,
+            spec,
             state: Mutex::new(state),
             changed: Condvar::new(),
         }
     }
 
-    /// A container's init, for which a process stands that was started. Some
-    /// clients close their input while it was being created, and then never say
-    /// so: until it is started, their going away is the end of it.
-    pub(crate) fn init(names: Names, mut stand_in: StandIn) -> Self {
-        stand_in.held.close_input();
+    /// A container's init, whose proxy process runs. Some clients close their end of the
+    /// input while the container is created, and never call CloseIO: until the start, a
+    /// client that closes its end ends the input.
+    pub(crate) fn init(names: StreamNames, mut proxy: ProxyProcess) -> Self {
+        proxy.held.close_input();
         let process = Self::added("", names, Value::Null);
-        process.stands_for(stand_in, Phase::Created);
+        process.attach(proxy, Phase::Created);
         process
     }
 
-    fn stands_for(&self, stand_in: StandIn, phase: Phase) {
+    fn attach(&self, proxy: ProxyProcess, phase: Phase) {
         let mut state = self.state();
-        state.pid = stand_in.pid.unsigned_abs();
-        // A child that nobody has waited for yet: the number is its.
-        state.handle = Pidfd::of(stand_in.pid).ok();
-        state.held = stand_in.held;
+        state.pid = proxy.pid.unsigned_abs();
+        // A child that was not waited for yet: the pid is still its own.
+        state.handle = Pidfd::of(proxy.pid).ok();
+        state.held = proxy.held;
         if state.input_ended {
             state.held.close_input();
         }
-        state.terminal = stand_in.terminal;
+        state.terminal = proxy.terminal;
         if let (Some(terminal), Some((rows, columns))) = (&state.terminal, state.size) {
-            // One that is gone already needs no size.
+            // A terminal that is gone needs no size.
             terminal.resize(rows, columns).ok();
         }
         state.phase = phase;
         self.changed.notify_all();
     }
 
-    /// Somebody starts it, and nobody else may.
-    pub(crate) fn starts(&self) -> Result<(), Error> {
+    /// Claims the start, for one caller alone.
+    pub(crate) fn begin_start(&self) -> Result<(), Error> {
         let mut state = self.state();
         if state.phase != Phase::Added {
             let text = format!("exec {} was started before", self.exec_id);
@@ -144,10 +144,10 @@ impl Process {
         Ok(())
     }
 
-    /// It could not be started, and can be forgotten.
-    pub(crate) fn did_not_start(&self) {
+    /// Records that the start has failed: it can be tried again, or the exec deleted.
+    pub(crate) fn abort_start(&self) {
         let mut state = self.state();
-        state.phase = if state.forgotten {
+        state.phase = if state.abandoned {
             Phase::Stopped(NEVER_RAN)
         } else {
             Phase::Added
@@ -155,10 +155,10 @@ impl Process {
         self.changed.notify_all();
     }
 
-    /// It runs now; an exec brings along what stands for it.
-    pub(crate) fn runs(&self, stand_in: Option<StandIn>) {
-        match stand_in {
-            Some(stand_in) => self.stands_for(stand_in, Phase::Running),
+    /// Records that its program runs; an exec has its proxy process from then on.
+    pub(crate) fn mark_running(&self, proxy: Option<ProxyProcess>) {
+        match proxy {
+            Some(proxy) => self.attach(proxy, Phase::Running),
             None => {
                 let mut state = self.state();
                 state.phase = Phase::Running;
@@ -169,45 +169,45 @@ impl Process {
         }
     }
 
-    /// Records its end, has `tell` announce it and wakes who waits for it. Nobody sees
-    /// the one without the other: what follows an end comes after its announcement.
-    pub(crate) fn has_ended(&self, exit: Exit, tell: impl FnOnce()) {
+    /// Records the exit, has `publish` queue its event, and wakes the waiters. The lock is
+    /// held meanwhile: no event of what follows the exit is queued before its own.
+    pub(crate) fn record_exit(&self, exit: Exit, publish: impl FnOnce()) {
         let mut state = self.state();
         state.phase = Phase::Stopped(exit);
         state.handle = None;
-        tell();
+        publish();
         self.changed.notify_all();
     }
 
-    /// Nobody will ask for it again, unless it runs or begins to. One that never ran is
-    /// over with that: who waits is told so. The answer is its end.
-    pub(crate) fn forget(&self) -> Option<Exit> {
-        let exit = self.state().forget();
+    /// Ends an exec that was never started, and wakes its waiters. Returns the exit of a
+    /// process that has ended, by this or before; `None` for one that runs or is started.
+    pub(crate) fn retire(&self) -> Option<Exit> {
+        let exit = self.state().retire();
         self.changed.notify_all();
         exit
     }
 
-    /// The same, of one whose container is put away: a start that is under way and fails
-    /// is its end.
+    /// As [`Self::retire`], for an exec whose container is deleted: a start under way that
+    /// fails is its end.
     pub(crate) fn abandon(&self) {
         let mut state = self.state();
-        state.forgotten = state.forget().is_none();
+        state.abandoned = state.retire().is_none();
         self.changed.notify_all();
     }
 
-    /// Where it is in its life.
+    /// Its current phase.
     pub(crate) fn phase(&self) -> Phase {
         self.state().phase
     }
 
-    /// The process on the host that stands for it; 0 before there is one.
+    /// The pid of its proxy process; 0 before there is one.
     pub(crate) fn pid(&self) -> u32 {
         self.state().pid
     }
 
-    /// Waits for its end, `limit` at most.
+    /// Waits for its exit, `limit` at most.
     pub(crate) fn wait_for(&self, limit: Duration) -> Option<Exit> {
-        let runs = |state: &mut State| !matches!(state.phase, Phase::Stopped(_));
+        let runs = |state: &mut ProcessState| !matches!(state.phase, Phase::Stopped(_));
         let waited = self.changed.wait_timeout_while(self.state(), limit, runs);
         match waited.unwrap_or_else(PoisonError::into_inner).0.phase {
             Phase::Stopped(exit) => Some(exit),
@@ -215,7 +215,7 @@ impl Process {
         }
     }
 
-    /// Waits for its end.
+    /// Waits for its exit.
     pub(crate) fn wait(&self) -> Exit {
         let mut state = self.state();
         loop {
@@ -226,13 +226,16 @@ impl Process {
         }
     }
 
-    fn await_change<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    fn await_change<'a>(
+        &self,
+        state: MutexGuard<'a, ProcessState>,
+    ) -> MutexGuard<'a, ProcessState> {
         let changed = self.changed.wait(state);
         changed.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Signals what stands for an exec, which passes it on; one that is being started
-    /// first gets there.
+    /// Signals the proxy process of an exec, which forwards the signal; waits for a start
+    /// under way.
     pub(crate) fn signal(&self, number: i32) -> Result<(), Error> {
         let mut state = self.state();
         while state.phase == Phase::Starting {
@@ -268,14 +271,14 @@ impl Process {
         }
     }
 
-    /// Its input ends after what was already written.
+    /// Ends its input after the bytes that were already written.
     pub(crate) fn close_input(&self) {
         let mut state = self.state();
         state.input_ended = true;
         state.held.close_input();
     }
 
-    /// Lets go of its streams, once the last of its output is handed over.
+    /// Closes its streams, once the last of its output was copied.
     pub(crate) fn release(&self) {
         let (held, terminal) = {
             let mut state = self.state();
@@ -287,18 +290,18 @@ impl Process {
         drop(held);
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ProcessState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// containerd takes this for success where it wants the process gone.
+/// containerd regards this as success where it wants the process gone.
 fn finished() -> Error {
     Error::NotFound("process already finished: not found".to_owned())
 }
 
-impl State {
-    fn forget(&mut self) -> Option<Exit> {
+impl ProcessState {
+    fn retire(&mut self) -> Option<Exit> {
         if self.phase == Phase::Added {
             self.phase = Phase::Stopped(NEVER_RAN);
         }
@@ -315,34 +318,34 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn one_that_is_being_started_is_neither_forgotten_nor_started_twice() {
-        let process = Process::added("e", Names::default(), Value::Null);
+    fn an_exec_that_is_being_started_is_neither_deleted_nor_started_twice() {
+        let process = Process::added("e", StreamNames::default(), Value::Null);
         let refused = process.signal(9).unwrap_err();
         assert!(matches!(refused, Error::Precondition(_)), "{refused:?}");
-        process.starts().unwrap();
-        assert!(process.starts().is_err());
-        assert_eq!(process.forget(), None);
-        process.did_not_start();
-        assert_eq!(process.forget(), Some(NEVER_RAN));
-        assert!(process.starts().is_err());
+        process.begin_start().unwrap();
+        assert!(process.begin_start().is_err());
+        assert_eq!(process.retire(), None);
+        process.abort_start();
+        assert_eq!(process.retire(), Some(NEVER_RAN));
+        assert!(process.begin_start().is_err());
 
-        let abandoned = Process::added("e", Names::default(), Value::Null);
-        abandoned.starts().unwrap();
+        let abandoned = Process::added("e", StreamNames::default(), Value::Null);
+        abandoned.begin_start().unwrap();
         abandoned.abandon();
-        abandoned.did_not_start();
+        abandoned.abort_start();
         assert_eq!(abandoned.wait(), NEVER_RAN);
     }
 
     #[test]
-    fn an_end_is_recorded_once_and_read_by_all() {
-        let process = Arc::new(Process::added("e", Names::default(), Value::Null));
+    fn an_exit_is_recorded_once_and_read_by_all() {
+        let process = Arc::new(Process::added("e", StreamNames::default(), Value::Null));
         let waiting = Arc::clone(&process);
         let waiter = std::thread::spawn(move || waiting.wait());
         let exit = Exit {
             status: 7,
             at: SystemTime::UNIX_EPOCH,
         };
-        process.has_ended(exit, || {});
+        process.record_exit(exit, || {});
         assert_eq!(waiter.join().unwrap(), exit);
         assert_eq!(process.wait(), exit);
         assert!(matches!(process.signal(9), Err(Error::NotFound(_))));

@@ -1,7 +1,7 @@
 //! The root file system that a snapshotter describes: mounted below the bundle,
 //! where containerd's own tools look for it.
 //!
-//! Owns these mounts, and no others, until they are taken away again.
+//! Owns these mounts, and no others, until they are unmounted.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::error::Error;
 
-/// What mount(2) takes of options, less its end: a page.
+/// mount(2) takes one page of options, with a NUL at the end.
 const MAX_OPTIONS: usize = 4095;
 
-/// See the module.
+/// The root file system of one container.
 #[derive(Debug)]
 pub(crate) struct Rootfs {
-    place: PathBuf,
+    path: PathBuf,
     mounted: bool,
 }
 
@@ -27,33 +27,33 @@ impl Rootfs {
     /// config.json names a root file system that is there already.
     pub(crate) fn mount(mounts: &[Mount], bundle: &Path) -> Result<Self, Error> {
         let mut rootfs = Self {
-            place: bundle.join("rootfs"),
+            path: bundle.join("rootfs"),
             mounted: false,
         };
         if mounts.is_empty() {
             return Ok(rootfs);
         }
-        std::fs::create_dir_all(&rootfs.place)
-            .map_err(|err| Error::step("make the folder rootfs", &err))?;
+        std::fs::create_dir_all(&rootfs.path)
+            .map_err(|err| Error::step("make the directory rootfs", &err))?;
         for one in mounts {
-            let plan = Planned::of(one)?;
+            let call = MountCall::of(one)?;
             let doing = format!("mount the root file system ({} {})", one.type_, one.source);
-            plan.mount_at(&rootfs.place)
+            call.mount_at(&rootfs.path)
                 .map_err(|err| Error::step(&doing, &err))?;
             rootfs.mounted = true;
         }
         Ok(rootfs)
     }
 
-    /// Somebody else has taken the mounts away; others may be there by now.
-    pub(crate) fn is_unmounted(&mut self) {
+    /// Records that another process has unmounted them; other mounts may be there by now.
+    pub(crate) fn was_unmounted(&mut self) {
         self.mounted = false;
     }
 
-    /// Takes the mounts away.
+    /// Unmounts them.
     pub(crate) fn unmount(&mut self) {
         if std::mem::take(&mut self.mounted) {
-            unmount_all(&self.place);
+            unmount_all(&self.path);
         }
     }
 }
@@ -64,34 +64,34 @@ impl Drop for Rootfs {
     }
 }
 
-/// Takes away whatever is mounted at `place`, layer by layer. Something that still
-/// holds a file there doesn't keep the mount.
-pub(crate) fn unmount_all(place: &Path) {
+/// Unmounts everything at `path`, layer by layer, also while a process has a file there
+/// open.
+pub(crate) fn unmount_all(path: &Path) {
     let flags = MntFlags::MNT_DETACH.union(MntFlags::UMOUNT_NOFOLLOW);
-    while umount2(place, flags).is_ok() {}
+    while umount2(path, flags).is_ok() {}
 }
 
 /// One mount in the terms of mount(2).
 #[derive(Debug, PartialEq, Eq)]
-struct Planned {
+struct MountCall {
     kind: String,
     source: String,
     flags: MsFlags,
     options: Vec<String>,
 }
 
-impl Planned {
-    fn of(wish: &Mount) -> Result<Self, Error> {
+impl MountCall {
+    fn of(requested: &Mount) -> Result<Self, Error> {
         let mut planned = Self {
-            kind: wish.type_.clone(),
-            source: wish.source.clone(),
+            kind: requested.type_.clone(),
+            source: requested.source.clone(),
             flags: MsFlags::empty(),
             options: Vec::new(),
         };
-        if wish.type_ == "bind" {
+        if requested.type_ == "bind" {
             planned.flags |= MsFlags::MS_BIND;
         }
-        for option in &wish.options {
+        for option in &requested.options {
             match flag(option) {
                 Some((flag, true)) => planned.flags |= flag,
                 Some((flag, false)) => planned.flags &= !flag,
@@ -99,10 +99,10 @@ impl Planned {
             }
         }
         let needs_loop = planned.options.iter().any(|option| option == "loop");
-        if needs_loop || wish.type_.contains(['.', '/']) {
+        if needs_loop || requested.type_.contains(['.', '/']) {
             let text = format!(
-                "the snapshotter's mount of type {:?} is not supported: use one that gives folders or block devices, such as overlayfs, native or devmapper",
-                wish.type_
+                "the snapshotter's mount of type {:?} is not supported: use one that gives directories or block devices, such as overlayfs, native or devmapper",
+                requested.type_
             );
             return Err(Error::Invalid(text));
         }
@@ -134,9 +134,9 @@ impl Planned {
         Ok(())
     }
 
-    /// An image of many layers names more folders than options have room for:
-    /// their names are made relative to the folder that all have in common, which
-    /// a thread with a working folder of its own enters.
+    /// The directories of an image of many layers may not fit into the options: their paths
+    /// are made relative to the directory that all have in common, which becomes the working
+    /// directory of a thread of its own.
     fn mount_from_common(&self, place: &Path) -> io::Result<()> {
         let (common, options) = relative(&self.options);
         let data = options.join(",");
@@ -156,7 +156,7 @@ impl Planned {
     }
 }
 
-/// The flag of mount(2) that an option sets or takes away.
+/// The flag of mount(2) that an option sets (`true`) or clears.
 fn flag(option: &str) -> Option<(MsFlags, bool)> {
     Some(match option {
         "bind" => (MsFlags::MS_BIND, true),
@@ -177,23 +177,26 @@ fn flag(option: &str) -> Option<(MsFlags, bool)> {
     })
 }
 
-/// Options of overlayfs with all folders relative to the one they have in common.
+/// Options of overlayfs with all directories relative to the one they have in common.
 fn relative(options: &[String]) -> (PathBuf, Vec<String>) {
-    const FOLDERS: [&str; 3] = ["lowerdir", "upperdir", "workdir"];
+    const OPTIONS: [&str; 3] = ["lowerdir", "upperdir", "workdir"];
     let split = |option: &'_ String| match option.split_once('=') {
-        Some((name, value)) if FOLDERS.contains(&name) => Some((name.to_owned(), value.to_owned())),
+        Some((name, value)) if OPTIONS.contains(&name) => Some((name.to_owned(), value.to_owned())),
         _ => None,
     };
     let all = options.iter().filter_map(split);
-    let folders: Vec<PathBuf> = all
+    let directories: Vec<PathBuf> = all
         .flat_map(|(_, value)| value.split(':').map(PathBuf::from).collect::<Vec<_>>())
         .collect();
-    let mut common = folders.first().cloned().unwrap_or_default();
-    while !folders.iter().all(|folder| folder.starts_with(&common)) {
+    let mut common = directories.first().cloned().unwrap_or_default();
+    while !directories
+        .iter()
+        .all(|directory| directory.starts_with(&common))
+    {
         common.pop();
     }
-    let shorten = |folder: &str| {
-        let path = Path::new(folder);
+    let shorten = |directory: &str| {
+        let path = Path::new(directory);
         path.strip_prefix(&common)
             .unwrap_or(path)
             .display()
@@ -214,7 +217,7 @@ fn relative(options: &[String]) -> (PathBuf, Vec<String>) {
 mod tests {
     use super::*;
 
-    fn wish(kind: &str, options: &[&str]) -> Mount {
+    fn requested(kind: &str, options: &[&str]) -> Mount {
         Mount {
             type_: kind.to_owned(),
             source: "/s".to_owned(),
@@ -224,24 +227,24 @@ mod tests {
     }
 
     #[test]
-    fn flags_and_options_are_told_apart() {
-        let planned = Planned::of(&wish("bind", &["ro", "rbind"])).unwrap();
+    fn flags_and_options_are_distinguished() {
+        let planned = MountCall::of(&requested("bind", &["ro", "rbind"])).unwrap();
         let flags = MsFlags::MS_BIND | MsFlags::MS_REC | MsFlags::MS_RDONLY;
         assert_eq!(planned.flags, flags);
         assert!(planned.options.is_empty());
-        let planned = Planned::of(&wish("overlay", &["lowerdir=/a", "index=off"])).unwrap();
+        let planned = MountCall::of(&requested("overlay", &["lowerdir=/a", "index=off"])).unwrap();
         assert_eq!(planned.options, ["lowerdir=/a", "index=off"]);
     }
 
     #[test]
     fn what_only_a_mount_program_can_do_is_refused_by_name() {
-        let err = Planned::of(&wish("fuse3.fuse-overlayfs", &[])).unwrap_err();
+        let err = MountCall::of(&requested("fuse3.fuse-overlayfs", &[])).unwrap_err();
         assert!(err.to_string().contains("fuse-overlayfs"));
-        Planned::of(&wish("erofs", &["loop"])).unwrap_err();
+        MountCall::of(&requested("erofs", &["loop"])).unwrap_err();
     }
 
     #[test]
-    fn many_layers_are_named_from_the_folder_they_share() {
+    fn many_layers_are_named_from_the_directory_they_share() {
         let options = [
             "upperdir=/v/s/3/fs".to_owned(),
             "lowerdir=/v/s/2/fs:/v/s/1/fs".to_owned(),

@@ -4,7 +4,7 @@
 //! CreateSandbox -> StartSandbox -> (Task service: containers) -> StopSandbox -> ShutdownSandbox
 //! ```
 //! Owns the translation, and which container is the sandbox: one whose program only
-//! waits, made as any other, of whose life no task event tells.
+//! waits, created as any other, but without task events.
 
 use std::path::Path;
 use std::sync::mpsc::Sender;
@@ -33,36 +33,36 @@ use crate::pod;
 use crate::process::{Exit, Phase};
 use crate::task::{self, Methods};
 
-/// What a caller gets that names no limit.
+/// Where a request has no limit.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
-/// As the Container Runtime Interface calls these states.
+/// States as the Container Runtime Interface names them.
 const READY: &str = "SANDBOX_READY";
 const NOT_READY: &str = "SANDBOX_NOTREADY";
 
 /// The service's methods.
 pub(crate) fn service(containers: &Arc<Containers>, stop: &Sender<()>) -> Methods {
-    create_sandbox(Arc::new(Service {
+    create_sandbox(Arc::new(SandboxService {
         containers: Arc::clone(containers),
         stop: stop.clone(),
         created: Mutex::default(),
     }))
 }
 
-struct Service {
+struct SandboxService {
     containers: Arc<Containers>,
     stop: Sender<()>,
-    /// Its name, and since when it is there.
+    /// The sandbox's name, and the time of its creation.
     created: Mutex<Option<(String, SystemTime)>>,
 }
 
-impl Service {
+impl SandboxService {
     fn create(&self, request: &CreateSandboxRequest) -> std::result::Result<(), Error> {
         let mut created = self.created();
         if let Some((id, _)) = &*created {
             return Err(Error::AlreadyExists(format!("sandbox {id} already exists")));
         }
         let bundle = Path::new(&request.bundle_path);
-        let runtime = options::kept(bundle)?;
+        let runtime = options::saved(bundle)?;
         let config = Options::of(runtime.as_ref(), bundle)?.config;
         let pause = Installation::find(config.as_deref())
             .and_then(|installation| installation.helper("caisson-pause"))
@@ -79,7 +79,7 @@ impl Service {
         Ok(())
     }
 
-    /// The sandbox, which is not just any container, and since when it is there.
+    /// The container of the sandbox of this name, and the time of its creation.
     fn find(&self, id: &str) -> std::result::Result<(Arc<Container>, SystemTime), Error> {
         match &*self.created() {
             Some((created, at)) if created == id => Ok((self.containers.find(id)?, *at)),
@@ -92,11 +92,11 @@ impl Service {
     }
 }
 
-/// Asks the sandbox to end, and then sees to it.
+/// Ends the sandbox: by SIGTERM, and by SIGKILL after `limit`.
 fn stop(container: &Container, limit: Duration) -> std::result::Result<Exit, Error> {
     let signal = match container.init.phase() {
         Phase::Stopped(exit) => return Ok(exit),
-        // Nobody listens yet.
+        // No program handles a signal yet.
         Phase::Added | Phase::Starting | Phase::Created => Signal::SIGKILL,
         Phase::Running => Signal::SIGTERM,
     };
@@ -108,7 +108,7 @@ fn stop(container: &Container, limit: Duration) -> std::result::Result<Exit, Err
     Ok(container.init.wait())
 }
 
-/// One that has just ended is not missed.
+/// Sends a signal; a sandbox that has just ended needs none.
 fn send(container: &Container, signal: Signal) -> std::result::Result<(), Error> {
     match container.kill("", signal as i32, false) {
         Err(Error::NotFound(_)) => Ok(()),
@@ -125,7 +125,7 @@ fn go_name(architecture: &str) -> &str {
     }
 }
 
-impl Sandbox for Service {
+impl Sandbox for SandboxService {
     fn create_sandbox(
         &self,
         _: &TtrpcContext,
@@ -220,7 +220,7 @@ impl Sandbox for Service {
         _: &TtrpcContext,
         _: ShutdownSandboxRequest,
     ) -> Result<ShutdownSandboxResponse> {
-        // A sandbox that could not be made is shut down too.
+        // A sandbox whose creation has failed is shut down too.
         self.containers.end_all();
         *self.created() = None;
         self.stop.send(()).ok();

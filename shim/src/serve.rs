@@ -1,7 +1,7 @@
 //! The server: from the inherited socket to its orderly end.
 //!
-//! Owns the order of these steps, and the ways to the end: containerd asks for it
-//! once nothing is left, or a signal does. What still runs ends with it.
+//! Owns the order of these steps, and the reasons to end: a Shutdown call once no
+//! container is left, or a signal. Containers that still run end with the server.
 
 use std::fs::{self, File};
 use std::io;
@@ -20,9 +20,9 @@ use crate::containers::Containers;
 use crate::events::Publisher;
 use crate::log::Log;
 use crate::settings::Settings;
-use crate::{place, sandbox, task, unserved};
+use crate::{paths, sandbox, task, unserved};
 
-/// containerd may be gone: events that it did not take by then are lost.
+/// containerd may be gone: events that it has not accepted by then are lost.
 const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 
 /// Why a server ends before its time.
@@ -31,7 +31,7 @@ pub(crate) enum Error {
     /// A step of its own failed.
     #[error("{0}")]
     Step(&'static str, #[source] io::Error),
-    /// The library's state folder can't be used.
+    /// The library's state directory can't be used.
     #[error(transparent)]
     Store(#[from] caisson::container::store::Error),
     /// The services can't be offered.
@@ -53,7 +53,7 @@ pub(crate) fn serve(arguments: &Arguments) -> Result<(), Error> {
     let publisher = Publisher::begin(&arguments.namespace, destination, Arc::clone(&log))
         .map_err(|err| Error::Step("start a thread", err))?;
     let settings = Settings {
-        root: place::state_folder(&arguments.namespace),
+        root: paths::state_directory(&arguments.namespace),
         namespace: arguments.namespace.clone(),
         debug: arguments.debug,
     };
@@ -68,26 +68,26 @@ pub(crate) fn serve(arguments: &Arguments) -> Result<(), Error> {
         .register_service(unserved::methods());
     server.start().map_err(Error::Serve)?;
     stopped.recv().ok();
-    // Before anything that takes time: whoever starts one more container from now on
-    // needs a server that stays.
+    // Before anything that takes time: a start of one more container needs a server that
+    // stays.
     if let Some(socket) = socket {
         socket.remove();
     }
-    // Who asks may be early: a creation that was under way leaves a container.
+    // A creation that is under way leaves a container.
     containers.end_all();
     publisher.flush(FLUSH_LIMIT);
     close(server, FLUSH_LIMIT);
     Ok(())
 }
 
-/// Where this server is found, as long as no other is found there.
+/// The socket of this server, unless another server has replaced it.
 struct OwnSocket {
     path: PathBuf,
     file: (u64, u64),
 }
 
 impl OwnSocket {
-    /// While the listener is open nobody takes its path over.
+    /// While the listener is open its path is not taken over.
     fn of(listener: &UnixListener) -> Option<Self> {
         let address = listener.local_addr().ok()?;
         let path = address.as_pathname()?.to_owned();
@@ -108,7 +108,7 @@ fn file_at(path: &Path) -> Option<(u64, u64)> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// Lets the last answers out. A call that still waits for something keeps nobody.
+/// Sends the last responses. A call that still waits is not waited for.
 fn close(server: ttrpc::Server, limit: Duration) {
     let (closed, closing) = mpsc::channel::<()>();
     let work = move || {
@@ -121,7 +121,7 @@ fn close(server: ttrpc::Server, limit: Duration) {
     }
 }
 
-/// The socket is standard input, which is /dev/null from then on.
+/// Takes the socket from standard input, which is /dev/null from then on.
 fn take_listener() -> io::Result<UnixListener> {
     let listener = io::stdin().as_fd().try_clone_to_owned()?;
     let null = File::open("/dev/null")?;
@@ -129,7 +129,7 @@ fn take_listener() -> io::Result<UnixListener> {
     Ok(listener.into())
 }
 
-/// Called before any other thread is started, so that the mask is everywhere.
+/// Called before any other thread is started, so that every thread has the mask.
 fn watch_signals(stop: Sender<()>) -> io::Result<()> {
     let mut ends = SigSet::empty();
     ends.add(Signal::SIGTERM);
@@ -148,8 +148,8 @@ mod tests {
 
     #[test]
     fn a_socket_that_another_has_made_there_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("s");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
         let listener = UnixListener::bind(&path).unwrap();
         let [first, second] = [(); 2].map(|()| OwnSocket::of(&listener).unwrap());
         first.remove();

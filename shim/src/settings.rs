@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-/// What a server is told at its start.
+/// The settings that a server is started with.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// The library's state folder.
+    /// The library's state directory.
     pub(crate) root: PathBuf,
     /// Namespace of containerd.
     pub(crate) namespace: String,
-    /// Tell decisions.
+    /// Enable debug logging.
     pub(crate) debug: bool,
 }

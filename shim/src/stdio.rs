@@ -1,5 +1,5 @@
-//! Where a process's streams go: what containerd names is opened here, and the
-//! process that stands for it gets the descriptors.
+//! The standard streams of a process: what containerd names is opened here, and the
+//! proxy process gets the descriptors.
 //!
 //! ```text
 //! a path           a fifo that a client has made
@@ -7,8 +7,8 @@
 //! binary:///path   a program that takes the output (containerd's log drivers)
 //! nothing          /dev/null
 //! ```
-//! Owns what keeps a fifo usable while its client comes and goes: one end more of
-//! each, held here.
+//! Owns one more end of each fifo, which keeps it usable while its client closes and
+//! opens its own.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -24,78 +24,79 @@ use crate::console::{ConsoleSocket, Terminal};
 /// Of a file for output, as containerd makes it.
 const OUTPUT_MODE: u32 = 0o644;
 
-/// What the caller has named.
+/// The names of a process's streams in a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Names {
+pub(crate) struct StreamNames {
     pub(crate) stdin: String,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
     pub(crate) terminal: bool,
 }
 
-/// Streams for a process: input, output, error.
+/// Open streams for a process: input, output, error.
 #[derive(Debug)]
 pub(crate) struct Streams {
     pub(crate) ends: [File; 3],
-    pub(crate) held: Held,
+    pub(crate) held: HeldStreams,
 }
 
-/// Streams whose descriptors are given away, or wait for a terminal to be copied.
+/// What stays of streams once their proxy process has its descriptors.
 #[derive(Debug)]
-pub(crate) struct Prepared {
-    held: Held,
+pub(crate) struct OpenedStreams {
+    held: HeldStreams,
+    /// Input and output, which are copied where the proxy makes a terminal.
     copied: Option<[File; 2]>,
 }
 
 impl Streams {
-    /// What the process that stands for one in the guest gets: these, or nothing
-    /// where it makes a terminal.
-    pub(crate) fn for_stand_in(self, terminal: bool) -> io::Result<(Prepared, [File; 3])> {
+    /// Separates the descriptors of the proxy process: these, or /dev/null where it makes a
+    /// terminal.
+    pub(crate) fn for_proxy(self, terminal: bool) -> io::Result<(OpenedStreams, [File; 3])> {
         let held = self.held;
         if !terminal {
             let copied = None;
-            return Ok((Prepared { held, copied }, self.ends));
+            return Ok((OpenedStreams { held, copied }, self.ends));
         }
         let [stdin, stdout, _] = self.ends;
         let copied = Some([stdin, stdout]);
-        Ok((Prepared { held, copied }, nothing()?))
+        Ok((OpenedStreams { held, copied }, nothing()?))
     }
 }
 
-impl Prepared {
-    /// Begins to copy for the terminal that came over `console`, if any.
+impl OpenedStreams {
+    /// Starts the copying of the terminal that came over `console`, if any.
     pub(crate) fn connect(
         self,
         console: Option<&ConsoleSocket>,
-    ) -> io::Result<(Held, Option<Terminal>)> {
+    ) -> io::Result<(HeldStreams, Option<Terminal>)> {
         let (Some(console), Some([stdin, stdout])) = (console, self.copied) else {
             return Ok((self.held, None));
         };
-        let terminal = Terminal::begin(console.receive()?, stdin, stdout)?;
+        let terminal = Terminal::start(console.receive()?, stdin, stdout)?;
         Ok((self.held, Some(terminal)))
     }
 }
 
-/// What stays here until the process is forgotten.
+/// Descriptors that are open here until the process is deleted.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
-    /// While it is open, a client that goes away is not the end of the input.
+pub(crate) struct HeldStreams {
+    /// While it is open, the input doesn't end when a client closes its end.
     input: Option<File>,
     /// The same fifo's name.
     input_name: String,
-    /// While these are open, a client that goes away is not the end of the process.
+    /// While these are open, the process gets no SIGPIPE when a client closes its end.
     outputs: Vec<File>,
     logger: Option<Child>,
 }
 
-impl Held {
-    /// What is in the fifo already is still read before its end.
+impl HeldStreams {
+    /// Ends the input; bytes that are in the fifo are read before its end.
     pub(crate) fn close_input(&mut self) {
         self.input = None;
     }
 
-    /// The input goes on over the comings and goings of clients from now on. Where
-    /// one has gone before, that was its end, and there is nobody to write for.
+    /// Keeps the input open from now on, while clients close and open their ends. If a
+    /// client has closed its end before, the input has ended and the fifo has no reader.
     pub(crate) fn keep_input(&mut self) {
         if !self.input_name.is_empty() {
             let flags = nix::libc::O_NONBLOCK;
@@ -108,7 +109,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldStreams {
     /// A logger sees the end of its input, and ends by itself.
     fn drop(&mut self) {
         let Some(mut logger) = self.logger.take() else {
@@ -120,12 +121,12 @@ impl Drop for Held {
     }
 }
 
-/// Opens what is named for the process `id` in `namespace`.
-pub(crate) fn open(names: &Names, (namespace, id): (&str, &str)) -> io::Result<Streams> {
-    let mut held = Held::default();
+/// Opens the streams of the process `id` in `namespace`.
+pub(crate) fn open(names: &StreamNames, namespace: &str, id: &str) -> io::Result<Streams> {
+    let mut held = HeldStreams::default();
     let stdin = open_input(&names.stdin, &mut held)?;
     let (stdout, stderr) = match names.stdout.split_once("://") {
-        Some(("binary", rest)) => start_logger(rest, (namespace, id), &mut held)?,
+        Some(("binary", rest)) => start_logger(rest, namespace, id, &mut held)?,
         Some(("file", path)) => {
             let file = File::options()
                 .append(true)
@@ -156,7 +157,7 @@ fn nothing() -> io::Result<[File; 3]> {
     Ok([null.try_clone()?, null.try_clone()?, null])
 }
 
-fn open_input(path: &str, held: &mut Held) -> io::Result<File> {
+fn open_input(path: &str, held: &mut HeldStreams) -> io::Result<File> {
     if path.is_empty() {
         return File::open("/dev/null");
     }
@@ -169,7 +170,7 @@ fn open_input(path: &str, held: &mut Held) -> io::Result<File> {
     Ok(input)
 }
 
-fn open_output(path: &str, held: &mut Held) -> io::Result<File> {
+fn open_output(path: &str, held: &mut HeldStreams) -> io::Result<File> {
     if path.is_empty() {
         return File::options().write(true).open("/dev/null");
     }
@@ -181,7 +182,7 @@ fn open_output(path: &str, held: &mut Held) -> io::Result<File> {
     file.clone().append(true).open(path)
 }
 
-/// The reading end of a fifo, whether anyone writes or not.
+/// The reading end of a fifo, without a wait for a writer.
 fn open_at_once(path: &str) -> io::Result<File> {
     let flags = nix::libc::O_NONBLOCK;
     let opened = File::options().read(true).custom_flags(flags).open(path);
@@ -197,19 +198,19 @@ fn block(file: &File) -> io::Result<()> {
     Ok(fcntl_setfl(file, flags.difference(OFlags::NONBLOCK))?)
 }
 
-/// Starts a log driver: output on its descriptors 3 and 4, and 5 to say that it is
-/// ready, by closing it.
+/// Starts a log driver: output on its descriptors 3 and 4; it closes 5 when it is ready.
 fn start_logger(
     address: &str,
-    (namespace, id): (&str, &str),
-    held: &mut Held,
+    namespace: &str,
+    id: &str,
+    held: &mut HeldStreams,
 ) -> io::Result<(File, File)> {
     let (path, query) = address.split_once('?').unwrap_or((address, ""));
     let ((out, out_end), (err, err_end)) = (io::pipe()?, io::pipe()?);
     let (mut ready, ready_end) = io::pipe()?;
     let mut command = Command::new(path);
     command
-        .args(words(query))
+        .args(query_arguments(query))
         .env("CONTAINER_ID", id)
         .env("CONTAINER_NAMESPACE", namespace)
         .stdin(Stdio::null())
@@ -224,11 +225,11 @@ fn start_logger(
         .fd_mappings(mappings.collect())
         .map_err(io::Error::other)?;
     let logger = command.spawn();
-    // It holds the descriptors that are the logger's alone.
+    // The command holds descriptors that only the logger may have.
     drop(command);
     let logger = logger.map_err(|err| io::Error::new(err.kind(), format!("{path}: {err}")))?;
     held.logger = Some(logger);
-    // A byte or the end: both say so.
+    // A byte or the end of file: both mean ready.
     let _count = ready.read(&mut [0])?;
     let file = |end: io::PipeWriter| File::from(OwnedFd::from(end));
     Ok((file(out_end), file(err_end)))
@@ -236,14 +237,17 @@ fn start_logger(
 
 /// Names and values of a query, one after the other, as containerd's own shim
 /// makes them a program's arguments.
-fn words(query: &str) -> Vec<String> {
+fn query_arguments(query: &str) -> Vec<String> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     let words = pairs.flat_map(|pair| pair.split('=').take(2));
-    words.filter(|word| !word.is_empty()).map(decoded).collect()
+    words
+        .filter(|word| !word.is_empty())
+        .map(percent_decoded)
+        .collect()
 }
 
 /// `%2F` is `/`, and `+` a blank.
-fn decoded(text: &str) -> String {
+fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -274,14 +278,14 @@ mod tests {
 
     #[test]
     fn a_fifo_outlives_its_client_and_ends_when_input_is_closed() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("in");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("in");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let names = Names {
+        let names = StreamNames {
             stdin: path.to_str().unwrap().to_owned(),
             ..Default::default()
         };
-        let mut streams = open(&names, ("n", "i")).unwrap();
+        let mut streams = open(&names, "n", "i").unwrap();
         let mut client = File::options().write(true).open(&path).unwrap();
         client.write_all(b"one").unwrap();
         drop(client);
@@ -293,21 +297,21 @@ mod tests {
 
     #[test]
     fn a_file_gets_both_outputs_and_a_logger_its_own() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
-        let names = Names {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let names = StreamNames {
             stdout: format!("file://{}", path.display()),
             ..Default::default()
         };
-        let [_, mut out, mut err] = open(&names, ("n", "i")).unwrap().ends;
+        let [_, mut out, mut err] = open(&names, "n", "i").unwrap().ends;
         out.write_all(b"out ").unwrap();
         err.write_all(b"err").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "out err");
 
-        let log = folder.path().join("logged");
-        let logger = folder.path().join("logger.sh");
+        let log = directory.path().join("logged");
+        let logger = directory.path().join("logger.sh");
         std::fs::write(&logger, "exec 5>&-; cat <&3 >$3").unwrap();
-        let names = Names {
+        let names = StreamNames {
             stdout: format!(
                 "binary:///bin/sh?{}=x&to={}",
                 logger.display(),
@@ -315,7 +319,7 @@ mod tests {
             ),
             ..Default::default()
         };
-        let streams = open(&names, ("n", "i")).unwrap();
+        let streams = open(&names, "n", "i").unwrap();
         let [_, mut out, _err] = streams.ends;
         out.write_all(b"logged").unwrap();
         drop((out, _err));
@@ -326,12 +330,12 @@ mod tests {
 
     #[test]
     fn an_unknown_scheme_is_refused_by_name() {
-        let names = Names {
+        let names = StreamNames {
             stdout: "carrier-pigeon://x".to_owned(),
             ..Default::default()
         };
-        let err = open(&names, ("n", "i")).unwrap_err();
+        let err = open(&names, "n", "i").unwrap_err();
         assert!(err.to_string().contains("carrier-pigeon"));
-        assert_eq!(words("a=%2Fx%20y&b="), ["a", "/x y", "b"]);
+        assert_eq!(query_arguments("a=%2Fx%20y&b="), ["a", "/x y", "b"]);
     }
 }

@@ -1,5 +1,5 @@
-//! The Task service, versions 2 and 3, which have the same messages under two
-//! names: one method per call, which translates and calls the container.
+//! The Task service, versions 2 and 3, which have the same messages under two names:
+//! one method per call, which translates the request and calls the container.
 //!
 //! Owns the translation alone.
 
@@ -25,7 +25,7 @@ use crate::containers::Containers;
 use crate::error::Error;
 use crate::metrics::metrics;
 use crate::process::{Exit, Phase, Process};
-use crate::stdio::Names;
+use crate::stdio::StreamNames;
 
 /// Methods by their paths, as ttrpc's server takes them.
 pub(crate) type Methods = HashMap<String, Box<dyn MethodHandler + Send + Sync>>;
@@ -33,7 +33,7 @@ pub(crate) type Methods = HashMap<String, Box<dyn MethodHandler + Send + Sync>>;
 /// Both versions of the service, over `containers`.
 pub(crate) fn services(containers: &Arc<Containers>, stop: &Sender<()>) -> Methods {
     let service = || {
-        create_task(Arc::new(Service {
+        create_task(Arc::new(TaskService {
             containers: Arc::clone(containers),
             stop: stop.clone(),
         }))
@@ -43,16 +43,17 @@ pub(crate) fn services(containers: &Arc<Containers>, stop: &Sender<()>) -> Metho
     service().into_iter().chain(older).collect()
 }
 
-struct Service {
+struct TaskService {
     containers: Arc<Containers>,
     stop: Sender<()>,
 }
 
-impl Service {
-    /// What a call is about, if that is an exec.
+impl TaskService {
+    /// Calls `call` with the init, or the exec, that a request names.
     fn with_process<T>(
         &self,
-        (id, exec_id): (&str, &str),
+        id: &str,
+        exec_id: &str,
         call: impl FnOnce(&Container, &Process) -> T,
     ) -> std::result::Result<T, Error> {
         let container = self.containers.find(id)?;
@@ -64,7 +65,7 @@ impl Service {
     }
 }
 
-impl Task for Service {
+impl Task for TaskService {
     fn create(&self, _: &TtrpcContext, request: CreateTaskRequest) -> Result<CreateTaskResponse> {
         Ok(CreateTaskResponse {
             pid: self.containers.create(&request)?,
@@ -82,7 +83,7 @@ impl Task for Service {
 
     fn exec(&self, _: &TtrpcContext, request: ExecProcessRequest) -> Result<Empty> {
         let container = self.containers.find(&request.id)?;
-        let names = Names {
+        let names = StreamNames {
             stdin: request.stdin,
             stdout: request.stdout,
             stderr: request.stderr,
@@ -93,8 +94,7 @@ impl Task for Service {
     }
 
     fn state(&self, _: &TtrpcContext, request: StateRequest) -> Result<StateResponse> {
-        let of = (request.id.as_str(), request.exec_id.as_str());
-        Ok(self.with_process(of, state)?)
+        Ok(self.with_process(&request.id, &request.exec_id, state)?)
     }
 
     fn wait(&self, _: &TtrpcContext, request: WaitRequest) -> Result<WaitResponse> {
@@ -166,17 +166,19 @@ impl Task for Service {
     }
 
     fn resize_pty(&self, _: &TtrpcContext, request: ResizePtyRequest) -> Result<Empty> {
-        let of = (request.id.as_str(), request.exec_id.as_str());
         let cells = |count: u32| u16::try_from(count).unwrap_or(u16::MAX);
         let (rows, columns) = (cells(request.height), cells(request.width));
-        self.with_process(of, |_, process| process.resize(rows, columns))??;
+        self.with_process(&request.id, &request.exec_id, |_, process| {
+            process.resize(rows, columns)
+        })??;
         Ok(Empty::default())
     }
 
     fn close_io(&self, _: &TtrpcContext, request: CloseIORequest) -> Result<Empty> {
-        let of = (request.id.as_str(), request.exec_id.as_str());
         if request.stdin {
-            self.with_process(of, |_, process| process.close_input())?;
+            self.with_process(&request.id, &request.exec_id, |_, process| {
+                process.close_input()
+            })?;
         }
         Ok(Empty::default())
     }
@@ -198,7 +200,7 @@ impl Task for Service {
     }
 
     fn connect(&self, _: &TtrpcContext, request: ConnectRequest) -> Result<ConnectResponse> {
-        // As with runc's shim, who only asks for the server needs no container.
+        // As with runc's shim, a request for the server's pid needs no container.
         let container = self.containers.find(&request.id).ok();
         Ok(ConnectResponse {
             shim_pid: std::process::id(),

@@ -1,8 +1,8 @@
-//! Calls that newer containerds make and this server does not serve, by their names.
+//! Calls of newer containerds that this server does not serve, by their names.
 //!
-//! Owns the answer. ttrpc's own, for names it has never heard of, is "invalid
-//! argument", which containerd takes for a failure; where it may go on without, it
-//! looks for "unimplemented".
+//! Owns the response. ttrpc's own, for unknown names, is "invalid argument", which
+//! containerd regards as a failure; where it can do without a call, it expects
+//! "unimplemented".
 
 use ttrpc::{Code, MethodHandler, Request, Response, Result, TtrpcContext, get_status};
 
@@ -25,8 +25,8 @@ struct Unserved;
 impl MethodHandler for Unserved {
     fn handler(&self, context: TtrpcContext, request: Request) -> Result<()> {
         let text = format!("{} is not implemented", request.method);
-        let mut answer = Response::new();
-        answer.set_status(get_status(Code::UNIMPLEMENTED, text));
-        context.respond(context.mh.stream_id, answer)
+        let mut response = Response::new();
+        response.set_status(get_status(Code::UNIMPLEMENTED, text));
+        context.respond(context.mh.stream_id, response)
     }
 }

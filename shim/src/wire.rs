@@ -1,8 +1,8 @@
 //! One call at a time to containerd's ttrpc service, with a limit on each wait.
 //!
 //! Owns the frames of that one connection. The ttrpc crate's client polls a
-//! hundred times a second for as long as it is connected, which is what an idle
-//! server should not do.
+//! hundred times a second for as long as it is connected, which would cost an idle
+//! server CPU time.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -15,7 +15,7 @@ const REQUEST: u8 = 1;
 const HEAD_LEN: usize = 10;
 /// ttrpc's own limit for a message, in bytes.
 const MAX_LEN: usize = 4 << 20;
-/// containerd answers at once, or is in trouble.
+/// containerd responds at once, or not at all.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// A connection to a ttrpc server.
@@ -35,8 +35,7 @@ impl Client {
         Ok(Self { stream, last_id: 1 })
     }
 
-    /// Makes a call whose answer holds nothing. After an error the connection is
-    /// of no use.
+    /// Makes a call whose response is empty. After an error the connection is of no use.
     pub(crate) fn call(&mut self, service: &str, method: &str, payload: Vec<u8>) -> io::Result<()> {
         let request = Request {
             service: service.to_owned(),
@@ -60,7 +59,7 @@ impl Client {
     fn receive(&mut self) -> io::Result<()> {
         let mut length = [0; 4];
         self.stream.read_exact(&mut length)?;
-        // Number, type and flags: with one call at a time they say nothing new.
+        // Number, type and flags: with one call at a time they are known.
         self.stream.read_exact(&mut [0; HEAD_LEN - 4])?;
         let length = u32::from_be_bytes(length) as usize;
         if length > MAX_LEN {
