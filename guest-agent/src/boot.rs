@@ -1,8 +1,8 @@
 //! From the kernel's first user process to a machine in which containers can be
 //! made: modules, file systems, a root that can be pivoted away from, `lo`.
 //!
-//! Owns the order: what the connection to the host needs comes first, because
-//! its arrival is what the host waits for.
+//! Owns the order: what the connection to the host needs comes first, because the host
+//! waits for the connection.
 
 use std::{
     fs::{self, File},

@@ -256,8 +256,8 @@ impl Guest {
         executed.map(|()| pid)
     }
 
-    /// Makes an exec whose program runs known to the host; one that could not be executed
-    /// leaves no trace.
+    /// Confirms an exec whose program runs, from when on the host knows of it; an exec that
+    /// has failed is removed.
     fn confirm_exec(&self, name: &ProcessName, runs: bool) {
         let mut table = self.table();
         let Some(container) = table.containers.get_mut(&name.container_id) else {

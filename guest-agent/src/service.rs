@@ -1,6 +1,6 @@
 //! The protocol's calls, each handed to the guest.
 //!
-//! Owns the translation of requests and errors, and nothing else. A call goes on
+//! Owns the translation of requests and errors, and nothing else. A call runs
 //! to its end even if the connection that brought it is lost.
 
 use std::{sync::Arc, time::Duration};

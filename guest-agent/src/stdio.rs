@@ -4,11 +4,11 @@
 //!
 //! Owns both ends and the tasks that copy between them. A task waits for the
 //! slower side, so a reader that stalls stops the writer and nothing else; each
-//! stream has its own task, so no stream holds up another.
+//! stream has its own task, so no stream delays another.
 //!
-//! A process can leave others behind that go on writing to its pipes. They must not be
-//! ended by a host that has gone on (SIGPIPE), so their output is read to its end, and
-//! dropped where the host takes no more. A terminal is hung up instead.
+//! A process can leave others behind that still write to its pipes. They must not be
+//! ended (SIGPIPE) because the host has closed the stream: their output is read to its
+//! end, and dropped then. A terminal is hung up instead.
 
 use std::{
     io,
@@ -185,7 +185,7 @@ impl Streams {
         })
     }
 
-    /// Notes that the process has ended; returns what it leaves of standard output and
+    /// Records that the process has ended. Returns what it leaves of standard output and
     /// standard error.
     pub(crate) fn process_ended(&self) -> [RemainingOutput; 2] {
         let left = |output: &Option<Arc<Output>>| {
@@ -246,7 +246,7 @@ enum Kind {
     Terminal,
 }
 
-/// What a process writes, on its way to the host.
+/// One output stream of a process, which is copied to the host.
 #[derive(Debug)]
 struct Output {
     kind: Kind,
@@ -323,7 +323,7 @@ impl Output {
         self.backlog_grew.notify_one();
     }
 
-    /// Fills `buffer` with the next bytes; `false` is the end.
+    /// Appends the next bytes to `buffer`. Returns `false` at the end.
     async fn next(&self, source: &Stream, buffer: &mut Vec<u8>) -> bool {
         loop {
             if self.take_backlog(buffer) {
@@ -343,7 +343,7 @@ impl Output {
         }
     }
 
-    /// Closes the source: a writer that goes on gets SIGPIPE or EPIPE.
+    /// Closes the source: a process that still writes gets SIGPIPE or EPIPE.
     fn close(&self) {
         let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
         *source = None;
@@ -357,7 +357,7 @@ impl Output {
 }
 
 /// Copies until the last writer is gone, be it the process or a grandchild, or
-/// until the host stops listening.
+/// until the host closes the connection.
 async fn copy_out(output: Arc<Output>, source: Arc<Stream>, host: Stream) {
     let mut buffer = Vec::with_capacity(BUFFER_SIZE);
     let mut host_listens = true;

@@ -1,6 +1,6 @@
 //! A non-blocking descriptor on the event loop: pipe, terminal or socket.
 //!
-//! Owns the descriptor. Knows nothing of what the bytes mean.
+//! Owns the descriptor. Does not interpret the bytes.
 
 use std::{
     io,
@@ -30,7 +30,7 @@ impl Stream {
         sys::watch(descriptor).map(Self)
     }
 
-    /// Takes the descriptor off the event loop, for a program that waits by itself.
+    /// Takes the descriptor off the event loop and makes it blocking, for a program.
     ///
     /// # Errors
     /// The kernel's.

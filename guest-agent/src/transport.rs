@@ -1,4 +1,4 @@
-//! How the agent reaches the host: it always connects out, to a port.
+//! Connections from the agent to the host: it always connects out, to a port.
 //!
 //! Owns no connection, but the token that each begins with: every process of the
 //! guest can connect to the host. In a machine it uses vsock; a directory of AF_UNIX
@@ -21,10 +21,10 @@ use nix::{
 
 use crate::{stream::Stream, sys::set_vsock_connect_timeout};
 
-/// A host under load may be slow to accept; one that is dead takes the machine along.
+/// A host under load may be slow to accept; the machine doesn't outlive a dead one.
 const CONNECT_TIMEOUT_S: i64 = 30;
 
-/// The way to the host. Clones share its token.
+/// The address of the host. Clones share its token.
 #[derive(Clone)]
 pub struct Transport {
     route: Route,
@@ -33,20 +33,20 @@ pub struct Transport {
 
 #[derive(Debug, Clone)]
 enum Route {
-    /// To the host of this virtual machine.
+    /// The host of this virtual machine.
     Vsock,
-    /// To `<directory>/<port>`.
+    /// Sockets named `<directory>/<port>`.
     Unix(PathBuf),
 }
 
 impl Transport {
-    /// Leads to the host of this virtual machine.
+    /// A transport to the host of this virtual machine.
     #[must_use]
     pub fn vsock() -> Self {
         Self::along(Route::Vsock)
     }
 
-    /// Leads to the sockets `<directory>/<port>`.
+    /// A transport to the sockets `<directory>/<port>`.
     #[must_use]
     pub fn unix(directory: PathBuf) -> Self {
         Self::along(Route::Unix(directory))
@@ -67,7 +67,7 @@ impl Transport {
         token.clone()
     }
 
-    /// Connects to `port` of the host, and proves to be the agent.
+    /// Connects to `port` of the host, and sends the token.
     ///
     /// # Errors
     /// The kernel's: `ConnectionReset` when the host doesn't know the port.
@@ -87,7 +87,7 @@ impl Transport {
     }
 }
 
-/// Without the token.
+/// Connects without the token.
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.route.fmt(f)
@@ -100,9 +100,9 @@ async fn dial(family: AddressFamily, address: &impl SockaddrLike) -> io::Result<
     if family == AddressFamily::Vsock {
         set_vsock_connect_timeout(socket.as_fd(), CONNECT_TIMEOUT_S)?;
     }
-    let answer = connect(socket.as_raw_fd(), address);
+    let result = connect(socket.as_raw_fd(), address);
     let stream = Stream::new(socket)?;
-    match answer {
+    match result {
         Ok(()) => Ok(stream),
         Err(Errno::EINPROGRESS) => {
             stream.connected().await?;

@@ -13,7 +13,7 @@ pub(crate) enum Action {
     Version,
     /// Print what this shim can do.
     Describe,
-    /// Start the server, or find the one that runs.
+    /// Start the server, or find the running one.
     Start,
     /// Run as that server, on the listening socket that is standard input.
     #[default]

@@ -64,9 +64,11 @@ pub(crate) fn start(arguments: &Arguments) -> Result<(), Error> {
     // containerd before 2.0 finds the server again by this file.
     paths::write(Path::new("address"), address.as_bytes())
         .map_err(step("write the file address"))?;
-    let answer = answer(address, parameters.is_some()).map_err(step("encode the answer"))?;
+    let response = response(address, parameters.is_some()).map_err(step("encode the response"))?;
     let mut output = io::stdout();
-    output.write_all(&answer).map_err(step("print the address"))
+    output
+        .write_all(&response)
+        .map_err(step("print the address"))
 }
 
 fn read_input() -> io::Result<Vec<u8>> {
@@ -99,7 +101,7 @@ fn options_in(input: &[u8], parameters: Option<&BootstrapParams>) -> Vec<Any> {
     }
 }
 
-fn answer(address: String, in_protobuf: bool) -> io::Result<Vec<u8>> {
+fn response(address: String, in_protobuf: bool) -> io::Result<Vec<u8>> {
     if !in_protobuf {
         return Ok(address.into_bytes());
     }
@@ -205,8 +207,8 @@ mod tests {
 
     #[test]
     fn each_containerd_gets_the_form_it_reads() {
-        assert_eq!(answer("unix:///s".into(), false).unwrap(), b"unix:///s");
-        let bytes = answer("unix:///s".into(), true).unwrap();
+        assert_eq!(response("unix:///s".into(), false).unwrap(), b"unix:///s");
+        let bytes = response("unix:///s".into(), true).unwrap();
         let result = BootstrapResult::parse_from_bytes(&bytes).unwrap();
         assert_eq!(result.version, 3);
         assert_eq!(result.address, "unix:///s");

@@ -30,8 +30,8 @@ pub(crate) enum Error {
     #[error(transparent)]
     Store(#[from] store::Error),
     /// The response can't be printed.
-    #[error("print the answer")]
-    Answer(#[source] io::Error),
+    #[error("print the response")]
+    Print(#[source] io::Error),
 }
 
 /// Carries the action out and prints a `DeleteResponse`.
@@ -50,9 +50,9 @@ pub(crate) fn delete(arguments: &Arguments) -> Result<(), Error> {
         status: u32::from(KILLED),
         at: SystemTime::now(),
     };
-    let answer = task::deleted(pid, exit).write_to_bytes();
-    let answer = answer.map_err(io::Error::other).map_err(Error::Answer)?;
-    io::stdout().write_all(&answer).map_err(Error::Answer)
+    let response = task::deleted(pid, exit).write_to_bytes();
+    let response = response.map_err(io::Error::other).map_err(Error::Print)?;
+    io::stdout().write_all(&response).map_err(Error::Print)
 }
 
 /// Kills and deletes the container; one that doesn't exist is a success. Returns the pid

@@ -38,7 +38,7 @@ use messages::pod::{
 const POD: &str = "PodSandboxConfig";
 const PROGRAM: &str = "/pause";
 /// Empty but for the places of mounts. containerd has its own directory `rootfs` in the
-/// bundle, and doesn't forget a sandbox while anything is in there.
+/// bundle, and doesn't delete a sandbox while that directory has entries.
 const ROOT: &str = "root";
 /// Every user of the sandbox may enter its root.
 const ROOT_MODE: u32 = 0o755;
@@ -115,7 +115,7 @@ fn configuration(
     }))
 }
 
-/// The pod's annotations, and those of containerd that the size of the machine comes from.
+/// The pod's annotations, and containerd's own, from which the machine gets its size.
 fn annotations(request: &CreateSandboxRequest, pod: &PodSandboxConfig) -> HashMap<String, String> {
     const CRI: &str = "io.kubernetes.cri";
     let linux = pod.linux.get_or_default();

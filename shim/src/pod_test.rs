@@ -48,7 +48,7 @@ fn a_pod_gives_its_name_network_cgroup_and_size() {
 }
 
 #[test]
-fn without_a_pod_the_sandbox_stands_alone() {
+fn without_a_pod_the_sandbox_is_alone() {
     let lonely = CreateSandboxRequest {
         sandbox_id: "s1".to_owned(),
         ..Default::default()

@@ -166,9 +166,9 @@ pub(crate) fn parts(mut packet: &[u8]) -> impl Iterator<Item = Answer> {
 /// Reads a packet as the kernel's, to its last attribute; for the driver in tests/fuzz.
 #[cfg(feature = "fuzz")]
 pub fn try_packet(packet: &[u8]) {
-    for answer in parts(packet) {
+    for reply in parts(packet) {
         for len in [8, 12, 16] {
-            let attributes = answer.split(len).map(|(_, attributes)| attributes);
+            let attributes = reply.split(len).map(|(_, attributes)| attributes);
             for (_, value) in attributes.into_iter().flatten() {
                 drop((number(value), text(value), Attributes(value).find(1)));
             }
@@ -187,11 +187,11 @@ mod tests {
             .with_number(7, 70_000)
             .with_nested(18, &[(1, b"tun"), (2, &[9])]);
         let bytes = message.finish(libc::NLM_F_ACK);
-        let mut answers = parts(&bytes);
-        let answer = answers.next().unwrap();
-        assert_eq!(answers.next(), None);
-        assert_eq!(answer.kind, 20);
-        let (header, attributes) = answer.split(5).unwrap();
+        let mut replies = parts(&bytes);
+        let reply = replies.next().unwrap();
+        assert_eq!(replies.next(), None);
+        assert_eq!(reply.kind, 20);
+        let (header, attributes) = reply.split(5).unwrap();
         assert_eq!(header, [1, 2, 3, 4, 5]);
         assert_eq!(attributes.find(3).map(text).unwrap(), "eth0");
         assert_eq!(attributes.find(7).and_then(number), Some(70_000));

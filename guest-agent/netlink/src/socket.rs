@@ -33,7 +33,7 @@ impl Socket {
     /// # Errors
     /// The kernel's.
     pub fn change(&self, message: &Message) -> io::Result<()> {
-        self.ask(message, libc::NLM_F_ACK, |_| {})
+        self.request(message, libc::NLM_F_ACK, |_| {})
     }
 
     /// Sends a dump request. Returns all messages of the reply.
@@ -41,22 +41,27 @@ impl Socket {
     /// # Errors
     /// The kernel's.
     pub fn list(&self, message: &Message) -> io::Result<Vec<Answer>> {
-        let mut answers = Vec::new();
-        self.ask(message, libc::NLM_F_DUMP, |answer| answers.push(answer))?;
-        Ok(answers)
+        let mut replies = Vec::new();
+        self.request(message, libc::NLM_F_DUMP, |reply| replies.push(reply))?;
+        Ok(replies)
     }
 
-    fn ask(&self, message: &Message, flags: i32, mut each: impl FnMut(Answer)) -> io::Result<()> {
+    fn request(
+        &self,
+        message: &Message,
+        flags: i32,
+        mut each: impl FnMut(Answer),
+    ) -> io::Result<()> {
         let fd = self.0.as_raw_fd();
         send(fd, &message.finish(flags), MsgFlags::empty())?;
         let mut packet = vec![0; PACKET_LEN];
         loop {
             let length = receive(fd, &mut packet)?;
-            for answer in parts(packet.get(..length).unwrap_or_default()) {
-                match i32::from(answer.kind) {
-                    libc::NLMSG_ERROR => return outcome(&answer.body),
+            for reply in parts(packet.get(..length).unwrap_or_default()) {
+                match i32::from(reply.kind) {
+                    libc::NLMSG_ERROR => return outcome(&reply.body),
                     libc::NLMSG_DONE => return Ok(()),
-                    _ => each(answer),
+                    _ => each(reply),
                 }
             }
         }
@@ -145,8 +150,8 @@ mod tests {
         let socket = Socket::open().unwrap();
         let all = Message::new(libc::RTM_GETLINK, 0, &[0; 16]);
         let links = socket.list(&all).unwrap();
-        let name = |answer: &Answer| {
-            let (_, attributes) = answer.split(16).unwrap();
+        let name = |reply: &Answer| {
+            let (_, attributes) = reply.split(16).unwrap();
             attributes.find(libc::IFLA_IFNAME).map(crate::text)
         };
         assert!(links.iter().any(|link| name(link).unwrap() == "lo"));

@@ -29,7 +29,7 @@ pub(super) fn add(settings: &mut Vec<Setting>, cpu: &LinuxCpu, state: &CgroupSta
     }
 }
 
-/// Of quota and period, the one that isn't mentioned stays as it is. The kernel
+/// A quota or period that isn't mentioned stays as it is. The kernel
 /// wants the burst within the quota at any time, so the order depends on both.
 fn add_bandwidth(settings: &mut Vec<Setting>, cpu: &LinuxCpu, state: &CgroupState) {
     let burst = cpu.burst().map(|burst| burst.to_string());

@@ -82,7 +82,7 @@ fn refused(why: &str) -> Failure {
     Failure::Refused(format!("linux.resources.devices: {why}"))
 }
 
-/// Denies if the access has `bit` and the last rule for it denies; else goes on.
+/// Appends code that denies an access with `bit` if the last rule for it denies.
 fn assemble(program: &mut Vec<u64>, rules: &[Rule], bit: i32) {
     let concerned = rules.iter().rev().filter(|rule| rule.access & bit != 0);
     let mut body = Vec::new();

@@ -214,7 +214,7 @@ impl Cgroup {
         for directory in self.directories()? {
             let path = directory.join("cgroup.procs");
             let text = match fs::read_to_string(&path) {
-                // A directory for threads has no processes; one that has gone, neither.
+                // A threaded cgroup lists no processes, nor does one that has gone.
                 Err(error) if is_gone(&error) || error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
                     continue;
                 }

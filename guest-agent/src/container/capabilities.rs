@@ -22,7 +22,7 @@ pub(crate) struct CapabilitySets {
 impl CapabilitySets {
     /// Converts the configured sets; capabilities that this kernel lacks, and
     /// ambient ones that it wouldn't raise, are left out, as the runtime
-    /// specification asks: they can't be granted.
+    /// specification requires: they can't be granted.
     #[must_use]
     pub(crate) fn new(configured: Option<&LinuxCapabilities>, supported: &CapsHashSet) -> Self {
         let Some(sets) = configured else {
@@ -54,7 +54,8 @@ impl CapabilitySets {
         Ok(())
     }
 
-    /// Sets the rest. The permitted set comes after those that need it full.
+    /// Sets the other sets, in an order in which the kernel allows each: the effective and
+    /// the inheritable set before the permitted one, the ambient set last.
     ///
     /// # Errors
     /// The kernel's refusal.
@@ -71,7 +72,7 @@ impl CapabilitySets {
     }
 }
 
-/// What this kernel knows.
+/// The capabilities that this kernel has.
 #[must_use]
 pub(crate) fn supported() -> CapsHashSet {
     caps::runtime::thread_all_supported()

@@ -12,7 +12,7 @@ use rustix::{
     io::Result,
 };
 
-/// Copies everything below `from` into `to`, with process_names and modes.
+/// Copies everything below `from` into `to`, with owners and modes.
 ///
 /// # Errors
 /// The kernel's, at the first entry that can't be copied.

@@ -43,7 +43,7 @@ pub(crate) fn place(descriptors: &[OwnedFd], keep: &[RawFd]) -> Result<(), Failu
     Ok(())
 }
 
-/// The same descriptor under a number from `lowest` up, which execve closes.
+/// Duplicates the descriptor to a number from `lowest` up, with close-on-exec.
 ///
 /// # Errors
 /// No descriptors left.

@@ -1,4 +1,4 @@
-//! The device nodes and links that every container has, and those it asks for.
+//! The device nodes and links that every container has, and the configured ones.
 //!
 //! Owns which nodes may be made: character devices whose numbers are the same on
 //! every Linux. Block devices and the host's own numbers mean nothing here.
@@ -36,7 +36,7 @@ pub(crate) struct Node {
     owner: (u32, u32),
 }
 
-/// Whether /dev is the container's own; one bound from elsewhere is left alone.
+/// Whether /dev is the container's own; nothing is made in one that is bound.
 #[must_use]
 pub(crate) fn has_own_dev(mounts: &[Mount]) -> bool {
     let is_bind = |mount: &Mount| {
@@ -106,7 +106,7 @@ fn configured_node(device: &LinuxDevice) -> Result<Node, Failure> {
 /// Makes the nodes, then the links.
 ///
 /// # Errors
-/// The first that can't be made.
+/// The first node or link that can't be made.
 pub(crate) fn make(rootfs: &Rootfs, nodes: &[Node]) -> Result<(), Failure> {
     for node in nodes {
         make_node(rootfs, node)?;
@@ -147,7 +147,7 @@ fn make_node(rootfs: &Rootfs, node: &Node) -> Result<(), Failure> {
         Ok(()) => {}
         Err(Errno::EXIST) => return Ok(()),
         // In a user namespace, or on a shared file system, nodes can't be made,
-        // so the guest's own is shown.
+        // so the guest's own node is bound.
         Err(Errno::PERM) => return bind_node(rootfs, node),
         Err(errno) => return Err(errno).at("create device", path),
     }
@@ -172,7 +172,7 @@ fn bind_node(rootfs: &Rootfs, node: &Node) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Shows the slave of the process's terminal as the container's console.
+/// Binds the slave of the process's terminal to the container's console.
 ///
 /// # Errors
 /// What could not be made.
@@ -182,7 +182,7 @@ pub(crate) fn bind_console(rootfs: &Rootfs, slave: &OwnedFd) -> Result<(), Failu
     Ok(())
 }
 
-/// Where the console will be; made if it is missing.
+/// Opens the mount point of the console; made if it is missing.
 ///
 /// # Errors
 /// What could not be made.

@@ -1,6 +1,6 @@
 //! File systems that the guest's kernel makes: tmpfs, proc and the like.
 //!
-//! Owns their parameters. What belongs to a mount of them is set by `mounts`.
+//! Owns their parameters. `mounts` sets the attributes of their mounts.
 
 use std::os::fd::OwnedFd;
 
@@ -24,7 +24,7 @@ pub(crate) fn make(kind: &str, name: &str, options: &MountOptions) -> rustix::io
     fsmount(&file_system, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
-/// Gives the file system behind `mount` other parameters.
+/// Changes the parameters of the file system behind `mount`.
 ///
 /// # Errors
 /// The kernel's refusal.

@@ -23,7 +23,7 @@ use crate::sys;
 pub(crate) enum Report {
     /// It has entered a user namespace and waits for its id maps.
     NeedsIdMaps,
-    /// The process that goes on, in the guest's root pid namespace.
+    /// The pid of the second process, in the guest's root pid namespace.
     Continues(i32),
     /// The master of the terminal it made.
     Terminal(OwnedFd),

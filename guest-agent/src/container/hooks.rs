@@ -37,7 +37,7 @@ pub(crate) struct StartHooks<'a> {
 }
 
 impl<'a> StartHooks<'a> {
-    /// Those of a configuration. `state` is the container's state (runtime-spec,
+    /// The hooks of a configuration. `state` is the container's state (runtime-spec,
     /// runtime.md#state) as JSON.
     #[must_use]
     pub(crate) fn of(spec: &'a Spec, state: &'a [u8]) -> Self {

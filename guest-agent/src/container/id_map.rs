@@ -1,7 +1,6 @@
-//! How the ids of a user namespace map to the guest's own.
+//! Id maps: from the ids of a user namespace to the guest's.
 //!
-//! Owns the text form that the kernel reads and writes. Which namespace has
-//! which map is decided by the configuration.
+//! Owns the text form that the kernel reads and writes. The configuration has the maps.
 
 use oci_spec::runtime::LinuxIdMapping;
 
@@ -30,7 +29,7 @@ impl IdMap {
     }
 
     /// Reads a map as `/proc/PID/uid_map` shows it; lines of another form are
-    /// none of the kernel's.
+    /// ignored.
     #[must_use]
     pub(crate) fn parse(text: &str) -> Self {
         let extent = |line: &str| {

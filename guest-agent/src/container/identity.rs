@@ -18,7 +18,7 @@ use rustix::{
 use super::capabilities::{self, CapabilitySets};
 use crate::failure::{Attempt, Failure};
 
-/// Takes the identity of `process` and moves to its directory.
+/// Takes the identity of `process` and enters its working directory.
 ///
 /// # Errors
 /// The first step that is refused.
@@ -48,7 +48,7 @@ pub(crate) fn assume(process: &Process) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `false` when only the user itself may be allowed to go there.
+/// Enters the working directory. Returns `false` when only the user may be allowed to.
 fn change_directory(process: &Process) -> Result<bool, Failure> {
     match chdir(process.cwd()) {
         Ok(()) => Ok(true),
@@ -68,7 +68,7 @@ fn directory_refused(process: &Process, errno: Errno) -> Failure {
 fn switch_user(user: &User) -> Result<(), Failure> {
     let groups = user.additional_gids().as_deref().unwrap_or_default();
     let groups: Vec<Gid> = groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
-    // Also when there are none: those of the agent must not stay.
+    // Also an empty list: the groups of the agent must not stay.
     setgroups(&groups).doing("set additional groups")?;
     setgid(Gid::from_raw(user.gid())).map_err(|errno| unmapped(errno, "gid", user.gid()))?;
     setuid(Uid::from_raw(user.uid())).map_err(|errno| unmapped(errno, "uid", user.uid()))
@@ -87,7 +87,7 @@ fn unmapped(errno: Errno, kind: &str, id: u32) -> Failure {
 /// becomes the owner. What is shared with others, as /dev/null, stays as it is.
 ///
 /// # Errors
-/// The kernel's refusal, but not that of a file system without process_names.
+/// The kernel's refusal, but not that of a file system without owners.
 pub(crate) fn give_stdio_to(uid: u32) -> Result<(), Failure> {
     let owner = Some(rustix::fs::Uid::from_raw(uid));
     let null = rustix::fs::stat("/dev/null").map(|stat| stat.st_rdev);

@@ -1,4 +1,4 @@
-//! What the options of one OCI mount mean.
+//! The options of one OCI mount.
 //!
 //! Owns the table of option names (runtime-spec config.md, "Linux mount
 //! options"). Mounts nothing.
@@ -44,7 +44,7 @@ impl MountOptions {
     }
 }
 
-/// How much of the source tree a bind mount shows.
+/// The part of the source tree that a bind mount shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bind {
     /// The one mount that the source lies on.
@@ -88,8 +88,8 @@ fn parse_one(parsed: &mut MountOptions, option: &str) {
     }
 }
 
-/// What every file system does anyhow, what Linux takes and no longer heeds, and
-/// what the host has done before the guest sees the source.
+/// Options without effect here: defaults of every file system, options that Linux accepts
+/// and ignores, and those that the host has applied to the source.
 const NOTHING_TO_DO: [&str; 11] = [
     "defaults",
     "silent",
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_settings_and_kinds_are_told_apart() {
+    fn flags_settings_and_kinds_are_distinguished() {
         let tmpfs = parsed(&["nosuid", "noexec", "mode=755", "size=65536k", "noswap"]);
         assert_eq!(tmpfs.own.set, NO_SUID | NO_EXEC);
         assert_eq!(
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn every_option_that_the_host_tells_of_is_known() {
+    fn every_option_of_the_protocol_is_known() {
         for option in caisson_protocol::MOUNT_OPTIONS {
             assert_eq!(parsed(&[option]).parameters, [], "{option}");
         }

@@ -204,8 +204,8 @@ fn clone_flags(bind: Bind) -> OpenTreeFlags {
     OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | below
 }
 
-/// Attaches prepared mounts below the root, in order. Returns those that were
-/// asked to be read-only but are written to until [`seal`].
+/// Attaches prepared mounts below the root, in order. Returns the
+/// mounts that become read-only by [`seal`], as they are written to before.
 ///
 /// # Errors
 /// The first mount that can't be.
@@ -257,7 +257,7 @@ fn attach_one(
         Source::Fresh(source) => make_fresh(rootfs, destination, &source, &mut options)?,
         Source::Tree(tree, bind) => {
             let (tree, point) = at_point(rootfs, destination, tree)?;
-            let tree = renewed(&tree, bind, &point).at("mount", destination)?;
+            let tree = cloned_after_attach(&tree, bind, &point).at("mount", destination)?;
             (tree, point)
         }
         Source::Guest(path, bind) => at_point(rootfs, destination, clone_tree(&path, bind)?)?,
@@ -309,7 +309,7 @@ fn make_fresh(
 
 /// A copy of a detached mount, which is younger than what was mounted since. Only
 /// what is attached can be copied.
-fn renewed(tree: &OwnedFd, bind: Bind, point: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+fn cloned_after_attach(tree: &OwnedFd, bind: Bind, point: &OwnedFd) -> rustix::io::Result<OwnedFd> {
     attach_tree(tree, point)?;
     let copy = clone_opened(tree, bind)?;
     let attached = format!("/proc/self/fd/{}", tree.as_raw_fd());

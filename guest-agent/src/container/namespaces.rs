@@ -1,7 +1,7 @@
-//! Which namespaces a container gets of its own, and which are another's.
+//! The namespaces that are made for a container, and those that it joins.
 //!
 //! Owns the reading of `linux.namespaces`. The virtual machine is the
-//! container's network, so a network namespace entry asks for what is there. A
+//! container's network, so a network namespace entry has no effect. A
 //! cgroup namespace is made for each container, whether configured or not: what
 //! /proc/self/cgroup names has to be found below /sys/fs/cgroup, and a container
 //! without one would see the guest's tree, never the host's.
@@ -50,7 +50,7 @@ fn joined_id(namespace: &LinuxNamespace) -> Option<&str> {
     path.strip_prefix(JOINED_PREFIX)
 }
 
-/// What each namespace needs, and what needs it.
+/// Checks that fields and namespaces that depend on each other are both configured.
 fn check(spec: &Spec, flags: CloneFlags) -> Result<(), Failure> {
     let linux = spec.linux().as_ref();
     let has_offsets = linux.is_some_and(|linux| {

@@ -131,7 +131,7 @@ fn check_executable(path: &Path) -> Result<(), Unusable> {
         // Capabilities may allow it still. A profile of system calls that is older
         // than this one forbids to ask, so it comes second.
         Err(Errno::EACCES) if may_execute(path).is_ok() => Ok(()),
-        answer => answer.map_err(Unusable::Present),
+        result => result.map_err(Unusable::Present),
     }
 }
 

@@ -24,7 +24,7 @@ fn the_last_of_two_values_counts() {
 }
 
 #[test]
-fn what_is_missing_is_told_in_runcs_words() {
+fn what_is_missing_is_refused_in_runcs_words() {
     let process = |name: &str| -> Process {
         serde_json::from_value(serde_json::json!({
             "user": {"uid": 0, "gid": 0}, "cwd": "/", "args": [name],

@@ -21,11 +21,11 @@ use rustix::{
 
 use crate::failure::{Attempt, Failure};
 
-/// The root directory of a container, before it is anybody's `/`.
+/// The root directory of a container, before a process has it as `/`.
 #[derive(Debug)]
 pub(crate) struct Rootfs(OwnedFd);
 
-/// What a mount point has to be.
+/// The type of a mount point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PointKind {
     /// A directory.
@@ -55,8 +55,8 @@ impl Rootfs {
         self.resolve(path, flags, ResolveFlags::empty())
     }
 
-    /// Fails if the place of a file system of `kind` is, or lies behind, a symbolic
-    /// link. A place that is missing is none.
+    /// Fails if the mount point of a file system of `kind` is, or lies behind, a symbolic
+    /// link. A missing one is created later, and passes.
     ///
     /// # Errors
     /// [`Failure::Refused`] in runc's words.

@@ -16,7 +16,7 @@ use crate::{
     sys::{self, SchedulerAttributes},
 };
 
-/// Gives this process the policy and the I/O priority of `process`.
+/// Sets the policy and the I/O priority of `process` for this process.
 ///
 /// # Errors
 /// [`Failure::Refused`] for values that can't be; else the kernel's.
@@ -46,7 +46,7 @@ pub(crate) fn run_on(cpus: Option<&str>) -> Result<(), Failure> {
     let mut set = CpuSet::new();
     for range in list.split(',') {
         for cpu in parse_range(range).ok_or_else(|| refused("not a list of CPUs"))? {
-            // The kernel leaves out what it doesn't have.
+            // The kernel ignores CPUs that it doesn't have.
             set.set(cpu).unwrap_or_default();
         }
     }
@@ -138,7 +138,7 @@ fn io_priority(wish: &LinuxIOPriority) -> Result<u16, Failure> {
     }
 }
 
-/// What the C library's set of CPUs holds.
+/// The CPUs that the C library's set can hold.
 const MAX_CPUS: usize = 1024;
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
-//! Kernel settings of a container (`linux.sysctl`): what its namespaces keep apart.
+//! Kernel settings of a container (`linux.sysctl`): those that its namespaces isolate.
 //!
-//! They are set while the container is made, before its /proc/sys may become
-//! read-only; those of the network before it has a user namespace, which the network
-//! doesn't belong to. Those of network interfaces are set when it starts, once more or
-//! for the first time: its interfaces come in between, and with settings of their own.
+//! Owns the names of the files and the time of each write. Settings are written while the
+//! container is created, before its /proc/sys may become read-only; network settings
+//! before it has a user namespace, which doesn't own the network namespace. Settings of
+//! interfaces are written again at its start: interfaces come in between, and with
+//! settings of their own.
 
 use std::{
     collections::HashMap,
@@ -18,8 +19,8 @@ use rustix::{fs::OFlags, io::Errno};
 use super::rootfs::Rootfs;
 use crate::failure::Failure;
 
-/// Sets those of the network namespace of the caller, but for those of interfaces that
-/// are not there yet.
+/// Sets the settings of the caller's network namespace, except those of interfaces that
+/// don't exist yet.
 ///
 /// # Errors
 /// As [`set`].
@@ -37,7 +38,7 @@ pub(crate) fn set_of_network(settings: &HashMap<String, String>) -> Result<(), F
     Ok(())
 }
 
-/// Sets all but those of the network.
+/// Sets all settings except those of the network.
 ///
 /// # Errors
 /// [`Failure::Refused`] for a setting of the whole kernel, else the kernel's,
@@ -60,7 +61,7 @@ pub(crate) fn set(rootfs: &Rootfs, settings: &HashMap<String, String>) -> Result
     Ok(())
 }
 
-/// Sets those of interfaces, in the namespace of the caller.
+/// Sets the settings of interfaces in the network namespace of the caller.
 ///
 /// # Errors
 /// [`Failure::Refused`], with the setting, for an interface that isn't there and for
@@ -76,7 +77,7 @@ pub(crate) fn set_of_interfaces(settings: &HashMap<String, String>) -> Result<()
     Ok(())
 }
 
-/// By the guest's own /proc.
+/// Writes through the guest's own /proc.
 fn write(path: &Path, value: &str) -> Result<(), Errno> {
     let written = OpenOptions::new()
         .write(true)
@@ -89,7 +90,7 @@ fn is_of_network(path: &Path) -> bool {
     path.starts_with("/proc/sys/net")
 }
 
-/// What holds for all interfaces comes before what holds for one.
+/// Settings of all interfaces come before those of one.
 fn in_order(settings: &HashMap<String, String>) -> Vec<(&String, &String)> {
     let mut all: Vec<_> = settings.iter().collect();
     all.sort_by_key(|(name, _)| {
@@ -140,7 +141,7 @@ fn setting_file(name: &str) -> PathBuf {
     Path::new("/proc/sys").join(path)
 }
 
-/// As runc decides: what IPC, network and UTS namespaces keep apart.
+/// Whether IPC, network or UTS namespaces isolate a setting; by runc's rules.
 fn is_namespaced(name: &str) -> bool {
     if setting_file(name).iter().any(|part| part == "..") {
         return false;

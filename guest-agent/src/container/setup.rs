@@ -52,7 +52,7 @@ use crate::{
 /// Where a new process runs.
 #[derive(Debug)]
 pub(crate) enum Place<'a> {
-    /// In a container to be made.
+    /// In a new container.
     New {
         /// Its configuration.
         spec: &'a Spec,
@@ -63,7 +63,7 @@ pub(crate) enum Place<'a> {
         /// Inits of other containers, with the namespaces that it has from them.
         joined: &'a [(OwnedFd, CloneFlags)],
     },
-    /// In one that exists.
+    /// In an existing container.
     Existing {
         /// Its init.
         init: &'a OwnedFd,
@@ -110,7 +110,7 @@ fn first_process(launch_spec: &LaunchSpec<'_>, gate: &ChildEnd) -> Result<Infall
     // Lowering it takes rights that a user namespace doesn't have.
     set_oom_score(launch_spec.process)?;
     let uid = launch_spec.process.user().uid();
-    // One that isn't mapped is refused when the user is set.
+    // An unmapped id is refused when the user is set.
     identity::give_stdio_to(launch_spec.namespaces.uids.outside(uid).unwrap_or(uid))?;
     match launch_spec.place {
         Place::New {

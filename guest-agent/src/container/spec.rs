@@ -80,7 +80,7 @@ const PROCESS: &[Field<Process>] = &[
     }),
 ];
 
-/// All but those that run in the container.
+/// Hooks that the host runs.
 const HOOKS: &[Field<Hooks>] = &[
     ("hooks.prestart", |hooks| has_any(hooks.prestart().as_ref())),
     ("hooks.createRuntime", |hooks| {
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_json_says_where() {
+    fn bad_json_is_refused_with_its_place() {
         let line = parse(b"{").unwrap_err().line();
         assert!(
             line.contains("config.json") && line.contains("line 1"),

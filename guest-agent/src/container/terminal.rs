@@ -22,8 +22,7 @@ use super::{
 };
 use crate::failure::{Attempt, Failure};
 
-/// Gives a new container's init its terminal, which is the container's console
-/// too.
+/// Makes the terminal of a new container's init, which is the container's console too.
 ///
 /// # Errors
 /// The step that was refused.
@@ -36,7 +35,7 @@ pub(crate) fn make_console(
     devices::bind_console(rootfs, &slave)
 }
 
-/// Gives a further process of a container its terminal.
+/// Makes the terminal of a further process of a container.
 ///
 /// # Errors
 /// The step that was refused.

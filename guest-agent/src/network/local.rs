@@ -11,7 +11,7 @@ use crate::{
     transport::Transport,
 };
 
-/// The guest itself answers at once, unless its listener has a full queue.
+/// The guest itself accepts at once, unless its listener has a full queue.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {

@@ -2,7 +2,7 @@
 //!
 //! Owns the configuration that is applied, and the steps from there to the wanted one.
 //! `devices` binds and unbinds the virtual hardware, `interface` and `routes` change the
-//! kernel's configuration, `names` answers for name servers of the host's loopback, and
+//! kernel's configuration, `names` listens in place of name servers of the host's loopback, and
 //! `local` connects the host to the guest's. What containers change themselves stays.
 
 mod devices;
@@ -32,8 +32,8 @@ pub(crate) struct Network {
     /// By the hardware address each was plugged with.
     plugged: HashMap<Vec<u8>, Plugged>,
     applied: NetworkConfiguration,
-    /// Addresses of the name servers in whose place the agent answers.
-    answered: HashSet<Vec<u8>>,
+    /// Addresses of the name servers in whose place the agent listens.
+    served_names: HashSet<Vec<u8>>,
 }
 
 /// An interface that is there.
@@ -64,9 +64,9 @@ impl Network {
         }
         self.set_routes(&socket, &wanted, &mut steps);
         for server in &wanted.name_servers {
-            if !self.answered.contains(server) && steps.record(names::answer_for(server, transport))
+            if !self.served_names.contains(server) && steps.record(names::serve(server, transport))
             {
-                self.answered.insert(server.clone());
+                self.served_names.insert(server.clone());
             }
         }
         self.applied = wanted;
@@ -97,7 +97,7 @@ impl Network {
             route.ipv6 && hops.any(|hop| interface::ipv6_is_off(&hop.interface))
         };
         for route in wanted.routes.iter().filter(|route| !is_off(route)) {
-            // All of them: the kernel forgets some when an address goes.
+            // All of them: the kernel removes some with an address.
             steps.record(routes::add(socket, route, index_of));
         }
         let old = before.rules.iter();

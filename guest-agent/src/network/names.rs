@@ -32,11 +32,11 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 /// Longest datagram.
 const MAX_DATAGRAM_LEN: usize = 65_535;
 
-/// Answers for the name server at `address` from now on.
+/// Serves DNS in place of the name server at `address` from now on.
 ///
 /// # Errors
 /// When its port can't be listened on.
-pub(super) fn answer_for(address: &[u8], transport: &Transport) -> Result<(), Failure> {
+pub(super) fn serve(address: &[u8], transport: &Transport) -> Result<(), Failure> {
     let Ok(octets) = <[u8; 4]>::try_from(address) else {
         return Err(Failure::Refused(
             "a name server has no IPv4 address".to_owned(),
@@ -53,7 +53,7 @@ pub(super) fn answer_for(address: &[u8], transport: &Transport) -> Result<(), Fa
         TcpListener::from_std(listener)
     });
     let connections = connections.doing("listen in a name server's place")?;
-    let host = Host {
+    let host = NameServer {
         server: octets,
         transport: transport.clone(),
         turns: Arc::new(Semaphore::new(MOST_AT_ONCE)),
@@ -63,15 +63,15 @@ pub(super) fn answer_for(address: &[u8], transport: &Transport) -> Result<(), Fa
     Ok(())
 }
 
-/// The way to one name server.
+/// Forwards queries to one name server.
 #[derive(Debug, Clone)]
-struct Host {
+struct NameServer {
     server: [u8; 4],
     transport: Transport,
     turns: Arc<Semaphore>,
 }
 
-impl Host {
+impl NameServer {
     async fn connect(&self, kind: u8) -> io::Result<Stream> {
         let stream = self.transport.connect(NAMES_PORT).await?;
         let [a, b, c, d] = self.server;
@@ -79,60 +79,60 @@ impl Host {
         Ok(stream)
     }
 
-    async fn ask(&self, question: &[u8]) -> io::Result<Vec<u8>> {
+    async fn query(&self, query: &[u8]) -> io::Result<Vec<u8>> {
         let mut stream = self.connect(NAMES_DATAGRAM).await?;
-        let length = u16::try_from(question.len()).unwrap_or(u16::MAX);
+        let length = u16::try_from(query.len()).unwrap_or(u16::MAX);
         AsyncWriteExt::write_all(&mut stream, &length.to_be_bytes()).await?;
-        AsyncWriteExt::write_all(&mut stream, question).await?;
-        let mut answer = vec![0; stream.read_u16().await?.into()];
-        stream.read_exact(&mut answer).await?;
-        Ok(answer)
+        AsyncWriteExt::write_all(&mut stream, query).await?;
+        let mut reply = vec![0; stream.read_u16().await?.into()];
+        stream.read_exact(&mut reply).await?;
+        Ok(reply)
     }
 }
 
-async fn serve_datagrams(socket: UdpSocket, host: Host) {
+async fn serve_datagrams(socket: UdpSocket, host: NameServer) {
     let socket = Arc::new(socket);
-    let mut question = vec![0; MAX_DATAGRAM_LEN];
+    let mut query = vec![0; MAX_DATAGRAM_LEN];
     loop {
-        let Ok((length, asker)) = socket.recv_from(&mut question).await else {
-            // The rest of a reply that came too late for its query.
+        let Ok((length, resolver)) = socket.recv_from(&mut query).await else {
+            // The ICMP error of an earlier reply whose resolver was gone.
             continue;
         };
         let Ok(turn) = Arc::clone(&host.turns).try_acquire_owned() else {
             continue;
         };
-        let question = question.get(..length).unwrap_or_default().to_vec();
+        let query = query.get(..length).unwrap_or_default().to_vec();
         let (socket, host) = (Arc::clone(&socket), host.clone());
         tokio::spawn(async move {
-            let asked = tokio::time::timeout(ANSWER_LIMIT, host.ask(&question)).await;
-            if let Ok(Ok(answer)) = asked {
+            let replied = tokio::time::timeout(ANSWER_LIMIT, host.query(&query)).await;
+            if let Ok(Ok(reply)) = replied {
                 // The resolver may be gone.
-                drop(socket.send_to(&answer, asker).await);
+                drop(socket.send_to(&reply, resolver).await);
             }
             drop(turn);
         });
     }
 }
 
-async fn serve_connections(listener: TcpListener, host: Host) {
+async fn serve_connections(listener: TcpListener, host: NameServer) {
     loop {
         let Ok(turn) = Arc::clone(&host.turns).acquire_owned().await else {
             return;
         };
-        let Ok((asker, _)) = listener.accept().await else {
+        let Ok((resolver, _)) = listener.accept().await else {
             continue;
         };
         let host = host.clone();
         tokio::spawn(async move {
             // Either end may hang up.
-            drop(pass_on(asker, &host).await);
+            drop(pass_on(resolver, &host).await);
             drop(turn);
         });
     }
 }
 
-async fn pass_on(mut asker: TcpStream, host: &Host) -> io::Result<()> {
+async fn pass_on(mut resolver: TcpStream, host: &NameServer) -> io::Result<()> {
     let mut server = host.connect(NAMES_STREAM).await?;
-    copy_bidirectional(&mut asker, &mut server).await?;
+    copy_bidirectional(&mut resolver, &mut server).await?;
     Ok(())
 }

@@ -36,8 +36,8 @@ fn no_change() -> libc::timex {
 
 fn adjust(change: &mut libc::timex) -> io::Result<()> {
     // SAFETY: the kernel reads and writes one such structure at the address.
-    let answer = unsafe { libc::adjtimex(change) };
-    if answer < 0 {
+    let result = unsafe { libc::adjtimex(change) };
+    if result < 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())

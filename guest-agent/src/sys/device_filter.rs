@@ -44,7 +44,7 @@ fn call<T>(command: i32, request: &T) -> io::Result<RawFd> {
     for _ in 1..TRIES {
         match call_once(command, request) {
             Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
-            answer => return answer,
+            result => return result,
         }
     }
     call_once(command, request)
@@ -53,10 +53,10 @@ fn call<T>(command: i32, request: &T) -> io::Result<RawFd> {
 fn call_once<T>(command: i32, request: &T) -> io::Result<RawFd> {
     // SAFETY: the request has the layout that the command asks for, its size is
     // passed, and it and what it points to outlive the call.
-    let answer =
+    let result =
         unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *request, size_of::<T>()) };
-    match RawFd::try_from(answer) {
-        Ok(answer) if answer >= 0 => Ok(answer),
+    match RawFd::try_from(result) {
+        Ok(result) if result >= 0 => Ok(result),
         _ => Err(io::Error::last_os_error()),
     }
 }

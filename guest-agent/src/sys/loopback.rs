@@ -32,9 +32,9 @@ pub(crate) fn bring_loopback_up() -> io::Result<()> {
         },
     };
     // SAFETY: the request is complete, outlives the call and isn't kept.
-    let answer =
+    let result =
         unsafe { libc::ioctl(control.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
-    if answer == 0 {
+    if result == 0 {
         return Ok(());
     }
     Err(io::Error::last_os_error())

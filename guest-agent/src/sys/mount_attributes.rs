@@ -37,7 +37,7 @@ pub(crate) fn set_mount_attributes(
     let below = if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the request outlives the call, its size is passed, the path is an
     // empty string because the descriptor names the mount.
-    let answer = unsafe {
+    let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
             tree.as_raw_fd(),
@@ -47,7 +47,7 @@ pub(crate) fn set_mount_attributes(
             size_of::<libc::mount_attr>(),
         )
     };
-    if answer == 0 {
+    if result == 0 {
         return Ok(());
     }
     Err(io::Error::last_os_error())

@@ -48,14 +48,14 @@ pub(crate) fn clone_process(
     };
     // SAFETY: the arguments outlive the call and ask for a copied address space
     // (no CLONE_VM); the process has one thread, so no lock is held elsewhere.
-    let answer = unsafe {
+    let result = unsafe {
         libc::syscall(
             libc::SYS_clone3,
             &raw const arguments,
             size_of::<libc::clone_args>(),
         )
     };
-    match i32::try_from(answer) {
+    match i32::try_from(result) {
         Ok(0) => Ok(None),
         Ok(pid) if pid > 0 => Ok(Some(Pid::from_raw(pid))),
         _ => Err(io::Error::last_os_error()),
@@ -69,14 +69,14 @@ pub(crate) fn exit_now(status: i32) -> ! {
 }
 
 /// Whether this process may execute the file, with the capabilities it has: access(2)
-/// and what libraries make of it look at those of the real user alone.
+/// and libraries' wrappers of it check those of the real user alone.
 ///
 /// # Errors
 /// The kernel's refusal.
 pub(crate) fn may_execute(path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_encoded_bytes())?;
     // SAFETY: the path outlives the call, and nothing is written.
-    let answer = unsafe {
+    let result = unsafe {
         libc::syscall(
             libc::SYS_faccessat2,
             libc::AT_FDCWD,
@@ -85,7 +85,7 @@ pub(crate) fn may_execute(path: &Path) -> io::Result<()> {
             libc::AT_EACCESS,
         )
     };
-    if answer == 0 {
+    if result == 0 {
         return Ok(());
     }
     Err(io::Error::last_os_error())
@@ -97,7 +97,7 @@ pub(crate) fn may_execute(path: &Path) -> io::Result<()> {
 /// `ESRCH` once it has been reaped, `EINVAL` for a number that isn't a signal.
 pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
     // SAFETY: the descriptor is open; no siginfo is passed.
-    let answer = unsafe {
+    let result = unsafe {
         libc::syscall(
             libc::SYS_pidfd_send_signal,
             pidfd.as_raw_fd(),
@@ -106,7 +106,7 @@ pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, number: i32) -> io::Result<()> 
             0_u32,
         )
     };
-    if answer == 0 {
+    if result == 0 {
         return Ok(());
     }
     Err(io::Error::last_os_error())

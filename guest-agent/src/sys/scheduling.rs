@@ -40,8 +40,8 @@ pub(crate) fn set_scheduler(wish: &SchedulerAttributes) -> io::Result<()> {
     };
     // SAFETY: the request has the kernel's layout, carries its size and outlives
     // the call, which only reads it.
-    let answer = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const request, NO_FLAGS) };
-    succeeded(answer)
+    let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const request, NO_FLAGS) };
+    succeeded(result)
 }
 
 /// Sets the I/O priority of this process, class and level in one number.
@@ -50,7 +50,7 @@ pub(crate) fn set_scheduler(wish: &SchedulerAttributes) -> io::Result<()> {
 /// The kernel's refusal.
 pub(crate) fn set_io_priority(value: u16) -> io::Result<()> {
     // SAFETY: the call takes numbers only.
-    let answer = unsafe {
+    let result = unsafe {
         libc::syscall(
             libc::SYS_ioprio_set,
             WHO_PROCESS,
@@ -58,11 +58,11 @@ pub(crate) fn set_io_priority(value: u16) -> io::Result<()> {
             libc::c_int::from(value),
         )
     };
-    succeeded(answer)
+    succeeded(result)
 }
 
-fn succeeded(answer: libc::c_long) -> io::Result<()> {
-    if answer == 0 {
+fn succeeded(result: libc::c_long) -> io::Result<()> {
+    if result == 0 {
         return Ok(());
     }
     Err(io::Error::last_os_error())

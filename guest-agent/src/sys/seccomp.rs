@@ -16,7 +16,7 @@ pub(crate) fn install_filter(program: &mut [libc::sock_filter], flags: u32) -> i
     };
     // SAFETY: header and program outlive the call, which copies them, and `len`
     // is no more than the length of the program.
-    let answer = unsafe {
+    let result = unsafe {
         libc::syscall(
             libc::SYS_seccomp,
             libc::SECCOMP_SET_MODE_FILTER,
@@ -24,7 +24,7 @@ pub(crate) fn install_filter(program: &mut [libc::sock_filter], flags: u32) -> i
             &raw const header,
         )
     };
-    if answer == 0 {
+    if result == 0 {
         return Ok(());
     }
     Err(io::Error::last_os_error())

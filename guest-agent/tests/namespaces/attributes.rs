@@ -1,5 +1,5 @@
-//! What config.json says of a process and of the namespaces around it: how it is
-//! scheduled, which machine and clocks it sees, who owns its streams.
+//! Members of config.json for a process and its namespaces: scheduling, clocks, execution
+//! domain, the owner of its streams.
 
 use super::host::{Host, process};
 use serde_json::{Value, json};
@@ -135,7 +135,7 @@ pub(crate) fn ambient_capabilities_outlive_a_change_of_user(host: &Host) {
     assert_eq!(output.matches("0000000000000420").count(), 3, "{output}");
 }
 
-/// The right to override modes counts, though the real user is nobody special.
+/// A capability to override modes is effective for an ordinary real user too.
 pub(crate) fn a_capability_lets_a_user_execute(host: &Host) {
     let mut spec = host.spec(&["/data/program"]);
     let root = spec["root"]["path"].as_str().unwrap();

@@ -290,7 +290,7 @@ impl Host {
                 let key = (exit.container_id.clone(), exit.exec_id.clone());
                 assert!(
                     events.exits.insert(key, exit).is_none(),
-                    "an exit was told twice"
+                    "an exit was reported twice"
                 );
             }
         }

@@ -81,7 +81,7 @@ const CASES: &[Case] = &[
     ),
     ("exit_codes_arrive_unchanged", exit_codes_arrive_unchanged),
     (
-        "what_can_not_be_executed_is_told_in_runcs_words",
+        "what_can_not_be_executed_is_refused_in_runcs_words",
         what_can_not_be_executed,
     ),
     (
@@ -144,8 +144,8 @@ const CASES: &[Case] = &[
         attributes::a_capability_lets_a_user_execute,
     ),
     (
-        "a_paused_container_stands_still",
-        a_paused_container_stands_still,
+        "a_paused_container_does_not_run",
+        a_paused_container_does_not_run,
     ),
     (
         "no_event_is_lost_with_a_connection",
@@ -339,7 +339,7 @@ fn rights_are_those_of_the_configuration(host: &Host) {
     assert_eq!(output, expected);
 }
 
-fn a_paused_container_stands_still(host: &Host) {
+fn a_paused_container_does_not_run(host: &Host) {
     host.run("still", &host.spec(&["sleep", "1000"]), b"");
     host.pause("still");
     let refused = host.exec("still", "e", &process(&["true"])).err().unwrap();

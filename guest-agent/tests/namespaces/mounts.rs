@@ -1,4 +1,4 @@
-//! What config.json says of mounts, devices and kernel settings.
+//! Members of config.json for mounts, devices and kernel settings.
 
 use super::attributes::{output_of, with_users};
 use super::host::Host;
