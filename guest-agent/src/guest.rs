@@ -1,7 +1,7 @@
 //! The containers of this machine and their processes.
 //!
-//! Owns the one table of them, and decides what is legal in which state. Each
-//! request is one method. The lock is never held over a wait.
+//! Owns the one table of them, and the check that a request is legal in the state of its
+//! container. Each request is one method. The lock is never held over an await.
 
 use std::{
     collections::HashMap,
@@ -43,7 +43,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Guest {
     pub(crate) transport: Transport,
-    /// What has happened, for the host.
+    /// Events for the host.
     pub(crate) events: Arc<Events>,
     table: Mutex<Table>,
     network: Mutex<Network>,
@@ -202,11 +202,11 @@ impl Guest {
         Ok(pid)
     }
 
-    /// Lets the program of a created container run.
+    /// Starts the program of a created container.
     ///
     /// # Errors
     /// Why execve failed, that the container isn't one to be started, or a setting of
-    /// its interfaces that can't be had.
+    /// its interfaces that the kernel refuses.
     pub(crate) async fn start(&self, container_id: &str) -> Result<(), Failure> {
         let gate = {
             let mut table = self.table();
@@ -413,7 +413,7 @@ impl Guest {
         cgroup.limit_tasks(&resources)
     }
 
-    /// What a container uses.
+    /// Returns the statistics of a container.
     ///
     /// # Errors
     /// No such container.

@@ -111,7 +111,7 @@ fn of_others(bytes: &[u8], bundle: &Path) -> Result<Options, Error> {
     of_table(&body, bundle)
 }
 
-/// The three strings of the message, which no crate of messages has.
+/// The three strings of the message, for which no crate has a type.
 fn fields(bytes: &[u8]) -> protobuf::Result<[String; 3]> {
     let mut fields: [String; 3] = Default::default();
     let mut input = CodedInputStream::from_bytes(bytes);

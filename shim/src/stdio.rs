@@ -21,7 +21,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use crate::console::{ConsoleSocket, Terminal};
 
-/// Of a file for output, as containerd makes it.
+/// Mode of a new output file, as containerd has it.
 const OUTPUT_MODE: u32 = 0o644;
 
 /// The names of a process's streams in a request.

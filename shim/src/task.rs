@@ -244,12 +244,12 @@ fn state(container: &Container, process: &Process) -> StateResponse {
     state
 }
 
-/// What a container uses, in the form of cgroups of version 2.
+/// The statistics of a container, in the form of cgroup v2.
 pub(crate) fn statistics(container: &Container) -> std::result::Result<Any, Error> {
     Ok(any(&metrics(&container.library.statistics()?)))
 }
 
-/// A container or exec that is gone.
+/// The response for a container or exec that was deleted.
 pub(crate) fn deleted(pid: u32, exit: Exit) -> DeleteResponse {
     DeleteResponse {
         pid,
@@ -259,7 +259,7 @@ pub(crate) fn deleted(pid: u32, exit: Exit) -> DeleteResponse {
     }
 }
 
-/// A message under its bare name, as Go's code looks for it.
+/// A message under its bare type name, which Go's code expects.
 fn any<M: MessageFull>(message: &M) -> Any {
     Any {
         type_url: M::descriptor().full_name().to_owned(),

@@ -3,7 +3,7 @@
 //! Owns where a mount comes from and where it goes. Trees are detached, get their
 //! flags, and are attached last, so that nothing half-made can be seen. Where the
 //! container has a user namespace of its own, [`prepare`] opens sources with the
-//! guest's rights before it is entered; [`attach`] runs inside it.
+//! guest's privileges before it is entered; [`attach`] runs inside it.
 
 use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
@@ -64,7 +64,7 @@ struct FreshSource {
 pub(crate) struct MountEnvironment<'a> {
     /// The guest's path of the container's root.
     pub(crate) root: &'a Path,
-    /// It has a user namespace of its own, in which the guest's rights are lost.
+    /// It has a user namespace of its own, in which the guest's privileges are lost.
     pub(crate) own_users: bool,
 }
 
@@ -292,7 +292,7 @@ fn make_fresh(
     let kernel_view = kind == "proc";
     check_proc(destination, kernel_view)?;
     if kernel_view || kind == "sysfs" {
-        // A link here would let an image move what is protected by name.
+        // By a link an image could move what is protected by name.
         rootfs.refuse_links(destination, kind)?;
     }
     let existed = rootfs.open(destination, POINT).is_ok();
@@ -337,8 +337,8 @@ fn point_kind(tree: &OwnedFd) -> rustix::io::Result<PointKind> {
     })
 }
 
-/// Gives the mount at `destination` other attributes, and its file system the
-/// parameters among the options.
+/// Changes the attributes of the mount at `destination`, and the parameters of its file
+/// system if the options have any.
 fn remount(rootfs: &Rootfs, destination: &Path, options: &MountOptions) -> Result<(), Failure> {
     let mount = rootfs.open(destination, POINT).at("remount", destination)?;
     if options.bind.is_some() {
@@ -403,7 +403,7 @@ pub(crate) fn attach_tree(tree: &OwnedFd, point: &OwnedFd) -> rustix::io::Result
     move_mount(tree, "", point, "", both_are_open)
 }
 
-/// Shows the open file or directory `from` at `point` too.
+/// Bind-mounts the open file or directory `from` at `point`.
 ///
 /// # Errors
 /// The kernel's refusal.

@@ -60,12 +60,12 @@ fn parse_range(range: &str) -> Option<std::ops::RangeInclusive<usize>> {
     (first <= last && last < MAX_CPUS).then_some(first..=last)
 }
 
-fn attributes(wish: &Scheduler) -> Result<SchedulerAttributes, Failure> {
+fn attributes(wanted: &Scheduler) -> Result<SchedulerAttributes, Failure> {
     use LinuxSchedulerPolicy as Policy;
     let refused = |text: String| Err(Failure::Refused(text));
-    let policy = *wish.policy();
-    let (nice, priority) = (wish.nice().unwrap_or(0), wish.priority().unwrap_or(0));
-    let times = [*wish.runtime(), *wish.deadline(), *wish.period()];
+    let policy = *wanted.policy();
+    let (nice, priority) = (wanted.nice().unwrap_or(0), wanted.priority().unwrap_or(0));
+    let times = [*wanted.runtime(), *wanted.deadline(), *wanted.period()];
     if matches!(policy, Policy::SchedOther | Policy::SchedBatch) && !(-20..=19).contains(&nice) {
         return refused(format!(
             "invalid scheduler.nice: {nice} when scheduler.policy is {policy}"
@@ -86,7 +86,7 @@ fn attributes(wish: &Scheduler) -> Result<SchedulerAttributes, Failure> {
                 .into(),
         );
     }
-    let flags = wish.flags().iter().flatten().map(|flag| flag_bit(*flag));
+    let flags = wanted.flags().iter().flatten().map(|flag| flag_bit(*flag));
     Ok(SchedulerAttributes {
         policy: policy_number(policy),
         flags: flags.fold(0, |all, flag| all | flag),
@@ -123,17 +123,17 @@ const fn flag_bit(flag: LinuxSchedulerFlag) -> u64 {
 }
 
 /// linux/ioprio.h: three bits of class above thirteen of priority.
-fn io_priority(wish: &LinuxIOPriority) -> Result<u16, Failure> {
-    let class = match wish.class() {
+fn io_priority(wanted: &LinuxIOPriority) -> Result<u16, Failure> {
+    let class = match wanted.class() {
         IOPriorityClass::IoprioClassRt => 1_u16,
         IOPriorityClass::IoprioClassBe => 2,
         IOPriorityClass::IoprioClassIdle => 3,
     };
-    match u16::try_from(wish.priority()) {
+    match u16::try_from(wanted.priority()) {
         Ok(priority @ 0..=7) => Ok(class << 13 | priority),
         _ => Err(Failure::Refused(format!(
             "invalid ioPriority.Priority: {}",
-            wish.priority()
+            wanted.priority()
         ))),
     }
 }
@@ -145,17 +145,17 @@ const MAX_CPUS: usize = 1024;
 mod tests {
     use super::*;
 
-    fn wish(json: &str) -> Scheduler {
+    fn wanted(json: &str) -> Scheduler {
         serde_json::from_str(json).unwrap()
     }
 
     #[test]
     fn a_deadline_has_its_times_and_flags() {
-        let wish = wish(
+        let wanted = wanted(
             r#"{"policy":"SCHED_DEADLINE","flags":["SCHED_FLAG_RECLAIM","SCHED_RESET_ON_FORK"],
                 "runtime":1,"deadline":2,"period":3}"#,
         );
-        let attributes = attributes(&wish).unwrap();
+        let attributes = attributes(&wanted).unwrap();
         assert_eq!((attributes.policy, attributes.flags), (6, 3));
         let times = [
             attributes.runtime_ns,
@@ -181,7 +181,7 @@ mod tests {
                 "scheduler runtime/deadline/period can only be specified for SchedDeadline policy",
             ),
         ] {
-            assert_eq!(attributes(&wish(json)).unwrap_err().line(), text);
+            assert_eq!(attributes(&wanted(json)).unwrap_err().line(), text);
         }
     }
 

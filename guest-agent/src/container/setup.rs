@@ -107,7 +107,7 @@ fn first_process(launch_spec: &LaunchSpec<'_>, gate: &ChildEnd) -> Result<Infall
     dup2_stdin(stdin).doing("set standard input")?;
     dup2_stdout(stdout).doing("set standard output")?;
     dup2_stderr(stderr).doing("set standard error")?;
-    // Lowering it takes rights that a user namespace doesn't have.
+    // Lowering it needs a capability that a user namespace doesn't give.
     set_oom_score(launch_spec.process)?;
     let uid = launch_spec.process.user().uid();
     // An unmapped id is refused when the user is set.
@@ -136,7 +136,7 @@ fn first_process(launch_spec: &LaunchSpec<'_>, gate: &ChildEnd) -> Result<Infall
             descriptors::place(further, &[gate.as_raw_fd(), init.as_raw_fd()])?;
             run_on_first_cpus(launch_spec.process)?;
             match setns(init, launch_spec.namespaces.flags) {
-                // It has just ended; the text is runc's.
+                // The init has just ended; the text is runc's.
                 Err(Errno::ESRCH) => {
                     let text = "cannot exec in a stopped container";
                     return Err(Failure::Refused(text.to_owned()));
@@ -167,7 +167,7 @@ fn set_oom_score(process: &Process) -> Result<(), Failure> {
     fs::write(path, score.to_string()).at("write", path)
 }
 
-/// Everything opened with the guest's own rights.
+/// Descriptors opened with the guest's own privileges.
 #[derive(Debug)]
 struct Prepared {
     root: OwnedFd,
@@ -246,7 +246,7 @@ fn set_clock_offsets(spec: &Spec) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Goes on in a new child of the agent, since a process can't change its own pid
+/// Continues in a new child of the agent, since a process can't change its own pid
 /// namespace, and the agent has to be the one that waits for it.
 fn continue_as_sibling(
     wanted: CloneFlags,
@@ -394,7 +394,7 @@ fn become_program(
     let (early, late) = if process.no_new_privileges().unwrap_or(false) {
         (None, launch_spec.seccomp)
     } else {
-        // It takes rights that are given up next.
+        // The installation needs a capability that is dropped next.
         (launch_spec.seccomp, None)
     };
     early.map_or(Ok(()), Filter::install)?;

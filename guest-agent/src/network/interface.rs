@@ -37,7 +37,7 @@ pub(super) fn ipv6_is_off(name: &str) -> bool {
 ///
 /// # Errors
 /// The first change that the kernel refuses, with the interface's name.
-pub(super) fn begin(
+pub(super) fn bring_up(
     socket: &Socket,
     name: String,
     wanted: &Interface,

@@ -36,7 +36,7 @@ pub(crate) struct Network {
     served_names: HashSet<Vec<u8>>,
 }
 
-/// An interface that is there.
+/// An interface whose device is bound.
 #[derive(Debug)]
 struct Plugged {
     device: Device,
@@ -128,8 +128,8 @@ impl Plugged {
     /// Finds the interface's device and brings it up. It has no addresses yet.
     fn find(socket: &Socket, wanted: &Interface) -> Result<Self, Failure> {
         let (device, name) = Device::find(&wanted.device_mac)?;
-        let begun = interface::begin(socket, name, wanted);
-        match begun {
+        let brought_up = interface::bring_up(socket, name, wanted);
+        match brought_up {
             Ok((index, applied)) => Ok(Self {
                 device,
                 index,

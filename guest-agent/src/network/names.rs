@@ -56,7 +56,7 @@ pub(super) fn serve(address: &[u8], transport: &Transport) -> Result<(), Failure
     let host = NameServer {
         server: octets,
         transport: transport.clone(),
-        turns: Arc::new(Semaphore::new(MOST_AT_ONCE)),
+        permits: Arc::new(Semaphore::new(MOST_AT_ONCE)),
     };
     tokio::spawn(serve_datagrams(datagrams, host.clone()));
     tokio::spawn(serve_connections(connections, host));
@@ -68,7 +68,7 @@ pub(super) fn serve(address: &[u8], transport: &Transport) -> Result<(), Failure
 struct NameServer {
     server: [u8; 4],
     transport: Transport,
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl NameServer {
@@ -98,7 +98,7 @@ async fn serve_datagrams(socket: UdpSocket, host: NameServer) {
             // The ICMP error of an earlier reply whose resolver was gone.
             continue;
         };
-        let Ok(turn) = Arc::clone(&host.turns).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&host.permits).try_acquire_owned() else {
             continue;
         };
         let query = query.get(..length).unwrap_or_default().to_vec();
@@ -109,14 +109,14 @@ async fn serve_datagrams(socket: UdpSocket, host: NameServer) {
                 // The resolver may be gone.
                 drop(socket.send_to(&reply, resolver).await);
             }
-            drop(turn);
+            drop(permit);
         });
     }
 }
 
 async fn serve_connections(listener: TcpListener, host: NameServer) {
     loop {
-        let Ok(turn) = Arc::clone(&host.turns).acquire_owned().await else {
+        let Ok(permit) = Arc::clone(&host.permits).acquire_owned().await else {
             return;
         };
         let Ok((resolver, _)) = listener.accept().await else {
@@ -126,7 +126,7 @@ async fn serve_connections(listener: TcpListener, host: NameServer) {
         tokio::spawn(async move {
             // Either end may hang up.
             drop(pass_on(resolver, &host).await);
-            drop(turn);
+            drop(permit);
         });
     }
 }

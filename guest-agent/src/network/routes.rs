@@ -31,8 +31,8 @@ pub(super) fn add(
     }
 }
 
-/// Of a route over several interfaces the kernel keeps what is left when one of them
-/// goes; that makes way for the whole.
+/// The flag to add a route with. Of a route over several interfaces the kernel keeps the
+/// other hops when one of them goes, so such a route replaces what is left of it.
 fn addition(route: &Route) -> i32 {
     if route.next_hops.len() > 1 {
         libc::NLM_F_REPLACE
@@ -65,7 +65,7 @@ pub(super) fn remove_rule(socket: &Socket, rule: &[u8]) {
     drop(socket.change(&rule_message(libc::RTM_DELRULE, 0, rule)));
 }
 
-/// The attributes follow as they came.
+/// The attributes are those that the host has sent.
 fn rule_message(kind: u16, flags: i32, rule: &[u8]) -> Message {
     let (header, attributes) = rule.split_at(rule.len().min(RULE_HEADER_LEN));
     let attributes = caisson_netlink::Attributes(attributes);
