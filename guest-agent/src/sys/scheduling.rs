@@ -27,16 +27,16 @@ pub(crate) struct SchedulerAttributes {
 ///
 /// # Errors
 /// The kernel's refusal.
-pub(crate) fn set_scheduler(wish: &SchedulerAttributes) -> io::Result<()> {
+pub(crate) fn set_scheduler(wanted: &SchedulerAttributes) -> io::Result<()> {
     let request = Request {
         size: REQUEST_SIZE,
-        policy: wish.policy,
-        flags: wish.flags,
-        nice: wish.nice,
-        priority: wish.priority,
-        runtime_ns: wish.runtime_ns,
-        deadline_ns: wish.deadline_ns,
-        period_ns: wish.period_ns,
+        policy: wanted.policy,
+        flags: wanted.flags,
+        nice: wanted.nice,
+        priority: wanted.priority,
+        runtime_ns: wanted.runtime_ns,
+        deadline_ns: wanted.deadline_ns,
+        period_ns: wanted.period_ns,
     };
     // SAFETY: the request has the kernel's layout, carries its size and outlives
     // the call, which only reads it.
