@@ -16,12 +16,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use caisson::container::detached_exec::DetachedExec;
 use caisson::container::handle::{Container as Library, Error as LibraryError};
-use caisson::container::session::Wish;
+use caisson::container::session::ExecSpec;
 use caisson::container::store;
 use caisson::log as library_log;
 use caisson::oci::fields;
 use caisson::oci::plan::conditions;
-use caisson::owner::{OwnerChild, Reply, Status, Surroundings};
+use caisson::owner::{OwnerChild, Reply, SpawnOptions, Status};
 use caisson_protocol::rate::RateLimit;
 use containerd_shim_protos::events::task as event;
 use containerd_shim_protos::topics;
@@ -192,7 +192,7 @@ impl Container {
         let console = console.transpose().map_err(step("make a console socket"))?;
         let order = DetachedExec {
             socket: self.library.socket(),
-            wish: Wish {
+            request: ExecSpec {
                 process: process.spec.clone(),
                 cgroup: String::new(),
                 ignore_paused: false,
@@ -206,7 +206,7 @@ impl Container {
         let (streams, ends) = streams
             .for_proxy(console.is_some())
             .map_err(step("open /dev/null"))?;
-        let around = Surroundings {
+        let around = SpawnOptions {
             program: Some(self.shared.program.clone()),
             streams: Some(ends),
         };

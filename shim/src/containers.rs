@@ -16,7 +16,7 @@ use caisson::container::preserved_fds::Preserved;
 use caisson::container::store;
 use caisson::container::store::Store;
 use caisson::log as library_log;
-use caisson::owner::Surroundings;
+use caisson::owner::SpawnOptions;
 use containerd_shim_protos::api::CreateTaskRequest;
 use containerd_shim_protos::events::task as event;
 use containerd_shim_protos::topics;
@@ -210,7 +210,7 @@ impl Containers {
             debug: self.settings.debug,
             warn_on_stderr: false,
             config: options.config,
-            around: Surroundings {
+            around: SpawnOptions {
                 program: Some(shared.program.clone()),
                 streams: Some(ends),
             },

@@ -14,68 +14,7 @@ use crate::tree::{Package, Source, packages, production};
 
 /// Cycles that are older than the rule, each with its files in order. One that is
 /// mended leaves this list, and none is added.
-const KNOWN_CYCLES: &[&[&str]] = &[
-    &[
-        "guest-agent/src/cgroup/cpu.rs",
-        "guest-agent/src/cgroup/io.rs",
-        "guest-agent/src/cgroup/limits.rs",
-    ],
-    &[
-        "guest-agent/src/guest.rs",
-        "guest-agent/src/notify.rs",
-        "guest-agent/src/oom.rs",
-        "guest-agent/src/reaper.rs",
-    ],
-    &["runtime/jail/src/detached.rs", "runtime/jail/src/root.rs"],
-    &["runtime/src/annotations.rs", "runtime/src/installation.rs"],
-    &[
-        "runtime/src/cgroup/folder.rs",
-        "runtime/src/cgroup/group.rs",
-    ],
-    &["runtime/src/cli/global.rs", "runtime/src/cli/mod.rs"],
-    &["runtime/src/container.rs", "runtime/src/creation.rs"],
-    &["runtime/src/errand.rs", "runtime/src/sandbox/order.rs"],
-    &[
-        "runtime/src/fields/admission.rs",
-        "runtime/src/fields/namespaces.rs",
-    ],
-    &[
-        "runtime/src/machine/choice.rs",
-        "runtime/src/machine/mod.rs",
-        "runtime/src/machine/qemu.rs",
-        "runtime/src/sandbox/error.rs",
-        "runtime/src/sandbox/program.rs",
-        "runtime/src/sandbox/tail.rs",
-        "runtime/src/sandbox/thread.rs",
-    ],
-    &[
-        "runtime/src/plan/binds.rs",
-        "runtime/src/plan/size.rs",
-        "runtime/src/plan.rs",
-    ],
-    &[
-        "runtime/src/sandbox/agent.rs",
-        "runtime/src/sandbox/boot.rs",
-        "runtime/src/sandbox/clock.rs",
-        "runtime/src/sandbox/member.rs",
-        "runtime/src/sandbox/members.rs",
-        "runtime/src/sandbox/monitor.rs",
-        "runtime/src/sandbox/network.rs",
-        "runtime/src/sandbox/refusal.rs",
-        "runtime/src/sandbox/requests.rs",
-    ],
-    &[
-        "runtime/vmm/src/virtio/block/mod.rs",
-        "runtime/vmm/src/virtio/block/request.rs",
-    ],
-    &[
-        "runtime/vmm/src/virtio/net/kernel.rs",
-        "runtime/vmm/src/virtio/net/mod.rs",
-        "runtime/vmm/src/virtio/net/pair.rs",
-        "runtime/vmm/src/virtio/net/receive.rs",
-    ],
-    &["shim/src/container.rs", "shim/src/containers.rs"],
-];
+const KNOWN_CYCLES: &[&[&str]] = &[];
 
 #[derive(Default)]
 pub(crate) struct Graph {

@@ -11,8 +11,6 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use crate::error::{Error, Step};
 use crate::sys::{self, Depth, MountAttributes};
 
-pub use crate::root::{Kind, require_read_only};
-
 /// How a tree is cut out of the owner's mounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tree {

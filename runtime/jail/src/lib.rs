@@ -31,5 +31,5 @@ pub use error::{Error, Step};
 pub use identities::{Identities, UNIQUE_IDS};
 pub use inherited::inherited;
 pub use jail::Jail;
-pub use root::NewRoot;
+pub use root::{Kind, NewRoot, require_read_only};
 pub use rustix::thread::CapabilitySet;

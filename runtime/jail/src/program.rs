@@ -11,8 +11,8 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-use crate::detached::Kind;
 use crate::error::Step;
+use crate::root::Kind;
 use crate::{CapabilitySet, Error, Identities, Jail, inherited};
 
 /// Where the spec is read from, as JSON.

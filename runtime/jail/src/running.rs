@@ -12,8 +12,8 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, openat, openat2, unli
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, open_tree, unmount};
 
-use crate::detached::Kind;
 use crate::error::{Error, Step};
+use crate::root::Kind;
 use crate::root::NewRoot;
 use crate::sys::{self, Depth, MountAttributes};
 

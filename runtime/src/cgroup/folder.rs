@@ -31,7 +31,7 @@ pub(super) fn make(
             made_above.push(folder.to_owned());
         }
         if version == Version::V2 {
-            hand_down_controllers(folder);
+            enable_controllers(folder);
         }
     }
     make_one(path, hierarchy).map(drop)
@@ -65,7 +65,7 @@ fn inherit_if_empty(folder: &Path, file: &str) -> io::Result<()> {
 }
 
 /// Each by itself: what this host lacks, or doesn't hand out, shows when a limit needs it.
-fn hand_down_controllers(folder: &Path) {
+fn enable_controllers(folder: &Path) {
     let read = |file: &str| fs::read_to_string(folder.join(file)).unwrap_or_default();
     let (there, down) = (read("cgroup.controllers"), read("cgroup.subtree_control"));
     let has = |list: &str, name: &str| list.split_whitespace().any(|word| word == name);

@@ -263,7 +263,7 @@ impl Group {
 
     /// Writes limits that the guest keeps exactly: they may fail, and the answer names
     /// those that do, a line each.
-    pub fn limit_too(&self, settings: &[Setting]) -> Vec<String> {
+    pub fn limit_best_effort(&self, settings: &[Setting]) -> Vec<String> {
         let wider = settings
             .iter()
             .filter(|setting| setting.need == Need::Wider);
@@ -278,7 +278,7 @@ impl Group {
     ///
     /// # Errors
     /// [`Error::Set`] for the first that can't be had.
-    pub fn limit_alone(&self, settings: &[Setting]) -> Result<Vec<Setting>, Error> {
+    pub fn limit_required(&self, settings: &[Setting]) -> Result<Vec<Setting>, Error> {
         let mut undo = Vec::new();
         for setting in settings.iter().filter(|setting| setting.need == Need::Only) {
             let before = self.before(setting);

@@ -75,27 +75,27 @@ impl Place {
     /// When the wish doesn't fit the driver, or an annotation is no property.
     pub fn of(
         id: &str,
-        wish: Option<&str>,
+        request: Option<&str>,
         (driver, annotations): (Driver, &HashMap<String, String>),
     ) -> Result<Self, Malformed> {
-        let wish = wish.filter(|wish| !wish.is_empty());
-        match (driver, wish) {
+        let request = request.filter(|request| !request.is_empty());
+        match (driver, request) {
             (Driver::Disabled, _) => Ok(Self::Inherited),
             (Driver::Cgroupfs, None) => Ok(Self::Folder {
                 path: id.into(),
                 wanted: false,
             }),
-            (Driver::Cgroupfs, Some(wish)) => {
-                let path = cleaned(Path::new(wish));
+            (Driver::Cgroupfs, Some(request)) => {
+                let path = cleaned(Path::new(request));
                 if path.file_name().is_none() {
-                    return Err(Malformed::Root(wish.to_owned()));
+                    return Err(Malformed::Root(request.to_owned()));
                 }
                 Ok(Self::Folder { path, wanted: true })
             }
-            (Driver::Systemd, wish) => {
-                let (slice, unit) = match wish {
+            (Driver::Systemd, request) => {
+                let (slice, unit) = match request {
                     None => (None, format!("caisson-{id}.scope")),
-                    Some(wish) => scope(wish)?,
+                    Some(request) => scope(request)?,
                 };
                 Ok(Self::Scope {
                     slice,
@@ -108,17 +108,17 @@ impl Place {
 }
 
 /// Slice and unit of `slice:prefix:name`.
-fn scope(wish: &str) -> Result<(Option<String>, String), Malformed> {
-    let malformed = || Malformed::Systemd(wish.to_owned());
-    let parts: Vec<&str> = wish.split(':').collect();
+fn scope(request: &str) -> Result<(Option<String>, String), Malformed> {
+    let malformed = || Malformed::Systemd(request.to_owned());
+    let parts: Vec<&str> = request.split(':').collect();
     let [slice, prefix, name] = parts[..] else {
         return Err(malformed());
     };
-    if name.is_empty() || wish.contains('/') {
+    if name.is_empty() || request.contains('/') {
         return Err(malformed());
     }
     if name.ends_with(".slice") {
-        return Err(Malformed::Slice(wish.to_owned()));
+        return Err(Malformed::Slice(request.to_owned()));
     }
     let unit = match (prefix, name) {
         ("", name) => format!("{name}.scope"),
@@ -148,19 +148,19 @@ fn cleaned(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
-    fn of(wish: Option<&str>, driver: Driver) -> Result<Place, Malformed> {
-        Place::of("web1", wish, (driver, &HashMap::new()))
+    fn of(request: Option<&str>, driver: Driver) -> Result<Place, Malformed> {
+        Place::of("web1", request, (driver, &HashMap::new()))
     }
 
-    fn folder(wish: Option<&str>) -> (PathBuf, bool) {
-        match of(wish, Driver::Cgroupfs).unwrap() {
+    fn folder(request: Option<&str>) -> (PathBuf, bool) {
+        match of(request, Driver::Cgroupfs).unwrap() {
             Place::Folder { path, wanted } => (path, wanted),
             other => panic!("{other:?}"),
         }
     }
 
-    fn unit(wish: Option<&str>) -> (Option<String>, String) {
-        match of(wish, Driver::Systemd).unwrap() {
+    fn unit(request: Option<&str>) -> (Option<String>, String) {
+        match of(request, Driver::Systemd).unwrap() {
             Place::Scope { slice, unit, .. } => (slice, unit),
             other => panic!("{other:?}"),
         }

@@ -11,9 +11,9 @@ use crate::container::create;
 use crate::container::create::Creation;
 use crate::container::preserved_fds::Preserved;
 use crate::container::sd_notify::NotifySocket;
-use crate::container::send_fd::hand_over;
+use crate::container::send_fd::send_fd;
 use crate::log::Level;
-use crate::owner::Surroundings;
+use crate::owner::SpawnOptions;
 use crate::process::pidfd::Pidfd;
 
 /// Callers read it, and signal whom it names.
@@ -73,7 +73,7 @@ impl Common {
             debug: caller.debug,
             warn_on_stderr: false,
             config: None,
-            around: Surroundings::default(),
+            around: SpawnOptions::default(),
             bound: false,
             group: Vec::new(),
         })
@@ -161,7 +161,7 @@ pub(super) fn send_pidfd(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let doing = || failed(format!("send a pidfd to {}", socket.display()));
     let pidfd = Pidfd::of(pid).map_err(doing())?;
-    Ok(hand_over(socket, word.as_bytes(), pidfd.as_fd()).map_err(doing())?)
+    Ok(send_fd(socket, word.as_bytes(), pidfd.as_fd()).map_err(doing())?)
 }
 
 /// Writes a pid whole or not at all; callers read it as soon as it is there.

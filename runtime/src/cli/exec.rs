@@ -10,15 +10,15 @@ use crate::cli::{Caller, Outcome, failed};
 use crate::container::detached_exec::DetachedExec;
 use crate::container::handle::Container;
 use crate::container::preserved_fds::Preserved;
-use crate::container::session::{LateOutput, Session, Terminal, Wish};
-use crate::container::signals::HeldBack;
+use crate::container::session::{ExecSpec, LateOutput, Session, Terminal};
+use crate::container::signals::BlockedSignals;
 use crate::container::terminal::RawMode;
 use crate::log::Level;
 use crate::oci::capabilities;
 use crate::oci::fields;
-use crate::oci::normalize::respell_process;
+use crate::oci::normalize::normalize_process;
 use crate::oci::plan::conditions;
-use crate::owner::Surroundings;
+use crate::owner::SpawnOptions;
 
 /// Run one more process in a container
 ///
@@ -116,7 +116,7 @@ impl Exec {
         for remark in capabilities::not_raised(&asked) {
             caller.log.write_if_file(Level::Warning, &remark);
         }
-        respell_process(&mut process);
+        normalize_process(&mut process);
         for ignored in fields::check_process(&process)? {
             caller
                 .log
@@ -126,7 +126,7 @@ impl Exec {
         let terminal = process["terminal"].as_bool().unwrap_or(false);
         let console_socket = self.console_socket(terminal)?;
         let socket = container.socket();
-        let wish = Wish {
+        let request = ExecSpec {
             process,
             cgroup: cgroup(&self.cgroup)?,
             ignore_paused: self.ignore_paused,
@@ -135,16 +135,16 @@ impl Exec {
         if self.detach {
             let order = DetachedExec {
                 socket,
-                wish,
+                request,
                 console_socket,
                 cgroup: container.record().cgroup.clone(),
                 copies_late_output: true,
             };
-            let stand_in = order.leave_behind(&Surroundings::default())?;
-            let introduced = self.introduce(stand_in.pid());
+            let run_proxy = order.leave_behind(&SpawnOptions::default())?;
+            let introduced = self.introduce(run_proxy.pid());
             if introduced.is_err() {
                 // Nobody knows of it: what it stands for goes with it.
-                stand_in.kill();
+                run_proxy.kill();
             }
             return introduced.map(|()| 0);
         }
@@ -153,7 +153,7 @@ impl Exec {
             (None, true) => Terminal::Own,
             (None, false) => Terminal::None,
         };
-        let session = Session::begin(&socket, wish, &host, HeldBack::begin()?)?;
+        let session = Session::begin(&socket, request, &host, BlockedSignals::begin()?)?;
         self.introduce(std::process::id().try_into()?)?;
         let raw_mode = if matches!(host, Terminal::Own) {
             RawMode::enter()

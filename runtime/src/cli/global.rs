@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cgroup::Driver;
-use crate::cli::{Outcome, failed};
+use crate::cli::outcome::{Outcome, failed, print};
 use crate::container::store::Store;
 use crate::host::identity;
 use crate::log::{Format, Log};
@@ -97,5 +97,5 @@ fn default_root() -> PathBuf {
 /// Callers parse the first line as `<name> version <version>`.
 pub(super) fn print_version() -> Outcome {
     let version = env!("CARGO_PKG_VERSION");
-    crate::cli::print(&format!("caisson version {version}\nspec: 1.3.0\n"))
+    print(&format!("caisson version {version}\nspec: 1.3.0\n"))
 }

@@ -16,6 +16,7 @@ mod global;
 mod kill;
 mod list;
 mod monitor;
+mod outcome;
 mod pause;
 mod ps;
 mod ps_columns;
@@ -36,9 +37,7 @@ use clap::Parser;
 use crate::log::error_line::chain;
 
 pub(crate) use global::{Caller, Global};
-
-/// The exit status of a command, or why it failed.
-pub(crate) type Outcome = Result<u8, Box<dyn Error>>;
+pub(crate) use outcome::{Outcome, failed, print};
 
 /// OCI container runtime that gives every container its own kernel in a
 /// lightweight virtual machine
@@ -160,9 +159,9 @@ fn dispatch(caller: &Caller, verb: Option<Verb>) -> Outcome {
         Some(Verb::Features(verb)) => verb.run(),
         Some(Verb::Setup(verb)) => verb.run(),
         Some(Verb::Monitor(_)) => monitor::monitor(),
-        Some(Verb::ExecOwner(_)) => Ok(crate::container::detached_exec::stand_in()?),
+        Some(Verb::ExecOwner(_)) => Ok(crate::container::detached_exec::run_proxy()?),
         Some(Verb::ExecRelay) => {
-            crate::container::exec_relay::stand_in()?;
+            crate::container::exec_relay::run_proxy()?;
             Ok(0)
         }
         None if caller.wants_version => global::print_version(),
@@ -170,28 +169,7 @@ fn dispatch(caller: &Caller, verb: Option<Verb>) -> Outcome {
     }
 }
 
-/// A step of the command line's own that failed, with its cause.
-#[derive(Debug, thiserror::Error)]
-#[error("{doing}")]
-pub(crate) struct Failed<E: Error + 'static> {
-    doing: String,
-    #[source]
-    cause: E,
-}
-
-/// Says what was being done when something failed.
-pub(crate) fn failed<E: Error + 'static>(doing: impl Into<String>) -> impl FnOnce(E) -> Failed<E> {
-    let doing = doing.into();
-    move |cause| Failed { doing, cause }
-}
-
 fn tell(error: &(dyn Error + 'static), code: u8) -> u8 {
     writeln!(std::io::stderr(), "caisson: {}", chain(error)).ok();
     code
-}
-
-/// Prints what a caller reads from standard output.
-pub(crate) fn print(text: &str) -> Outcome {
-    std::io::stdout().write_all(text.as_bytes())?;
-    Ok(0)
 }

@@ -3,7 +3,7 @@
 use crate::cgroup::Group;
 use crate::cli::Outcome;
 use crate::monitor;
-use crate::monitor::Order;
+use crate::monitor::CreateRequest;
 use crate::owner;
 
 pub(super) fn monitor() -> Outcome {
@@ -12,7 +12,7 @@ pub(super) fn monitor() -> Outcome {
     let mut cgroup: Option<Group> = None;
     let ordered = caller.receive().and_then(|(announced, _)| {
         cgroup = announced;
-        caller.receive::<Order>()
+        caller.receive::<CreateRequest>()
     });
     match ordered {
         Ok((order, descriptors)) => Ok(monitor::run(&order, descriptors, caller)),

@@ -5,7 +5,7 @@ use crate::cli::{Caller, Outcome};
 use crate::container::create;
 use crate::container::create::Creation;
 use crate::container::handle::{Container, Error};
-use crate::container::signals::HeldBack;
+use crate::container::signals::BlockedSignals;
 use crate::container::store;
 use crate::container::terminal::RawMode;
 use crate::owner::OwnerChild;
@@ -44,7 +44,7 @@ impl Run {
         };
         let (container, owner) = create::create(&caller.store, &creation)?;
         // Until here a signal ends this command, and its container with it.
-        let signals = foreground.then(HeldBack::begin).transpose()?;
+        let signals = foreground.then(BlockedSignals::begin).transpose()?;
         let started = self.start((&container, &owner), caller);
         match (started, signals) {
             (Err(err), _) => {
@@ -84,7 +84,7 @@ fn delete(container: &Container, caller: &Caller) -> Result<(), Error> {
 
 /// Stands by until the container ends; signals go to the process that stands
 /// for it, which passes them on.
-fn stay(owner: OwnerChild, signals: HeldBack, terminal: bool) -> Outcome {
+fn stay(owner: OwnerChild, signals: BlockedSignals, terminal: bool) -> Outcome {
     let raw_mode = if terminal { RawMode::enter() } else { None };
     let process = Pidfd::of(owner.pid())?;
     signals.forward(move |signal| {

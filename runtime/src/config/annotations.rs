@@ -143,11 +143,11 @@ pub enum Refused {
     Emulation,
     /// Too many.
     #[error(
-        "{wish}: a machine has 1 to {max} vCPUs, not {asked}; `max_vcpus` of the configuration says how many at most"
+        "{request}: a machine has 1 to {max} vCPUs, not {asked}; `max_vcpus` of the configuration says how many at most"
     )]
     Vcpus {
         /// Who asks.
-        wish: &'static str,
+        request: &'static str,
         /// The bound.
         max: u8,
         /// For how many.
@@ -155,11 +155,11 @@ pub enum Refused {
     },
     /// Too little or too much.
     #[error(
-        "{wish}: a machine has {min} to {max} MiB of memory, not {asked} bytes; `max_mem_mib` of the configuration says how many at most"
+        "{request}: a machine has {min} to {max} MiB of memory, not {asked} bytes; `max_mem_mib` of the configuration says how many at most"
     )]
     Memory {
         /// Who asks.
-        wish: &'static str,
+        request: &'static str,
         /// What any guest needs.
         min: u32,
         /// The bound.
@@ -208,29 +208,33 @@ impl Bounds {
         }
     }
 
-    /// As many vCPUs as `wish` asks for.
+    /// As many vCPUs as `request` asks for.
     ///
     /// # Errors
     /// When they are too many.
-    pub fn vcpus(&self, wish: &'static str, asked: u32) -> Result<u8, Refused> {
+    pub fn vcpus(&self, request: &'static str, asked: u32) -> Result<u8, Refused> {
         let max = self.max_vcpus;
         u8::try_from(asked)
             .ok()
             .filter(|vcpus| (1..=max).contains(vcpus))
-            .ok_or(Refused::Vcpus { wish, max, asked })
+            .ok_or(Refused::Vcpus {
+                request,
+                max,
+                asked,
+            })
     }
 
-    /// As many MiB, at least `min`, as the bytes that `wish` asks for.
+    /// As many MiB, at least `min`, as the bytes that `request` asks for.
     ///
     /// # Errors
     /// When they are too few or too many.
-    pub fn mem_mib(&self, wish: &'static str, (asked, min): (u64, u32)) -> Result<u32, Refused> {
+    pub fn mem_mib(&self, request: &'static str, (asked, min): (u64, u32)) -> Result<u32, Refused> {
         let max = self.max_mem_mib;
         u32::try_from(asked.div_ceil(1 << 20))
             .ok()
             .filter(|mem_mib| (min..=max).contains(mem_mib))
             .ok_or(Refused::Memory {
-                wish,
+                request,
                 min,
                 max,
                 asked,

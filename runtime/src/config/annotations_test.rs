@@ -40,14 +40,14 @@ fn a_machine_is_chosen_among_what_the_configuration_allows() {
         let none = bounds.machine(&Annotations::new());
         assert_eq!(none, Ok(machine));
         let chosen = ["auto", "kvm", "tcg"]
-            .map(|wish| bounds.machine(&annotations(&[(MACHINE, wish)])).ok());
+            .map(|request| bounds.machine(&annotations(&[(MACHINE, request)])).ok());
         assert_eq!(chosen, wanted, "{machine:?}, emulation: {emulation}");
     }
 }
 
 #[test]
 fn a_wish_beyond_the_bounds_is_refused_by_its_name() {
-    let of = |wish| BOUNDS.machine(&annotations(&[(MACHINE, wish)]));
+    let of = |request| BOUNDS.machine(&annotations(&[(MACHINE, request)]));
     let err = of("tcg").unwrap_err().to_string();
     assert!(
         err.starts_with("annotation dev.caisson.machine: tcg is not allowed on this host: "),

@@ -20,12 +20,12 @@ use crate::container::store::{Entry, Record, Store};
 use crate::hooks;
 use crate::host::identity::User;
 use crate::log::{Format, Level, Log};
-use crate::monitor::{Home, Order, Outcome};
+use crate::monitor::{CreateRequest, Outcome, VmPlacement};
 use crate::oci::bundle::Bundle;
 use crate::oci::plan;
 use crate::oci::plan::{HostFacts, Plan};
 use crate::owner;
-use crate::owner::{Connection, OwnerChild, Surroundings};
+use crate::owner::{Connection, OwnerChild, SpawnOptions};
 use crate::vm;
 
 /// What a caller wants to be created.
@@ -58,7 +58,7 @@ pub struct Creation {
     /// The configuration of caisson, where it is not the usual one.
     pub config: Option<PathBuf>,
     /// What the owner begins with.
-    pub around: Surroundings,
+    pub around: SpawnOptions,
     /// The container ends when this process does.
     pub bound: bool,
     /// The containers of one machine, the one that began it first, which this one
@@ -90,7 +90,7 @@ fn create_in(
     for remark in &bundle.remarks {
         log.write(Level::Warning, remark);
     }
-    if let Home::Own(choice) = &order.home {
+    if let VmPlacement::Own(choice) = &order.home {
         warn_of_emulation(choice, creation.warn_on_stderr, &log);
     }
     let created = bring_up(&mut order, (creation, held), &log);
@@ -117,7 +117,7 @@ fn warn_of_emulation(choice: &vm::Choice, on_stderr: bool, log: &Log) {
 /// Starts the owner, in its cgroup before it does anything, and runs its
 /// errands until the container is created.
 fn bring_up(
-    order: &mut Order,
+    order: &mut CreateRequest,
     (creation, held): (&Creation, &File),
     log: &Log,
 ) -> Result<OwnerChild, Error> {
@@ -156,7 +156,7 @@ fn bring_up(
 }
 
 /// The container's name and its command line.
-fn title(order: &Order) -> impl Iterator<Item = &str> {
+fn title(order: &CreateRequest) -> impl Iterator<Item = &str> {
     let words = owner::command_line(&order.record.process);
     [order.id.as_str()].into_iter().chain(words)
 }
@@ -175,7 +175,7 @@ fn group_of(established: Established, log: &Log) -> Option<Group> {
 /// the container's folder: where this process is killed, the owner holds it alone.
 fn converse(
     owner: &Connection,
-    order: &Order,
+    order: &CreateRequest,
     pid: i32,
     (creation, held): (&Creation, &File),
 ) -> Result<(), Error> {
@@ -195,7 +195,7 @@ fn converse(
     }
 }
 
-fn order(entry: &Entry, bundle: &Bundle, creation: &Creation) -> Result<Order, Error> {
+fn order(entry: &Entry, bundle: &Bundle, creation: &Creation) -> Result<CreateRequest, Error> {
     let installation = Installation::find(creation.config.as_deref())?;
     let cpus = std::thread::available_parallelism()
         .map_or(1, |cpus| u8::try_from(cpus.get()).unwrap_or(u8::MAX));
@@ -222,8 +222,8 @@ fn order(entry: &Entry, bundle: &Bundle, creation: &Creation) -> Result<Order, E
         check_group(&facts.bounds, bundle, first)?;
     }
     let home = match creation.group.first() {
-        Some(first) => Home::Joined(first.socket()),
-        None => Home::Own(vm::choose(plan.machine, &installation)?),
+        Some(first) => VmPlacement::Joined(first.socket()),
+        None => VmPlacement::Own(vm::choose(plan.machine, &installation)?),
     };
     let record = Record {
         oci_version: bundle.spec.version().clone(),
@@ -246,7 +246,7 @@ fn order(entry: &Entry, bundle: &Bundle, creation: &Creation) -> Result<Order, E
         .parent()
         .unwrap_or_else(|| Path::new("/"))
         .to_owned();
-    Ok(Order {
+    Ok(CreateRequest {
         id: creation.id.clone(),
         root,
         plan,

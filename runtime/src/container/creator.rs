@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::hooks;
 use crate::hooks::HookKind;
 use crate::host::identity;
-use crate::monitor::create_request::{Errand, Order, Outcome, Word};
+use crate::monitor::create_request::{CreateRequest, CreatorRequest, MonitorMessage, Outcome};
 use crate::owner;
 use crate::owner::Connection;
 
@@ -21,8 +21,8 @@ struct Done;
 ///
 /// # Errors
 /// When the command has failed, or is gone.
-pub(crate) fn ask(caller: &Connection, errand: Errand) -> Result<(), owner::Error> {
-    caller.send(&Word::Errand(errand), &[])?;
+pub(crate) fn ask(caller: &Connection, errand: CreatorRequest) -> Result<(), owner::Error> {
+    caller.send(&MonitorMessage::CreatorRequest(errand), &[])?;
     caller.receive::<Done>().map(drop)
 }
 
@@ -47,29 +47,29 @@ pub enum Error {
 /// When an errand fails or the owner is gone.
 pub(crate) fn run_until_outcome(
     owner: &Connection,
-    order: &Order,
+    order: &CreateRequest,
     pid: i32,
 ) -> Result<Outcome, Error> {
     loop {
-        match owner.receive::<Word>()?.0 {
-            Word::Errand(errand) => {
+        match owner.receive::<MonitorMessage>()?.0 {
+            MonitorMessage::CreatorRequest(errand) => {
                 run(errand, order, pid)?;
                 owner.send(&Done, &[])?;
             }
-            Word::Outcome(outcome) => return Ok(outcome),
+            MonitorMessage::Outcome(outcome) => return Ok(outcome),
         }
     }
 }
 
-fn run(errand: Errand, order: &Order, pid: i32) -> Result<(), Error> {
+fn run(errand: CreatorRequest, order: &CreateRequest, pid: i32) -> Result<(), Error> {
     match errand {
-        Errand::RunHooks => {
+        CreatorRequest::RunHooks => {
             for kind in [HookKind::Prestart, HookKind::CreateRuntime] {
                 hooks::run(kind, &order.record, pid)?;
             }
             Ok(())
         }
-        Errand::MapIdentities => {
+        CreatorRequest::MapIdentities => {
             let mut identities = order.plan.identities.iter();
             Ok(identities.try_for_each(|identities| identities.write(pid))?)
         }

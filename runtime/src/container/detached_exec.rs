@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup;
 use crate::cgroup::Group;
-use crate::container::session::{LateOutput, Session, Terminal, Wish};
-use crate::container::signals::HeldBack;
+use crate::container::session::{ExecSpec, LateOutput, Session, Terminal};
+use crate::container::signals::BlockedSignals;
 use crate::container::stdio::release_standard_streams;
 use crate::monitor::Outcome;
 use crate::owner;
-use crate::owner::{KILLED, OwnerChild, Surroundings};
+use crate::owner::{KILLED, OwnerChild, SpawnOptions};
 
 /// What such a process is told.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub struct DetachedExec {
     /// Where the container's owner listens.
     pub socket: PathBuf,
     /// What is to be run.
-    pub wish: Wish,
+    pub request: ExecSpec,
     /// Where the terminal's master goes.
     pub console_socket: Option<PathBuf>,
     /// The container's cgroup on the host, where callers look for it.
@@ -66,8 +66,8 @@ impl DetachedExec {
     ///
     /// # Errors
     /// With the guest's own text if it could not be executed.
-    pub fn leave_behind(&self, around: &Surroundings) -> Result<OwnerChild, Error> {
-        let words = owner::command_line(&self.wish.process);
+    pub fn leave_behind(&self, around: &SpawnOptions) -> Result<OwnerChild, Error> {
+        let words = owner::command_line(&self.request.process);
         // Its first word may look like a flag.
         let title = ["--"].into_iter().chain(words);
         let (owner, near) = OwnerChild::spawn("exec-owner", title, around).map_err(Error::Spawn)?;
@@ -80,7 +80,7 @@ impl DetachedExec {
             owner.end();
             return Err(err.into());
         }
-        let descriptors = self.wish.descriptors.iter();
+        let descriptors = self.request.descriptors.iter();
         let numbers: Vec<_> = descriptors.map(AsRawFd::as_raw_fd).collect();
         let answer = near
             .send(self, &numbers)
@@ -104,17 +104,18 @@ impl DetachedExec {
 ///
 /// # Errors
 /// When it is not told what to do, or can't begin.
-pub fn stand_in() -> Result<u8, StartError> {
+pub fn run_proxy() -> Result<u8, StartError> {
     let caller = owner::caller();
     let (mut order, descriptors) = caller.receive::<DetachedExec>()?;
-    order.wish.descriptors = descriptors;
+    order.request.descriptors = descriptors;
     nix::unistd::setsid().map_err(|errno| StartError::Step("make a session", errno.into()))?;
-    let signals = HeldBack::begin().map_err(|err| StartError::Step("hold signals back", err))?;
+    let signals =
+        BlockedSignals::begin().map_err(|err| StartError::Step("hold signals back", err))?;
     let terminal = match &order.console_socket {
         Some(socket) => Terminal::ConsoleSocket(socket),
         None => Terminal::None,
     };
-    let session = match Session::begin(&order.socket, order.wish, &terminal, signals) {
+    let session = match Session::begin(&order.socket, order.request, &terminal, signals) {
         Ok(session) => session,
         Err(err) => {
             let message = crate::log::error_line::chain(&err);

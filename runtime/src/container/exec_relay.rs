@@ -23,7 +23,7 @@ use crate::container::stdio::release_standard_streams;
 use crate::container::stdio::{GuestStreams, HostStdio, Output, Rest};
 use crate::monitor::Outcome;
 use crate::owner;
-use crate::owner::{Connection, OwnerChild, Reply, Request, Surroundings};
+use crate::owner::{Connection, OwnerChild, Reply, Request, SpawnOptions};
 
 /// A container's last words are on their way this long at most.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -51,7 +51,7 @@ pub(crate) enum Error {
 /// What a relay is told: beside it travel the connection to the container's owner, then
 /// each stream and where it goes.
 #[derive(Debug, Serialize, Deserialize)]
-struct Order;
+struct CreateRequest;
 
 /// Leaves a process behind that copies `rest` as long as the container's owner, at the
 /// other end of `connection`, lets it. It is put into `group`.
@@ -67,7 +67,7 @@ pub(crate) fn leave_behind(
         _ => return Err(owner::Error::Closed.into()),
     }
     let title: [&str; 0] = [];
-    let around = Surroundings::default();
+    let around = SpawnOptions::default();
     let (relay, near) = OwnerChild::spawn("exec-relay", title, &around).map_err(Error::Spawn)?;
     let begun = begin(relay.pid(), &near, (connection, rest), group);
     drop(near);
@@ -88,7 +88,7 @@ fn begin(
         .iter()
         .flat_map(|one| [one.from.as_raw_fd(), one.to.as_raw_fd()]);
     let numbers: Vec<_> = [connection.as_raw_fd()].into_iter().chain(pairs).collect();
-    relay.send(&Order, &numbers)?;
+    relay.send(&CreateRequest, &numbers)?;
     match relay.receive::<Outcome>()? {
         (Outcome::Created, _) => Ok(()),
         (Outcome::Failed { message }, _) => Err(Error::Refused(message)),
@@ -99,9 +99,9 @@ fn begin(
 ///
 /// # Errors
 /// When it is not told what to do, or can't begin.
-pub(crate) fn stand_in() -> Result<(), Error> {
+pub(crate) fn run_proxy() -> Result<(), Error> {
     let caller = owner::caller();
-    let (Order, descriptors) = caller.receive::<Order>()?;
+    let (CreateRequest, descriptors) = caller.receive::<CreateRequest>()?;
     nix::unistd::setsid().map_err(|errno| Error::Step("make a session", errno.into()))?;
     std::env::set_current_dir("/").map_err(|err| Error::Step("change to /", err))?;
     release_standard_streams().map_err(|err| Error::Step("close standard streams", err))?;

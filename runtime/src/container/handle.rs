@@ -63,7 +63,7 @@ pub enum Error {
     Network(#[from] network::Error),
     /// Something to be done for the owner failed.
     #[error(transparent)]
-    Errand(#[from] creator::Error),
+    CreatorRequest(#[from] creator::Error),
     /// A hook failed.
     #[error(transparent)]
     Hook(#[from] hooks::Error),

@@ -149,11 +149,11 @@ fn obstacle(descriptor: &OwnedFd) -> io::Result<Option<&'static str>> {
 
 /// Copying between descriptors and a process's sockets.
 #[derive(Debug)]
-pub struct Carrying {
+pub struct FdRelay {
     ended: Receiver<()>,
 }
 
-impl Carrying {
+impl FdRelay {
     /// Begins, with the descriptors and the sockets in the same order.
     ///
     /// # Errors
@@ -219,7 +219,7 @@ mod tests {
     fn bytes_go_both_ways_and_so_does_their_end() {
         let (mut caller, handed) = UnixStream::pair().unwrap();
         let (socket, mut process) = UnixStream::pair().unwrap();
-        let carrying = Carrying::begin(vec![handed.into()], vec![socket]).unwrap();
+        let fd_relay = FdRelay::begin(vec![handed.into()], vec![socket]).unwrap();
         caller.write_all(b"question").unwrap();
         caller.shutdown(std::net::Shutdown::Write).unwrap();
         let mut text = String::new();
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(text, "question");
         process.write_all(b"answer").unwrap();
         drop(process);
-        carrying.finish(Duration::from_secs(60));
+        fd_relay.finish(Duration::from_secs(60));
         text.clear();
         caller.read_to_string(&mut text).unwrap();
         assert_eq!(text, "answer");

@@ -12,7 +12,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 ///
 /// # Errors
 /// When nobody listens, or no longer reads.
-pub fn hand_over(socket: &Path, payload: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<()> {
+pub fn send_fd(socket: &Path, payload: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<()> {
     let stream = UnixStream::connect(socket)?;
     let rights = [descriptor.as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&rights)];

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Group;
 use crate::container::exec_relay;
-use crate::container::preserved_fds::Carrying;
-use crate::container::signals::HeldBack;
+use crate::container::preserved_fds::FdRelay;
+use crate::container::signals::BlockedSignals;
 use crate::container::stdio;
 use crate::container::stdio::{GuestStreams, HostStdio, Output, PATIENCE};
 use crate::container::terminal::Pty;
@@ -51,7 +51,7 @@ fn io_error(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
 
 /// What is to be run.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Wish {
+pub struct ExecSpec {
     /// OCI `process` object.
     pub process: serde_json::Value,
     /// A cgroup below the container's, relative to it; empty for the container's own.
@@ -85,7 +85,7 @@ pub enum LateOutput<'a> {
 pub struct Session {
     connection: Connection,
     output: Output,
-    carrying: Carrying,
+    fd_relay: FdRelay,
 }
 
 /// What a process is connected with on this side.
@@ -115,15 +115,15 @@ impl Session {
     /// With the guest's own text if it could not be executed.
     pub fn begin(
         socket: &Path,
-        wish: Wish,
+        request: ExecSpec,
         terminal: &Terminal<'_>,
-        signals: HeldBack,
+        signals: BlockedSignals,
     ) -> Result<Self, Error> {
         let connection = owner::connect(socket).map_err(|err| match err {
             owner::Error::Closed => Error::NotRunning,
             other => other.into(),
         })?;
-        let pty = open(terminal, &wish.process).map_err(io_error("open a terminal"))?;
+        let pty = open(terminal, &request.process).map_err(io_error("open a terminal"))?;
         let host = match &pty {
             Some(pty) => pty.stdio(),
             None => HostStdio::inherited(),
@@ -131,19 +131,19 @@ impl Session {
         .map_err(io_error("take over standard streams"))?;
         let terminal = pty.as_ref().map_or(GuestTerminal::None, Pty::in_guest);
         let stdin = stdio::has_input(&host.stdin);
-        let request = ExecRequest {
-            process: sized(wish.process, pty.as_ref()),
+        let exec = ExecRequest {
+            process: sized(request.process, pty.as_ref()),
             terminal,
             stdin,
-            cgroup: wish.cgroup,
-            ignore_paused: wish.ignore_paused,
-            further: wish.descriptors.len(),
+            cgroup: request.cgroup,
+            ignore_paused: request.ignore_paused,
+            further: request.descriptors.len(),
         };
-        connection.send(&Request::Exec(request), &[])?;
+        connection.send(&Request::Exec(exec), &[])?;
         let ends = Ends {
             pty,
             host,
-            descriptors: wish.descriptors,
+            descriptors: request.descriptors,
         };
         Self::follow(connection, ends, (terminal, stdin), signals)
     }
@@ -153,17 +153,17 @@ impl Session {
         connection: Connection,
         ends: Ends,
         (terminal, stdin): (GuestTerminal, bool),
-        signals: HeldBack,
+        signals: BlockedSignals,
     ) -> Result<Self, Error> {
         let (streams, further) = started(&connection, terminal.exists(), stdin)?;
         let output = stdio::copy(streams, ends.host).map_err(io_error("copy standard streams"))?;
-        let carrying = Carrying::begin(ends.descriptors, further)
+        let fd_relay = FdRelay::begin(ends.descriptors, further)
             .map_err(io_error("copy further descriptors"))?;
         pass_on(signals, &connection, ends.pty)?;
         Ok(Self {
             connection,
             output,
-            carrying,
+            fd_relay,
         })
     }
 
@@ -189,10 +189,10 @@ impl Session {
                 _,
             )) => {
                 if status == KILLED {
-                    self.output.hurry();
+                    self.output.cap_drain_time();
                 }
                 let all = self.output.wait_for([stdout_bytes, stderr_bytes], PATIENCE);
-                self.carrying.finish(CARRY_LIMIT);
+                self.fd_relay.finish(CARRY_LIMIT);
                 let held = all && (stdout_held || stderr_held);
                 if let (LateOutput::Copied(group), true) = (late, held) {
                     self.leave_relay(group);
@@ -233,7 +233,7 @@ fn open(terminal: &Terminal<'_>, process: &serde_json::Value) -> io::Result<Opti
     match terminal {
         Terminal::None => Ok(None),
         Terminal::Own => Pty::inherited().map(Some),
-        Terminal::ConsoleSocket(socket) => Pty::hand_over(socket, process).map(Some),
+        Terminal::ConsoleSocket(socket) => Pty::send_fd(socket, process).map(Some),
     }
 }
 
@@ -260,7 +260,11 @@ fn started(
 }
 
 /// Signals go to the process, except a change of size, which goes to its terminal.
-fn pass_on(signals: HeldBack, connection: &Connection, pty: Option<Pty>) -> Result<(), Error> {
+fn pass_on(
+    signals: BlockedSignals,
+    connection: &Connection,
+    pty: Option<Pty>,
+) -> Result<(), Error> {
     let connection = connection
         .duplicate()
         .map_err(io_error("share a connection"))?;

@@ -52,9 +52,9 @@ pub fn forget_callers() {
 
 /// Signals that are held back, to be passed on.
 #[derive(Debug)]
-pub struct HeldBack(SigSet);
+pub struct BlockedSignals(SigSet);
 
-impl HeldBack {
+impl BlockedSignals {
     /// Holds back every signal that is passed on, real-time ones too. Call before any
     /// thread starts.
     ///

@@ -171,7 +171,7 @@ impl Output {
     }
 
     /// From now on all that is still to come is given up after five seconds.
-    pub fn hurry(&self) {
+    pub fn cap_drain_time(&self) {
         let _progress = self.shared.lock();
         self.shared.hurried.store(true, Ordering::Relaxed);
         self.shared.changed.notify_all();
@@ -204,13 +204,13 @@ impl Output {
     /// What a killed process has sent is lost where nobody takes it: its end is more
     /// than its last words, and whoever should read may be gone.
     #[must_use]
-    pub fn wait_for(&self, wanted: [u64; 2], patience: Duration) -> bool {
+    pub fn wait_for(&self, wanted: [u64; 2], deadline: Duration) -> bool {
         let behind = |progress: &[Progress; 2]| {
             let mut pairs = progress.iter().zip(wanted);
             pairs.any(|(now, wanted)| !now.ended && now.bytes < wanted)
         };
-        let mut of_guest = patience;
-        let mut of_anyone = patience.min(HURRY);
+        let mut of_guest = deadline;
+        let mut of_anyone = deadline.min(HURRY);
         let mut progress = self.shared.lock();
         while behind(&progress) {
             let hurried = self.shared.hurried.load(Ordering::Relaxed);
@@ -521,7 +521,7 @@ mod tests {
         process.write_all(&vec![7; 100_000]).unwrap();
         let waiting = output.clone();
         let waiter = std::thread::spawn(move || waiting.wait_for([300_000, 0], brief));
-        output.hurry();
+        output.cap_drain_time();
         assert!(!waiter.join().unwrap());
     }
 
@@ -547,10 +547,10 @@ mod tests {
                 process.write_all(b".").unwrap();
             }
         });
-        let patience = Duration::from_millis(500);
-        assert!(!output.wait_for([1 << 62, 0], patience));
-        output.hurry();
-        assert!(!output.wait_for([1 << 62, 0], patience));
+        let deadline = Duration::from_millis(500);
+        assert!(!output.wait_for([1 << 62, 0], deadline));
+        output.cap_drain_time();
+        assert!(!output.wait_for([1 << 62, 0], deadline));
         drop(over);
         trickle.join().unwrap();
     }

@@ -12,7 +12,7 @@ use nix::pty::{Winsize, openpty};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use serde_json::Value;
 
-use crate::container::send_fd::hand_over;
+use crate::container::send_fd::send_fd;
 use crate::container::stdio::HostStdio;
 use crate::owner::GuestTerminal;
 use crate::sys;
@@ -34,13 +34,13 @@ impl Pty {
     ///
     /// # Errors
     /// When the socket can't be reached or no pty can be had.
-    pub fn hand_over(socket: &Path, process: &Value) -> io::Result<Self> {
+    pub fn send_fd(socket: &Path, process: &Value) -> io::Result<Self> {
         let pair = openpty(wanted_size(process).as_ref(), None)?;
         make_raw(&pair.slave)?;
         sys::set_controlling_terminal(pair.slave.as_fd())?;
         let name = nix::unistd::ttyname(&pair.slave)?;
         let payload = name.as_os_str().as_encoded_bytes();
-        hand_over(socket, payload, pair.master.as_fd())?;
+        send_fd(socket, payload, pair.master.as_fd())?;
         Ok(Self::Made(pair.slave.into()))
     }
 

@@ -177,9 +177,9 @@ impl User {
         uids: Option<&[LinuxIdMapping]>,
         gids: Option<&[LinuxIdMapping]>,
     ) -> Result<Identities, Refused> {
-        let of = |field, wish: Option<&[LinuxIdMapping]>, own, lent: &[(u32, u32)]| {
-            let ranges = match wish.filter(|wish| !wish.is_empty()) {
-                Some(wish) => wish.iter().map(Range::wished).collect(),
+        let of = |field, request: Option<&[LinuxIdMapping]>, own, lent: &[(u32, u32)]| {
+            let ranges = match request.filter(|request| !request.is_empty()) {
+                Some(request) => request.iter().map(Range::wished).collect(),
                 None => own_and_lent(own, lent),
             };
             let root_is_own = ranges

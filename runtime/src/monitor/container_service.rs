@@ -14,19 +14,19 @@ use caisson_protocol::rate::RateLimit;
 
 use crate::container::stdio::{GuestStreams, Output};
 use crate::monitor::joined_network;
-use crate::monitor::late_output::Lingering;
+use crate::monitor::late_output::LateOutput;
 use crate::monitor::refusal::Refusal;
-use crate::monitor::stdio_ports::{Ports, StdioRequest};
-use crate::monitor::subscribers::Followers;
+use crate::monitor::stdio_ports::{StdioPorts, StdioRequest};
+use crate::monitor::subscribers::Subscribers;
 use crate::oci::fields::{process_for_guest, resources_for_guest};
 use crate::owner::{Connection, ExecRequest, GuestContainer, KILLED, Reply, Request, Status};
 use crate::seccomp::Filter;
 use crate::vm::agent;
 use crate::vm::agent::{Agent, AgentStart, ProcessName};
-use crate::vm::kill_escalation::Insistence;
+use crate::vm::kill_escalation::KillEscalation;
 use crate::vm::limits::Limits;
 use crate::vm::network::Network;
-use crate::vm::vsock_ports::Streams;
+use crate::vm::vsock_ports::VsockPorts;
 
 /// The news of an end, or a machine whose agent is gone for good, takes no longer.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -35,8 +35,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(crate) struct GuestAccess {
     pub(crate) agent: Agent,
-    pub(crate) streams: Streams,
-    pub(crate) insistence: Insistence,
+    pub(crate) streams: VsockPorts,
+    pub(crate) kill_escalation: KillEscalation,
 }
 
 /// The process of this host that a container ends with.
@@ -60,41 +60,41 @@ pub(crate) enum Holder {
 }
 
 /// One container, its state, and what can be done with it in each.
-pub(crate) struct Desk {
+pub(crate) struct ContainerService {
     id: String,
     start: AgentStart,
     /// Holds for every process of the container.
     seccomp: Option<Filter>,
     vm: GuestAccess,
     holder: Holder,
-    doing: Mutex<Doing>,
+    doing: Mutex<ContainerState>,
     /// It has stopped.
     stopped: Condvar,
     killed: AtomicBool,
-    followers: Followers,
-    lingering: Lingering,
+    subscribers: Subscribers,
+    late_output: LateOutput,
     execs: Mutex<HashMap<String, Exec>>,
     exec_count: AtomicU64,
     told_out_of_memory: Mutex<RateLimit>,
 }
 
 /// What the container does, and does again once it is resumed.
-struct Doing {
+struct ContainerState {
     status: Status,
     when_resumed: Status,
     /// The agent was asked to start it.
     starting: bool,
     /// Nothing of it is left in the machine.
-    put_away: bool,
+    removed: bool,
 }
 
-impl Default for Doing {
+impl Default for ContainerState {
     fn default() -> Self {
         Self {
             status: Status::Created,
             when_resumed: Status::Created,
             starting: false,
-            put_away: false,
+            removed: false,
         }
     }
 }
@@ -110,7 +110,7 @@ enum Exec {
     Running(Connection),
 }
 
-impl Desk {
+impl ContainerService {
     /// A container that was created in the guest, and not started.
     pub(crate) fn new(container: &GuestContainer, vm: GuestAccess, holder: Holder) -> Arc<Self> {
         Arc::new(Self {
@@ -122,8 +122,8 @@ impl Desk {
             doing: Mutex::default(),
             stopped: Condvar::new(),
             killed: AtomicBool::new(false),
-            followers: Followers::default(),
-            lingering: Lingering::default(),
+            subscribers: Subscribers::default(),
+            late_output: LateOutput::default(),
             execs: Mutex::default(),
             exec_count: AtomicU64::new(0),
             told_out_of_memory: Mutex::default(),
@@ -135,24 +135,24 @@ impl Desk {
     pub(crate) fn close(&self) -> bool {
         let before = std::mem::replace(&mut self.doing().status, Status::Stopped);
         self.stopped.notify_all();
-        self.lingering.close();
+        self.late_output.close();
         before != Status::Stopped
     }
 
     /// Nothing of the container is left in the machine.
-    pub(crate) fn is_put_away(&self) {
-        self.doing().put_away = true;
+    pub(crate) fn mark_removed(&self) {
+        self.doing().removed = true;
         self.stopped.notify_all();
     }
 
     /// Waits for that. Whether it came.
-    pub(crate) fn is_put_away_within(&self, limit: Duration) -> bool {
-        let is_left = |doing: &mut Doing| !doing.put_away;
+    pub(crate) fn is_removed_within(&self, limit: Duration) -> bool {
+        let is_left = |doing: &mut ContainerState| !doing.removed;
         let waited = self
             .stopped
             .wait_timeout_while(self.doing(), limit, is_left);
         let (doing, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        doing.put_away
+        doing.removed
     }
 
     /// Tells whoever started the process that it has ended.
@@ -182,11 +182,11 @@ impl Desk {
         let mut limit = self.told_out_of_memory.lock();
         let limit = limit.as_deref_mut();
         if limit.is_ok_and(|limit| limit.pass(Instant::now()).is_some()) {
-            self.followers.tell(&Reply::OutOfMemory);
+            self.subscribers.tell(&Reply::OutOfMemory);
         }
     }
 
-    fn doing(&self) -> MutexGuard<'_, Doing> {
+    fn doing(&self) -> MutexGuard<'_, ContainerState> {
         self.doing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -199,7 +199,7 @@ impl Desk {
     }
 
     /// The process has ended; its connection stays for what is still written.
-    pub(crate) fn linger(
+    pub(crate) fn begin_late_output(
         &self,
         connection: &Connection,
         name: &ProcessName,
@@ -208,7 +208,7 @@ impl Desk {
             return Err("the process of this connection has not ended".to_owned());
         }
         let connection = connection.duplicate().map_err(|err| err.to_string())?;
-        self.lingering.add(connection)
+        self.late_output.add(connection)
     }
 
     /// How a refusal is told.
@@ -228,7 +228,7 @@ impl Desk {
     /// A container that has stopped, which may only just be on its way here, does not
     /// run; of one that does, that is not said.
     fn not_running_or(&self, message: String) -> Reply {
-        let stops = |doing: &mut Doing| doing.status != Status::Stopped;
+        let stops = |doing: &mut ContainerState| doing.status != Status::Stopped;
         let waited = self
             .stopped
             .wait_timeout_while(self.doing(), STOP_LIMIT, stops);
@@ -258,15 +258,15 @@ impl Desk {
 
     /// Reports events to `connection` until the number that is returned is given back.
     pub(crate) fn follow(&self, connection: Connection) -> u64 {
-        self.followers.add(connection)
+        self.subscribers.add(connection)
     }
 
     pub(crate) fn unfollow(&self, number: u64) {
-        self.followers.remove(number);
+        self.subscribers.remove(number);
     }
 
-    pub(crate) fn linger_no_more(&self, number: u64) {
-        self.lingering.remove(number);
+    pub(crate) fn end_late_output(&self, number: u64) {
+        self.late_output.remove(number);
     }
 
     /// # Errors
@@ -399,7 +399,7 @@ impl Desk {
     pub(crate) fn kill(self: &Arc<Self>, signal: i32, all: bool) -> Result<(), Refusal> {
         let kills = signal == nix::libc::SIGKILL;
         if kills {
-            self.insist();
+            self.escalate_kill();
         }
         if self.status() == Status::Stopped {
             return Err(Refusal::NotRunning);
@@ -412,7 +412,7 @@ impl Desk {
             Err(agent::Error::Lost) if self.status() == Status::Stopped => Err(Refusal::NotRunning),
             Err(agent::Error::Lost) if kills => {
                 let reason = "it was killed while the connection to its guest's agent was lost, so its machine was ended";
-                self.vm.insistence.end_machine(reason.to_owned());
+                self.vm.kill_escalation.end_machine(reason.to_owned());
                 Ok(())
             }
             sent => Ok(sent?),
@@ -422,14 +422,14 @@ impl Desk {
     /// Has the machine ended if nothing else ends what holds the container: this
     /// process, or for one that joined, what is left of it in the machine. That it has
     /// stopped is only what the guest says.
-    fn insist(self: &Arc<Self>) {
+    fn escalate_kill(self: &Arc<Self>) {
         if let Holder::Monitor { output, .. } = &self.holder {
             // Its owner must not wait for somebody to read its last words.
-            output.hurry();
+            output.cap_drain_time();
         }
         let desk = Arc::clone(self);
-        let ends = move |limit| desk.is_put_away_within(limit);
-        self.vm.insistence.begin(&self.killed, ends);
+        let ends = move |limit| desk.is_removed_within(limit);
+        self.vm.kill_escalation.begin(&self.killed, ends);
     }
 
     pub(crate) fn exec(
@@ -457,7 +457,7 @@ impl Desk {
             stdin: exec.stdin,
             further: exec.further,
         };
-        let ports = Ports::reserve(&self.vm.streams, wanted)?;
+        let ports = StdioPorts::reserve(&self.vm.streams, wanted)?;
         let process = process_for_guest(&exec.process);
         let request = AgentExec {
             container_id: name.container_id.clone(),

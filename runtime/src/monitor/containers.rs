@@ -12,18 +12,18 @@ use caisson_protocol::client::agent::Exited;
 
 use crate::container::stdio::GuestStreams;
 use crate::log::error_line::chain;
-use crate::monitor::container_service::{Desk, GuestAccess, Holder, ended, killed};
+use crate::monitor::container_service::{ContainerService, GuestAccess, Holder, ended, killed};
 use crate::monitor::refusal::Refusal;
-use crate::monitor::stdio_ports::{Ports, StdioRequest};
+use crate::monitor::stdio_ports::{StdioPorts, StdioRequest};
 use crate::owner::{GuestContainer, OfferedShare, Reply};
 use crate::process::thread;
 use crate::vm::shares::Shares;
 
 /// The containers of one VM, the first included.
-pub(crate) struct Members {
+pub(crate) struct Containers {
     vm: GuestAccess,
     shares: Arc<Shares>,
-    list: Mutex<HashMap<String, Arc<Desk>>>,
+    list: Mutex<HashMap<String, Arc<ContainerService>>>,
     ends: Mutex<Ends>,
     connections: Arc<()>,
 }
@@ -45,7 +45,7 @@ struct Ends {
     at_work: bool,
 }
 
-impl Members {
+impl Containers {
     /// None yet.
     pub(crate) fn new(vm: GuestAccess, shares: Arc<Shares>) -> Arc<Self> {
         Arc::new(Self {
@@ -66,7 +66,7 @@ impl Members {
         &self,
         mut new: NewContainer<'_>,
         hold: impl FnOnce(GuestStreams, Vec<UnixStream>) -> Result<Holder, Refusal>,
-    ) -> Result<Arc<Desk>, Refusal> {
+    ) -> Result<Arc<ContainerService>, Refusal> {
         let id = new.container.id.clone();
         // Held to the end: its own end must not be looked for before it is listed.
         let mut list = self.list();
@@ -76,7 +76,7 @@ impl Members {
         let created = self.share(&mut new).and_then(|()| self.create(&new));
         let held = created.and_then(|(streams, further)| hold(streams, further));
         let holder = held.inspect_err(|_| self.shares.remove(&self.shares.release(&id)))?;
-        let service = Desk::new(&new.container, self.vm.clone(), holder);
+        let service = ContainerService::new(&new.container, self.vm.clone(), holder);
         list.insert(id, Arc::clone(&service));
         Ok(service)
     }
@@ -92,14 +92,14 @@ impl Members {
     }
 
     fn create(&self, new: &NewContainer<'_>) -> Result<(GuestStreams, Vec<UnixStream>), Refusal> {
-        let ports = Ports::reserve(&self.vm.streams, new.stdio)
+        let ports = StdioPorts::reserve(&self.vm.streams, new.stdio)
             .map_err(|err| Refusal::Because(chain(&err)))?;
         self.vm.agent.create(&new.container, ports.stdio())?;
         ports.take().map_err(Refusal::Because)
     }
 
     /// One of them.
-    pub(crate) fn service(&self, id: &str) -> Option<Arc<Desk>> {
+    pub(crate) fn service(&self, id: &str) -> Option<Arc<ContainerService>> {
         self.list().get(id).map(Arc::clone)
     }
 
@@ -127,7 +127,7 @@ impl Members {
         let members = Arc::clone(self);
         let work = move || {
             while let Some((id, news)) = members.next_end() {
-                members.put_away(&id, &news);
+                members.removed(&id, &news);
             }
         };
         // Without a thread, the next end sees to this one, too.
@@ -145,7 +145,7 @@ impl Members {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put_away(&self, id: &str, end: &Reply) {
+    fn removed(&self, id: &str, end: &Reply) {
         // The guest may be ending too, which does the same.
         let unused = self.shares.release(id);
         self.vm.agent.delete(id, &unused).ok();
@@ -153,7 +153,7 @@ impl Members {
             return;
         };
         self.shares.remove(&unused);
-        service.is_put_away();
+        service.mark_removed();
         service.all_ended();
         service.report_end(end);
     }
@@ -170,7 +170,7 @@ impl Members {
     pub(crate) fn all_ended(&self) {
         for (_, service) in self.list().drain() {
             service.close();
-            service.is_put_away();
+            service.mark_removed();
             service.all_ended();
             service.report_end(&killed());
         }
@@ -181,7 +181,7 @@ impl Members {
         &self.connections
     }
 
-    fn list(&self) -> MutexGuard<'_, HashMap<String, Arc<Desk>>> {
+    fn list(&self) -> MutexGuard<'_, HashMap<String, Arc<ContainerService>>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

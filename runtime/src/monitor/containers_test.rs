@@ -9,13 +9,13 @@ use serde_json::json;
 use super::*;
 use crate::process::pidfd::Pidfd;
 use crate::vm::agent::Agent;
-use crate::vm::kill_escalation::Insistence;
+use crate::vm::kill_escalation::KillEscalation;
 use crate::vm::served_shares::Served;
-use crate::vm::vsock_ports::{Streams, Token};
+use crate::vm::vsock_ports::{Token, VsockPorts};
 
 /// A machine with one member, and the guest's end of its control connection, which
 /// answers nothing after the first word.
-fn machine_with(id: &str) -> (Arc<Members>, UnixStream) {
+fn machine_with(id: &str) -> (Arc<Containers>, UnixStream) {
     let (near, mut guest) = UnixStream::pair().unwrap();
     let (tell, _events) = mpsc::sync_channel(1);
     let agent =
@@ -27,11 +27,11 @@ fn machine_with(id: &str) -> (Arc<Members>, UnixStream) {
     let file_server = Pidfd::of(nix::unistd::getpid().as_raw()).unwrap();
     let access = GuestAccess {
         agent,
-        streams: Streams::new(Token::random().unwrap()),
-        insistence: Insistence::new(Vec::new()),
+        streams: VsockPorts::new(Token::random().unwrap()),
+        kill_escalation: KillEscalation::new(Vec::new()),
     };
     let shares = Shares::new(file_server, Served::default());
-    let members = Members::new(access.clone(), Arc::new(shares));
+    let members = Containers::new(access.clone(), Arc::new(shares));
     let container: GuestContainer = serde_json::from_value(json!({
         "id": id, "spec": {}, "seccomp": null, "state": {}, "submounts": [],
         "notifies": false,
@@ -41,7 +41,7 @@ fn machine_with(id: &str) -> (Arc<Members>, UnixStream) {
         pid: 0,
         connection: UnixStream::pair().unwrap().0.into(),
     };
-    let service = Desk::new(&container, access, proxy);
+    let service = ContainerService::new(&container, access, proxy);
     members.list().insert(id.to_owned(), service);
     (members, guest)
 }
@@ -81,8 +81,8 @@ fn an_end_that_is_told_again_and_again_is_dealt_with_once() {
     // The answer that nobody gives any more is not waited for.
     drop(guest);
     let desk = members.service("member");
-    let put_away = desk.is_none_or(|desk| desk.is_put_away_within(Duration::from_secs(60)));
-    assert!(put_away);
+    let removed = desk.is_none_or(|desk| desk.is_removed_within(Duration::from_secs(60)));
+    assert!(removed);
     assert!(members.service("member").is_none());
 }
 
@@ -93,8 +93,8 @@ fn a_kill_over_a_lost_connection_ends_the_machine_at_once() {
     drop(guest);
     assert!(desk.kill(nix::libc::SIGTERM, false).is_err());
     assert!(!members.vm.agent.is_back());
-    assert_eq!(members.vm.insistence.reason(), None);
+    assert_eq!(members.vm.kill_escalation.reason(), None);
     assert!(desk.kill(nix::libc::SIGKILL, false).is_ok());
-    let reason = members.vm.insistence.reason();
+    let reason = members.vm.kill_escalation.reason();
     assert!(reason.is_some_and(|reason| reason.contains("was lost")));
 }

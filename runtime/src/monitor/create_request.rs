@@ -13,7 +13,7 @@ use crate::vm::choice::Choice;
 
 /// Everything an owner needs to bring one container up.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Order {
+pub struct CreateRequest {
     /// Name of the container.
     pub id: String,
     /// `--root`, made absolute.
@@ -33,7 +33,7 @@ pub struct Order {
     /// The configuration of caisson, where it is not the usual one.
     pub config: Option<PathBuf>,
     /// Whose machine it gets.
-    pub home: Home,
+    pub home: VmPlacement,
     /// The container ends when whoever gave this order hangs up.
     pub bound: bool,
     /// The last descriptor beside it is that of a service manager, which wants to
@@ -44,14 +44,14 @@ pub struct Order {
 /// The machine of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Home {
+pub enum VmPlacement {
     /// One of its own, of this kind.
     Own(Choice),
     /// That of the owner who listens here.
     Joined(PathBuf),
 }
 
-impl Order {
+impl CreateRequest {
     /// What the guest's agent is told, of a root file system that lacked the mount
     /// points `new_points`. Looks at the host's mounts.
     pub(crate) fn for_guest(&self, new_points: &[PathBuf]) -> GuestContainer {
@@ -71,9 +71,9 @@ impl Order {
 /// What the owner tells the command that started it: any errands, then one outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Word {
+pub enum MonitorMessage {
     /// The command shall do this, and say so.
-    Errand(Errand),
+    CreatorRequest(CreatorRequest),
     /// How the creation has ended.
     Outcome(Outcome),
 }
@@ -94,7 +94,7 @@ pub enum Outcome {
 /// Something the owner can't do from where it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Errand {
+pub enum CreatorRequest {
     /// Run the hooks of kinds prestart and createRuntime: the owner's
     /// namespaces are there.
     RunHooks,

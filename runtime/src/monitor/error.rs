@@ -31,7 +31,7 @@ pub enum Error {
     HostNetwork(PathBuf),
     /// The command that should do something for the owner has hung up.
     #[error("the command that creates the container has given up")]
-    Errand(#[source] crate::owner::Error),
+    CreatorRequest(#[source] crate::owner::Error),
     /// A hook failed.
     #[error(transparent)]
     Hook(#[from] crate::hooks::Error),

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use crate::container::session::{Ends, LateOutput, Session};
-use crate::container::signals::HeldBack;
+use crate::container::signals::BlockedSignals;
 use crate::container::stdio;
 use crate::container::store::Store;
 use crate::container::terminal::Pty;
@@ -17,7 +17,7 @@ use crate::log::{Level, Log};
 use crate::monitor::error::Error;
 use crate::monitor::prepare::{host_stdio, open_terminal, release_caller, run_hooks};
 use crate::monitor::state_lock::Folder;
-use crate::monitor::{Order, Outcome, Word, mount_point, mount_view, namespaces};
+use crate::monitor::{CreateRequest, MonitorMessage, Outcome, mount_point, mount_view, namespaces};
 use crate::owner;
 use crate::owner::wire::MAX_DESCRIPTORS;
 use crate::owner::{Connection, GuestTerminal, JoinRequest, KILLED, OfferedShare, Request};
@@ -27,7 +27,7 @@ use crate::vm::fs_daemon;
 
 /// Carries the order out; the answer is the exit status of this process.
 pub(crate) fn run(
-    order: &Order,
+    order: &CreateRequest,
     socket: &Path,
     log: &Log,
     (caller, folder): (Connection, Folder),
@@ -38,7 +38,7 @@ pub(crate) fn run(
             let message = crate::log::error_line::chain(&err);
             // Who is told puts everything away; no one else would.
             if caller
-                .send(&Word::Outcome(Outcome::Failed { message }), &[])
+                .send(&MonitorMessage::Outcome(Outcome::Failed { message }), &[])
                 .is_err()
             {
                 folder.remove();
@@ -49,7 +49,10 @@ pub(crate) fn run(
     for warning in &order.plan.warnings {
         log.write_if_file(Level::Warning, warning);
     }
-    if caller.send(&Word::Outcome(Outcome::Created), &[]).is_err() {
+    if caller
+        .send(&MonitorMessage::Outcome(Outcome::Created), &[])
+        .is_err()
+    {
         // Nobody wants it any more; the machine's owner ends what hangs up, and who
         // deletes it puts it away.
         drop(begun);
@@ -73,13 +76,13 @@ pub(crate) fn run(
 }
 
 fn begin(
-    order: &Order,
+    order: &CreateRequest,
     socket: &Path,
     (caller, folder): (&Connection, &Folder),
 ) -> Result<Session, Error> {
     let own_session = nix::unistd::setsid();
     own_session.map_err(|errno| step("make a session")(errno.into()))?;
-    let signals = HeldBack::begin().map_err(step("hold signals back"))?;
+    let signals = BlockedSignals::begin().map_err(step("hold signals back"))?;
     namespaces::enter(&order.plan, caller)?;
     run_hooks(order, caller)?;
     let new_points = mount_point::make(&order.record.rootfs, &order.plan.mount_points)?;
@@ -91,13 +94,13 @@ fn begin(
     let host = host_stdio(pty.as_ref())?;
     let terminal = pty.as_ref().map_or(GuestTerminal::None, Pty::in_guest);
     let stdin = stdio::has_input(&host.stdin);
-    let wish = JoinRequest {
+    let request = JoinRequest {
         container: order.for_guest(&new_points),
         shares,
         terminal,
         stdin,
     };
-    let connection = ask(socket, wish, &listener, &trees)?;
+    let connection = ask(socket, request, &listener, &trees)?;
     let ends = Ends {
         pty,
         host,
@@ -114,7 +117,7 @@ fn begin(
 /// The shares, and their mounts in the same order.
 type Shares = (Vec<OfferedShare>, Vec<OwnedFd>);
 
-fn cut_out(order: &Order) -> Result<Shares, Error> {
+fn cut_out(order: &CreateRequest) -> Result<Shares, Error> {
     let mut shares = (Vec::new(), Vec::new());
     for share in &order.plan.shares {
         let cut = fs_daemon::cut_out(share)?;
@@ -133,7 +136,7 @@ fn cut_out(order: &Order) -> Result<Shares, Error> {
 
 fn ask(
     socket: &Path,
-    wish: JoinRequest,
+    request: JoinRequest,
     listener: &UnixListener,
     trees: &[OwnedFd],
 ) -> Result<Connection, Error> {
@@ -148,7 +151,7 @@ fn ask(
         .into_iter()
         .chain(trees.iter().map(AsRawFd::as_raw_fd))
         .collect();
-    let request = Request::Join(Box::new(wish));
+    let request = Request::Join(Box::new(request));
     connection.send(&request, &numbers).map_err(failed)?;
     Ok(connection)
 }

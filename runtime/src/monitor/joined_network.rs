@@ -13,15 +13,15 @@ const FALLBACKS: [&str; 10] = [
 ];
 
 /// Looks at the namespace of the process that stands for the container.
-pub(crate) fn check(stand_in: i32) -> Result<(), String> {
+pub(crate) fn check(proxy_pid: i32) -> Result<(), String> {
     let namespace = |process: &str| {
         let link = fs::metadata(format!("/proc/{process}/ns/net"));
         link.map(|namespace| namespace.ino()).ok()
     };
-    if namespace("self") == namespace(&stand_in.to_string()) {
+    if namespace("self") == namespace(&proxy_pid.to_string()) {
         return Ok(());
     }
-    let table = fs::read_to_string(format!("/proc/{stand_in}/net/dev")).unwrap_or_default();
+    let table = fs::read_to_string(format!("/proc/{proxy_pid}/net/dev")).unwrap_or_default();
     match own_interface(&table) {
         None => Ok(()),
         Some(name) => Err(format!(

@@ -14,7 +14,7 @@ const MAX: usize = 64;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Lingering {
+pub(crate) struct LateOutput {
     list: Mutex<List>,
 }
 
@@ -26,7 +26,7 @@ struct List {
     closed: bool,
 }
 
-impl Lingering {
+impl LateOutput {
     /// Takes one more; returns its number in the list.
     ///
     /// # Errors
@@ -75,19 +75,19 @@ mod tests {
 
     #[test]
     fn they_are_few_and_end_with_the_container() {
-        let lingering = Lingering::default();
+        let late_output = LateOutput::default();
         let (near, far) = UnixStream::pair().unwrap();
         let near = Connection::from(near);
-        let first = lingering.add(near.duplicate().unwrap()).unwrap();
+        let first = late_output.add(near.duplicate().unwrap()).unwrap();
         for _ in 1..MAX {
-            lingering.add(near.duplicate().unwrap()).unwrap();
+            late_output.add(near.duplicate().unwrap()).unwrap();
         }
-        let full = lingering.add(near.duplicate().unwrap()).unwrap_err();
+        let full = late_output.add(near.duplicate().unwrap()).unwrap_err();
         assert!(full.contains("64"), "{full}");
-        lingering.remove(first);
-        lingering.add(near.duplicate().unwrap()).unwrap();
-        lingering.close();
+        late_output.remove(first);
+        late_output.add(near.duplicate().unwrap()).unwrap();
+        late_output.close();
         Connection::from(far).receive::<Reply>().unwrap_err();
-        lingering.add(near).unwrap_err();
+        late_output.add(near).unwrap_err();
     }
 }

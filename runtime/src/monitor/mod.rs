@@ -23,6 +23,6 @@ pub(crate) mod stdio_ports;
 pub(crate) mod submounts;
 pub(crate) mod subscribers;
 
-pub use create_request::{Home, Order, Outcome, Word};
+pub use create_request::{CreateRequest, MonitorMessage, Outcome, VmPlacement};
 pub use error::Error;
 pub use run::run;

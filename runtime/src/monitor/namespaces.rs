@@ -13,7 +13,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::container::creator;
-use crate::monitor::create_request::Errand;
+use crate::monitor::create_request::CreatorRequest;
 use crate::monitor::error::Error;
 use crate::oci::plan::{Network, Plan};
 use crate::owner::Connection;
@@ -25,7 +25,7 @@ pub(crate) fn enter(plan: &Plan, caller: &Connection) -> Result<(), Error> {
     if plan.identities.is_some() {
         unshare(CloneFlags::CLONE_NEWUSER)
             .map_err(|errno| step("make a user namespace")(errno.into()))?;
-        creator::ask(caller, Errand::MapIdentities).map_err(Error::Errand)?;
+        creator::ask(caller, CreatorRequest::MapIdentities).map_err(Error::CreatorRequest)?;
     }
     // Only who owns a mount namespace may cut shares out of it.
     if plan.identities.is_some() || plan.hooks.may_mount() {

@@ -8,16 +8,16 @@ use crate::container::stdio::HostStdio;
 use crate::container::stdio::release_standard_streams;
 use crate::container::terminal::Pty;
 use crate::hooks::{self, HookKind};
-use crate::monitor::create_request::Errand;
-use crate::monitor::create_request::Order;
+use crate::monitor::create_request::CreateRequest;
+use crate::monitor::create_request::CreatorRequest;
 use crate::monitor::error::Error;
 use crate::owner::Connection;
 use crate::process::step;
 
 /// What hooks mount or put into the namespaces is there before the machine is.
-pub(crate) fn run_hooks(order: &Order, caller: &Connection) -> Result<(), Error> {
+pub(crate) fn run_hooks(order: &CreateRequest, caller: &Connection) -> Result<(), Error> {
     if order.record.hooks.has_runtime_hooks() {
-        creator::ask(caller, Errand::RunHooks).map_err(Error::Errand)?;
+        creator::ask(caller, CreatorRequest::RunHooks).map_err(Error::CreatorRequest)?;
     }
     let pid = nix::unistd::getpid().as_raw();
     Ok(hooks::run(HookKind::CreateContainer, &order.record, pid)?)
@@ -25,17 +25,17 @@ pub(crate) fn run_hooks(order: &Order, caller: &Connection) -> Result<(), Error>
 
 /// With a console socket the terminal is made here and its master given away;
 /// without, the caller's own streams and terminal are used as they are.
-pub(crate) fn open_terminal(order: &Order) -> Result<Option<Pty>, Error> {
+pub(crate) fn open_terminal(order: &CreateRequest) -> Result<Option<Pty>, Error> {
     if !order.plan.terminal {
         return Ok(None);
     }
     let pty = match &order.console_socket {
-        Some(socket) => Pty::hand_over(socket, &order.record.process).map_err(|source| {
-            Error::ConsoleSocket {
+        Some(socket) => {
+            Pty::send_fd(socket, &order.record.process).map_err(|source| Error::ConsoleSocket {
                 path: socket.clone(),
                 source,
-            }
-        })?,
+            })?
+        }
         None => Pty::inherited().map_err(step("use this terminal"))?,
     };
     Ok(Some(pty))

@@ -21,17 +21,17 @@ use caisson_vmm::control::Exit;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use crate::container::preserved_fds::Carrying;
+use crate::container::preserved_fds::FdRelay;
 use crate::container::sd_notify::NotifySocket;
-use crate::container::signals::HeldBack;
+use crate::container::signals::BlockedSignals;
 use crate::container::stdio;
 use crate::container::stdio::{GuestStreams, Output, PATIENCE};
 use crate::container::store::Store;
 use crate::container::terminal::Pty;
 use crate::log::{Format, Level, Log, Repeated};
-use crate::monitor::container_service::{Desk, GuestAccess, Holder};
-use crate::monitor::containers::{Members, NewContainer};
-use crate::monitor::create_request::{Home, Order, Outcome, Word};
+use crate::monitor::container_service::{ContainerService, GuestAccess, Holder};
+use crate::monitor::containers::{Containers, NewContainer};
+use crate::monitor::create_request::{CreateRequest, MonitorMessage, Outcome, VmPlacement};
 use crate::monitor::error::Error;
 use crate::monitor::prepare::{host_stdio, open_terminal, release_caller, run_hooks};
 use crate::monitor::server::Server;
@@ -45,7 +45,7 @@ use crate::process::step;
 use crate::process::thread;
 use crate::vm::agent;
 use crate::vm::agent::{Agent, ProcessName};
-use crate::vm::boot::{EventQueue, Vm, VmConfig, boot, end_of_machine, said};
+use crate::vm::boot::{EventQueue, Vm, VmConfig, boot, console_tail, end_of_machine};
 use crate::vm::choice::Choice;
 use crate::vm::clock;
 use crate::vm::event::Event;
@@ -63,7 +63,7 @@ const SUDDEN_END_LIMIT: Duration = Duration::from_secs(1);
 /// container's own gets `descriptors` from 3 up; the last of them is the lock of its
 /// folder, held until who waits to delete it would find all there is.
 #[must_use]
-pub fn run(order: &Order, mut descriptors: Vec<OwnedFd>, caller: Connection) -> u8 {
+pub fn run(order: &CreateRequest, mut descriptors: Vec<OwnedFd>, caller: Connection) -> u8 {
     let folder = Folder::of(order, descriptors.pop());
     let format = if order.log_json {
         Format::Json
@@ -72,8 +72,8 @@ pub fn run(order: &Order, mut descriptors: Vec<OwnedFd>, caller: Connection) -> 
     };
     let log = Log::open(order.log.as_deref(), format, order.debug).unwrap_or_default();
     let choice = match &order.home {
-        Home::Own(choice) => choice,
-        Home::Joined(socket) => return joined::run(order, socket, &log, (caller, folder)),
+        VmPlacement::Own(choice) => choice,
+        VmPlacement::Joined(socket) => return joined::run(order, socket, &log, (caller, folder)),
     };
     // Each process of the container takes some; the rest of the host has its own limit.
     raise_limit_of_descriptors();
@@ -82,7 +82,10 @@ pub fn run(order: &Order, mut descriptors: Vec<OwnedFd>, caller: Connection) -> 
             for warning in &order.plan.warnings {
                 log.write_if_file(Level::Warning, warning);
             }
-            if caller.send(&Word::Outcome(Outcome::Created), &[]).is_err() {
+            if caller
+                .send(&MonitorMessage::Outcome(Outcome::Created), &[])
+                .is_err()
+            {
                 // Nobody wants it any more. It is put away by whoever deletes it: this
                 // process sees the container's files instead of the host's by now.
                 drop(monitor);
@@ -93,9 +96,9 @@ pub fn run(order: &Order, mut descriptors: Vec<OwnedFd>, caller: Connection) -> 
         }
         Err(err) => {
             let message = crate::log::error_line::chain(&err);
-            let failed = Word::Outcome(Outcome::Failed { message });
+            let failed = MonitorMessage::Outcome(Outcome::Failed { message });
             if caller.send(&failed, &[]).is_err() {
-                put_away(order, &folder);
+                removed(order, &folder);
             }
             1
         }
@@ -103,7 +106,7 @@ pub fn run(order: &Order, mut descriptors: Vec<OwnedFd>, caller: Connection) -> 
 }
 
 /// Who is told removes what was begun; no one was.
-fn put_away(order: &Order, folder: &Folder) {
+fn removed(order: &CreateRequest, folder: &Folder) {
     if let Some(group) = &order.record.cgroup {
         group.abandon();
     }
@@ -119,21 +122,21 @@ fn raise_limit_of_descriptors() {
 
 struct Monitor {
     vm: Vm,
-    containers: Arc<Members>,
+    containers: Arc<Containers>,
     /// The first container, whose end is the VM's.
-    desk: Arc<Desk>,
+    desk: Arc<ContainerService>,
     events: Receiver<Event>,
     lines: Lines,
     init: ProcessName,
     terminal: Option<Pty>,
     output: Output,
-    carrying: Carrying,
+    fd_relay: FdRelay,
     notify: Option<NotifySocket>,
 }
 
 impl Monitor {
     fn start(
-        (order, choice): (&Order, &Choice),
+        (order, choice): (&CreateRequest, &Choice),
         mut descriptors: Vec<OwnedFd>,
         log: &Log,
         (caller, folder): (&Connection, &Folder),
@@ -141,7 +144,7 @@ impl Monitor {
         let notify = order.notifies.then(|| descriptors.pop()).flatten();
         let own_session = nix::unistd::setsid();
         own_session.map_err(|errno| step("make a session")(errno.into()))?;
-        let signals = HeldBack::begin().map_err(step("hold signals back"))?;
+        let signals = BlockedSignals::begin().map_err(step("hold signals back"))?;
         namespaces::enter(&order.plan, caller)?;
         if let Some(policy) = &order.plan.memory_policy {
             policy.apply().map_err(step("set linux.memoryPolicy"))?;
@@ -182,7 +185,7 @@ impl Monitor {
             init: ProcessName::init_of(&order.id),
             terminal,
             output: created.output,
-            carrying: created.carrying,
+            fd_relay: created.fd_relay,
             notify: notify.map(NotifySocket::from),
         };
         monitor.resize();
@@ -268,7 +271,7 @@ impl Monitor {
         self.desk.close();
         let status = u8::try_from(exited.status).unwrap_or(u8::MAX);
         if status == KILLED {
-            self.output.hurry();
+            self.output.cap_drain_time();
         }
         let announced = [exited.stdout_bytes, exited.stderr_bytes];
         if !self.output.wait_for(announced, PATIENCE) {
@@ -285,8 +288,8 @@ impl Monitor {
             self.await_machine();
         }
         // The machine's end is that of all its sockets.
-        self.carrying.finish(SHUTDOWN_LIMIT);
-        match self.vm.insistence.reason() {
+        self.fd_relay.finish(SHUTDOWN_LIMIT);
+        match self.vm.kill_escalation.reason() {
             // What the guest says of it is not to be believed.
             Some(reason) => self.lost(reason, log),
             None => status,
@@ -317,11 +320,14 @@ impl Monitor {
     fn lost(&self, cause: &str, log: &Log) -> u8 {
         self.desk.close();
         self.vm.killers.kill();
-        let said = said(&self.vm.console);
-        let cause = self.vm.insistence.reason().unwrap_or(cause);
+        let console_tail = console_tail(&self.vm.console);
+        let cause = self.vm.kill_escalation.reason().unwrap_or(cause);
         log.write(
             Level::Error,
-            &format!("container {}: {cause}{said}", self.init.container_id),
+            &format!(
+                "container {}: {cause}{console_tail}",
+                self.init.container_id
+            ),
         );
         KILLED
     }
@@ -353,7 +359,7 @@ impl Monitor {
 }
 
 /// What a VM for this container is made of.
-fn vm_config<'a>(order: &'a Order, choice: &'a Choice) -> VmConfig<'a> {
+fn vm_config<'a>(order: &'a CreateRequest, choice: &'a Choice) -> VmConfig<'a> {
     VmConfig {
         directory: order.root.join(&order.id),
         config: order.config.as_deref(),
@@ -371,16 +377,16 @@ fn vm_config<'a>(order: &'a Order, choice: &'a Choice) -> VmConfig<'a> {
 
 /// The first container, once it was created in the guest.
 struct Created {
-    containers: Arc<Members>,
-    service: Arc<Desk>,
+    containers: Arc<Containers>,
+    service: Arc<ContainerService>,
     output: Output,
-    carrying: Carrying,
+    fd_relay: FdRelay,
 }
 
 /// Creates the first container as every other is. Its shares are there since the VM was
 /// booted.
 fn create(
-    order: &Order,
+    order: &CreateRequest,
     vm: &Vm,
     terminal: Option<&Pty>,
     new_points: &[PathBuf],
@@ -390,9 +396,9 @@ fn create(
     let access = GuestAccess {
         agent: vm.agent.clone(),
         streams: vm.streams.clone(),
-        insistence: vm.insistence.clone(),
+        kill_escalation: vm.kill_escalation.clone(),
     };
-    let containers = Members::new(access, Arc::clone(&vm.shares));
+    let containers = Containers::new(access, Arc::clone(&vm.shares));
     let mut container = order.for_guest(new_points);
     vm.placement.apply_to(&mut container);
     let new = NewContainer {
@@ -408,9 +414,9 @@ fn create(
     let mut copied = None;
     let hold = |streams: GuestStreams, further: Vec<UnixStream>| {
         let output = stdio::copy(streams, host).map_err(step("copy standard streams"))?;
-        let carrying =
-            Carrying::begin(descriptors, further).map_err(step("copy further descriptors"))?;
-        copied = Some((output.clone(), carrying));
+        let fd_relay =
+            FdRelay::begin(descriptors, further).map_err(step("copy further descriptors"))?;
+        copied = Some((output.clone(), fd_relay));
         Ok(Holder::Monitor {
             limits: Arc::clone(&vm.limits),
             network: Arc::clone(&vm.network),
@@ -419,12 +425,12 @@ fn create(
     };
     let added = containers.add(new, hold);
     let service = added.map_err(|refusal| Error::Agent(refusal.line()))?;
-    let (output, carrying) = copied.ok_or_else(|| Error::Agent(NOT_HELD.to_owned()))?;
+    let (output, fd_relay) = copied.ok_or_else(|| Error::Agent(NOT_HELD.to_owned()))?;
     Ok(Created {
         containers,
         service,
         output,
-        carrying,
+        fd_relay,
     })
 }
 
@@ -493,7 +499,7 @@ fn watch_caller(caller: &Connection, events: SyncSender<Event>) -> Result<(), Er
 /// sudden end goes. It is closed once the container has closed its own: whoever reads
 /// it waits for the end.
 fn keep_errors(
-    order: &Order,
+    order: &CreateRequest,
     log: &Log,
     output: &Output,
     events: SyncSender<Event>,

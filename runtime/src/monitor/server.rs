@@ -9,8 +9,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 
 use crate::container::stdio::GuestStreams;
-use crate::monitor::container_service::{Desk, Holder};
-use crate::monitor::containers::{Members, NewContainer};
+use crate::monitor::container_service::{ContainerService, Holder};
+use crate::monitor::containers::{Containers, NewContainer};
 use crate::monitor::error::Error;
 use crate::monitor::refusal::Refusal;
 use crate::monitor::stdio_ports::StdioRequest;
@@ -24,9 +24,9 @@ const MAX_CONNECTIONS: usize = 512;
 
 /// Answers for one container.
 pub(crate) struct Server {
-    service: Arc<Desk>,
+    service: Arc<ContainerService>,
     /// Those of the same VM.
-    containers: Arc<Members>,
+    containers: Arc<Containers>,
 }
 
 impl Server {
@@ -35,8 +35,8 @@ impl Server {
     /// # Errors
     /// When there is no thread for it.
     pub(crate) fn open(
-        service: Arc<Desk>,
-        containers: Arc<Members>,
+        service: Arc<ContainerService>,
+        containers: Arc<Containers>,
         listener: UnixListener,
     ) -> Result<(), Error> {
         let server = Arc::new(Self {
@@ -67,92 +67,37 @@ impl Server {
         thread::spawn("request", 256, work).ok();
     }
 
-    /// Answers until the other end hangs up. Meanwhile `turn` counts the connection, but
-    /// for one that lingers.
-    fn converse(self: &Arc<Self>, connection: &Connection, turn: Arc<()>) {
-        let mut started: Option<ProcessName> = None;
-        let (mut follower, mut lingers) = (None, None);
-        let mut turn = Some(turn);
+    /// Answers until the other end hangs up. `turn` counts the connection.
+    fn converse(&self, connection: &Connection, turn: Arc<()>) {
+        let mut conversation = Conversation {
+            server: self,
+            connection,
+            started: None,
+            subscriber: None,
+            late_output: None,
+            turn: Some(turn),
+        };
         while let Ok((request, descriptors)) = connection.receive::<Request>() {
-            let answer = match (request, &started) {
-                (Request::Exec(exec), None) => match self.service.exec(connection, &exec) {
-                    Ok(name) => {
-                        started = Some(name);
-                        continue;
-                    }
-                    Err(refusal) => self.service.refused(refusal),
-                },
-                (Request::Join(wish), None) => match self.join(connection, &wish, descriptors) {
-                    Ok(name) => {
-                        started = Some(name);
-                        continue;
-                    }
-                    Err(refusal) => self.service.refused(refusal),
-                },
-                (Request::Signal { signal }, Some(name)) => {
-                    self.service.signal(name, signal);
-                    continue;
-                }
-                (Request::Resize { rows, columns }, Some(name)) => {
-                    self.service.resize(name, rows, columns);
-                    continue;
-                }
-                (Request::Linger, Some(name)) if lingers.is_none() => {
-                    let added = self.service.linger(connection, name);
-                    lingers = added.as_ref().ok().copied();
-                    // What lingers has a bound of its own.
-                    turn = turn.filter(|_| lingers.is_none());
-                    added.map_or_else(|message| Reply::Failed { message }, |_| Reply::Done)
-                }
-                (Request::Follow, _) if follower.is_none() => {
-                    follower = connection
-                        .duplicate()
-                        .ok()
-                        .map(|one| self.service.follow(one));
-                    Reply::Done
-                }
-                (request, _) => {
-                    let answer = self.service.answer(&request);
-                    answer.unwrap_or_else(|refusal| self.service.refused(refusal))
-                }
-            };
-            if connection.send(&answer, &[]).is_err() {
+            let reply = conversation.reply_to(request, descriptors);
+            if reply.is_some_and(|reply| connection.send(&reply, &[]).is_err()) {
                 break;
             }
         }
-        if let Some(number) = follower {
-            self.service.unfollow(number);
-        }
-        if let Some(number) = lingers {
-            self.service.linger_no_more(number);
-        }
-        drop(turn);
-        if let Some(name) = started {
-            self.abandon(&name);
-        }
-    }
-
-    /// The command that started the process is gone: the process must not outlive it.
-    fn abandon(&self, name: &ProcessName) {
-        if name.exec_id.is_empty() {
-            self.containers.abandon(&name.container_id);
-        } else {
-            self.service.abandon_exec(name);
-        }
+        conversation.end();
     }
 
     /// Makes one more container in the VM, for the process behind `connection`.
     fn join(
         &self,
         connection: &Connection,
-        wish: &JoinRequest,
+        request: &JoinRequest,
         descriptors: Vec<OwnedFd>,
     ) -> Result<ProcessName, Refusal> {
         self.service.check_joinable()?;
         let mut descriptors = descriptors.into_iter();
         let listener = descriptors.next().ok_or("a socket is missing")?;
         let trees: Vec<_> = descriptors.collect();
-        if trees.len() != wish.shares.len() {
+        if trees.len() != request.shares.len() {
             return Err("a share is missing".into());
         }
         let proxy = Holder::Proxy {
@@ -160,13 +105,13 @@ impl Server {
             connection: connection.duplicate().map_err(|err| err.to_string())?,
         };
         let new = NewContainer {
-            container: wish.container.clone(),
+            container: request.container.clone(),
             stdio: StdioRequest {
-                terminal: wish.terminal,
-                stdin: wish.stdin,
+                terminal: request.terminal,
+                stdin: request.stdin,
                 further: 0,
             },
-            shares: &wish.shares,
+            shares: &request.shares,
             trees,
         };
         let mut streams = GuestStreams::default();
@@ -175,10 +120,10 @@ impl Server {
             Ok(proxy)
         };
         let service = self.containers.add(new, hold)?;
-        let name = ProcessName::init_of(&wish.container.id);
+        let name = ProcessName::init_of(&request.container.id);
         let announced = self.announce(service, listener, connection, &streams);
         if announced.is_err() {
-            self.containers.abandon(&wish.container.id);
+            self.containers.abandon(&request.container.id);
         }
         announced.map(|()| name)
     }
@@ -186,7 +131,7 @@ impl Server {
     /// Opens the new container's socket, and hands its streams over.
     fn announce(
         &self,
-        service: Arc<Desk>,
+        service: Arc<ContainerService>,
         listener: OwnedFd,
         connection: &Connection,
         streams: &GuestStreams,
@@ -197,5 +142,91 @@ impl Server {
         let numbers: Vec<_> = all.into_iter().flatten().map(AsRawFd::as_raw_fd).collect();
         let sent = connection.send(&Reply::Started, &numbers);
         sent.map_err(|err| Refusal::Because(err.to_string()))
+    }
+}
+
+/// The state of one connection.
+struct Conversation<'a> {
+    server: &'a Server,
+    connection: &'a Connection,
+    /// The process that ends with it.
+    started: Option<ProcessName>,
+    /// The number by which it gets events.
+    subscriber: Option<u64>,
+    /// The number by which it copies late output.
+    late_output: Option<u64>,
+    /// Counts it, but for one that copies late output, which has a bound of its own.
+    turn: Option<Arc<()>>,
+}
+
+impl Conversation<'_> {
+    /// Returns `None` for a request without a reply, and for one whose reply was sent
+    /// with the streams of the process that it has started.
+    fn reply_to(&mut self, request: Request, descriptors: Vec<OwnedFd>) -> Option<Reply> {
+        let service = &self.server.service;
+        match (request, &self.started) {
+            (Request::Exec(exec), None) => {
+                let name = service.exec(self.connection, &exec);
+                self.follow_process(name)
+            }
+            (Request::Join(join), None) => {
+                let name = self.server.join(self.connection, &join, descriptors);
+                self.follow_process(name)
+            }
+            (Request::Signal { signal }, Some(name)) => {
+                service.signal(name, signal);
+                None
+            }
+            (Request::Resize { rows, columns }, Some(name)) => {
+                service.resize(name, rows, columns);
+                None
+            }
+            (Request::Linger, Some(name)) if self.late_output.is_none() => {
+                let added = service.begin_late_output(self.connection, name);
+                self.late_output = added.as_ref().ok().copied();
+                if self.late_output.is_some() {
+                    self.turn = None;
+                }
+                Some(added.map_or_else(|message| Reply::Failed { message }, |_| Reply::Done))
+            }
+            (Request::Follow, _) if self.subscriber.is_none() => {
+                let duplicate = self.connection.duplicate().ok();
+                self.subscriber = duplicate.map(|one| service.follow(one));
+                Some(Reply::Done)
+            }
+            (request, _) => {
+                let answer = service.answer(&request);
+                Some(answer.unwrap_or_else(|refusal| service.refused(refusal)))
+            }
+        }
+    }
+
+    fn follow_process(&mut self, started: Result<ProcessName, Refusal>) -> Option<Reply> {
+        match started {
+            Ok(name) => {
+                self.started = Some(name);
+                None
+            }
+            Err(refusal) => Some(self.server.service.refused(refusal)),
+        }
+    }
+
+    /// The command is gone: the process that it has started must not outlive it.
+    fn end(self) {
+        let service = &self.server.service;
+        if let Some(number) = self.subscriber {
+            service.unfollow(number);
+        }
+        if let Some(number) = self.late_output {
+            service.end_late_output(number);
+        }
+        drop(self.turn);
+        match self.started {
+            Some(name) if name.exec_id.is_empty() => {
+                self.server.containers.abandon(&name.container_id);
+            }
+            Some(name) => service.abandon_exec(&name),
+            None => {}
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use crate::monitor::Order;
+use crate::monitor::CreateRequest;
 use crate::monitor::error::Error;
 use crate::process::step;
 
@@ -23,7 +23,7 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    pub(crate) fn of(order: &Order, held: Option<OwnedFd>) -> Self {
+    pub(crate) fn of(order: &CreateRequest, held: Option<OwnedFd>) -> Self {
         Self {
             path: order.root.join(&order.id),
             held: held.map(File::from),

@@ -9,7 +9,7 @@ use caisson_protocol::client::agent::Stdio;
 use crate::container::stdio::GuestStreams;
 use crate::owner::GuestTerminal;
 use crate::vm;
-use crate::vm::vsock_ports::{Expected, Streams};
+use crate::vm::vsock_ports::{ReservedPort, VsockPorts};
 
 /// The agent connects streams before it answers, so they are there or lost.
 const STREAM_LIMIT: Duration = Duration::from_secs(10);
@@ -25,21 +25,21 @@ pub(crate) struct StdioRequest {
 }
 
 /// The ports that a process's streams will come from.
-pub(crate) struct Ports {
-    stdin: Option<Expected>,
-    stdout: Expected,
-    stderr: Option<Expected>,
-    further: Vec<Expected>,
+pub(crate) struct StdioPorts {
+    stdin: Option<ReservedPort>,
+    stdout: ReservedPort,
+    stderr: Option<ReservedPort>,
+    further: Vec<ReservedPort>,
     terminal: GuestTerminal,
 }
 
-impl Ports {
+impl StdioPorts {
     /// Ports for a process that may have a terminal, an input, and further
     /// descriptors.
     ///
     /// # Errors
     /// When the kernel has no random bytes.
-    pub(crate) fn reserve(streams: &Streams, wanted: StdioRequest) -> Result<Self, vm::Error> {
+    pub(crate) fn reserve(streams: &VsockPorts, wanted: StdioRequest) -> Result<Self, vm::Error> {
         let StdioRequest {
             terminal,
             stdin,
@@ -56,7 +56,7 @@ impl Ports {
     }
 
     pub(crate) fn stdio(&self) -> Stdio {
-        let port = |expected: &Option<Expected>| expected.as_ref().map_or(0, |port| port.port);
+        let port = |expected: &Option<ReservedPort>| expected.as_ref().map_or(0, |port| port.port);
         Stdio {
             terminal: self.terminal.exists(),
             plain_newlines: self.terminal == GuestTerminal::PlainNewlines,
@@ -70,7 +70,7 @@ impl Ports {
 
     /// The streams, which the agent has connected by now.
     pub(crate) fn take(self) -> Result<(GuestStreams, Vec<UnixStream>), String> {
-        let take = |expected: &Expected| {
+        let take = |expected: &ReservedPort| {
             expected
                 .take(STREAM_LIMIT)
                 .ok_or("the guest's agent did not connect a stream")

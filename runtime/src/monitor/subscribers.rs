@@ -9,7 +9,7 @@ use crate::owner::{Connection, Reply};
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Followers {
+pub(crate) struct Subscribers {
     list: Mutex<List>,
 }
 
@@ -19,7 +19,7 @@ struct List {
     connections: HashMap<u64, Connection>,
 }
 
-impl Followers {
+impl Subscribers {
     /// From now on `connection` is told; the answer is its number in the list.
     pub(crate) fn add(&self, connection: Connection) -> u64 {
         let mut list = self.list();
@@ -55,17 +55,17 @@ mod tests {
 
     #[test]
     fn one_that_does_not_read_holds_nobody_up() {
-        let followers = Followers::default();
+        let subscribers = Subscribers::default();
         let (near, far) = UnixStream::pair().unwrap();
-        followers.add(near.into());
+        subscribers.add(near.into());
         let (lazy, _unread) = UnixStream::pair().unwrap();
-        followers.add(lazy.into());
+        subscribers.add(lazy.into());
         let far = Connection::from(far);
         // More than a socket holds.
         for _ in 0..100_000 {
-            followers.tell(&Reply::OutOfMemory);
+            subscribers.tell(&Reply::OutOfMemory);
             assert_eq!(far.receive::<Reply>().unwrap().0, Reply::OutOfMemory);
         }
-        assert_eq!(followers.list().connections.len(), 1);
+        assert_eq!(subscribers.list().connections.len(), 1);
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Spec;
 
 use crate::oci::capabilities;
-use crate::oci::normalize::respell_process;
+use crate::oci::normalize::normalize_process;
 
 /// What can be wrong with a bundle. The texts follow runc's.
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +121,7 @@ impl Bundle {
             return Err(Error::Kind { path: config });
         }
         let remarks = capabilities::unknown(&raw["process"]).into_iter().collect();
-        let respelled = raw.get_mut("process").is_some_and(respell_process);
+        let respelled = raw.get_mut("process").is_some_and(normalize_process);
         // Errors of the text as it is written say the line.
         let spec = if respelled || raw.get("vm").is_some() {
             without_vm(raw.clone()).map_err(parse)?

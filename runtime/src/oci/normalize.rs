@@ -8,7 +8,7 @@ use oci_spec::runtime::Capability;
 use serde_json::Value;
 
 /// Rewrites the `process` object; `true` if there was anything to rewrite.
-pub(crate) fn respell_process(process: &mut Value) -> bool {
+pub(crate) fn normalize_process(process: &mut Value) -> bool {
     let steps = [
         respell_scheduler_flags,
         drop_empty_affinity,
@@ -90,7 +90,7 @@ mod tests {
             "execCPUAffinity": {"initial": "", "final": "0-1"},
             "capabilities": {"bounding": ["CAP_KILL", "CAP_OF_TOMORROW"]},
         });
-        assert!(respell_process(&mut process));
+        assert!(normalize_process(&mut process));
         let process: Process = serde_json::from_value(process).unwrap();
         let read = process.scheduler().as_ref().unwrap().flags().clone();
         assert_eq!(read.unwrap().len(), every.len());
@@ -100,7 +100,7 @@ mod tests {
     fn other_processes_stay_as_they_are() {
         let process = json!({"cwd": "/", "args": ["SCHED_FLAG_DL_OVERRUN"]});
         let mut same = process.clone();
-        assert!(!respell_process(&mut same));
+        assert!(!normalize_process(&mut same));
         assert_eq!(same, process);
     }
 }

@@ -24,7 +24,7 @@ const END_LIMIT: Duration = Duration::from_secs(10);
 const MAX_TITLE_LEN: usize = 1024;
 /// What such a process begins with.
 #[derive(Debug, Default)]
-pub struct Surroundings {
+pub struct SpawnOptions {
     /// The `caisson` program; this one's own file without.
     pub program: Option<PathBuf>,
     /// Standard input, output and error; this process's own without.
@@ -50,7 +50,7 @@ impl OwnerChild {
     pub fn spawn<'a>(
         verb: &str,
         title: impl IntoIterator<Item = &'a str>,
-        around: &Surroundings,
+        around: &SpawnOptions,
     ) -> io::Result<(Self, Connection)> {
         let (near, far) = UnixStream::pair()?;
         // It outlives the caller, who may wait for the end of what it left open.

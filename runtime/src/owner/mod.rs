@@ -10,7 +10,7 @@ pub mod wire;
 use serde_json::Value;
 
 pub(crate) use child::caller;
-pub use child::{OwnerChild, Surroundings};
+pub use child::{OwnerChild, SpawnOptions};
 pub use message::{
     ExecRequest, GuestContainer, GuestTerminal, HostPlace, JoinRequest, MountBelow, OfferedShare,
     PlaceInFileSystem, ProcessEntry, Reply, Request, Status,

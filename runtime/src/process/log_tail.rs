@@ -28,7 +28,7 @@ const ALARMS: [&str; 3] = ["Kernel panic", "Oops", "BUG:"];
 
 /// The last lines of one source. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Tail {
+pub(crate) struct LogTail {
     kept: Arc<Mutex<Kept>>,
     end: Arc<Condvar>,
 }
@@ -66,7 +66,7 @@ impl std::fmt::Debug for Listener {
     }
 }
 
-impl Tail {
+impl LogTail {
     /// From now on tells `tell` lines as they come: one at once, and then no more than
     /// one each `TOLD_EACH`.
     pub(crate) fn pass_on(&self, tell: impl Fn(String) + Send + 'static) {
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn only_the_last_lines_are_kept_and_long_ones_are_cut() {
-        let tail = Tail::default();
+        let tail = LogTail::default();
         let mut text = (0..40).map(|n| format!("line {n}\r\n")).collect::<String>();
         text.push_str(&"x".repeat(1000));
         tail.read(text.as_bytes());
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn the_reason_of_a_panic_is_kept_over_its_trace() {
-        let tail = Tail::default();
+        let tail = LogTail::default();
         let trace = "? f+0x1/0x2\n".repeat(40);
         tail.read(format!("Kernel panic - not syncing: x\n{trace}end\n").as_bytes());
         assert_eq!(tail.last(1), "Kernel panic - not syncing: x | end");
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_lines_is_passed_on_as_one() {
-        let tail = Tail::default();
+        let tail = LogTail::default();
         let (tell, told) = std::sync::mpsc::channel();
         tail.pass_on(move |line| tell.send(line).unwrap());
         tail.read("one\ntwo\nthree\n".as_bytes());
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn control_bytes_of_a_guest_do_not_reach_a_terminal() {
-        let tail = Tail::default();
+        let tail = LogTail::default();
         tail.read(&b"\x1b[31mred\x07\n"[..]);
         assert_eq!(tail.last(1), "[31mred");
     }

@@ -17,7 +17,7 @@ use nix::sched::{CloneFlags, unshare};
 use serde::Serialize;
 
 use crate::process::error::{Error, step};
-use crate::process::log_tail::Tail;
+use crate::process::log_tail::LogTail;
 use crate::process::memfd::memory_file;
 use crate::process::pidfd::Pidfd;
 use crate::process::thread;
@@ -86,7 +86,7 @@ impl Program {
         })?;
         // QEMU does not notice by itself that its owner is gone.
         sys::die_with_parent(&mut command);
-        let words = Tail::follow(log.into(), &name)?;
+        let words = LogTail::follow(log.into(), &name)?;
         let (process, pid, end) = start(&name, command)?.map_err(|source| Error::Spawn {
             program: self.path.clone(),
             source,
@@ -133,7 +133,7 @@ pub(crate) struct Running {
     /// File name of the program.
     pub(crate) name: String,
     /// What it wrote to its log.
-    pub(crate) words: Tail,
+    pub(crate) words: LogTail,
     process: Pidfd,
     pid: u32,
     end: Receiver<io::Result<ExitStatus>>,
@@ -141,9 +141,9 @@ pub(crate) struct Running {
 
 impl Running {
     /// A handle that ends the process, and never another one with its number.
-    pub(crate) fn killer(&self) -> Result<Killer, Error> {
+    pub(crate) fn killer(&self) -> Result<ProcessKiller, Error> {
         let process = self.process()?;
-        Ok(Killer {
+        Ok(ProcessKiller {
             process,
             pid: self.pid,
         })
@@ -201,12 +201,12 @@ impl std::fmt::Display for Ending {
 
 /// Ends one helper process.
 #[derive(Debug)]
-pub(crate) struct Killer {
+pub(crate) struct ProcessKiller {
     process: Pidfd,
     pid: u32,
 }
 
-impl Killer {
+impl ProcessKiller {
     /// Waits until the process has ended and let go of all it held.
     pub(crate) fn await_end(&self) {
         self.process.ends_within(END_LIMIT);

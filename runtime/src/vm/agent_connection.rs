@@ -286,15 +286,15 @@ impl Shared {
         if kind == RESPONSE && fits == Some(true) {
             let mut body = vec![0; length as usize];
             stream.read_exact(&mut body)?;
-            self.hand_over(id, Ok(body));
+            self.send_fd(id, Ok(body));
             return Ok(());
         }
         // It may be of a call that was given up.
-        self.hand_over(id, Err(Unanswered::TooLong));
+        self.send_fd(id, Err(Unanswered::TooLong));
         io::copy(&mut stream.take(length.into()), &mut io::sink()).map(drop)
     }
 
-    fn hand_over(&self, id: u32, answer: Result<Vec<u8>, Unanswered>) {
+    fn send_fd(&self, id: u32, answer: Result<Vec<u8>, Unanswered>) {
         if let Some(waiting) = self.lock().waiting.remove(&id) {
             // There is room for one.
             waiting.answer.try_send(answer).ok();

@@ -21,8 +21,8 @@ use crate::config::installation::{GuestImage, Installation};
 use crate::host::guest_names;
 use crate::log::Log;
 use crate::oci::plan::Share;
-use crate::process::log_tail::Tail;
-use crate::process::program::{Ending, Killer};
+use crate::process::log_tail::LogTail;
+use crate::process::program::{Ending, ProcessKiller};
 use crate::process::step;
 use crate::process::thread;
 use crate::vm::agent::Agent;
@@ -32,13 +32,13 @@ use crate::vm::event::Event;
 use crate::vm::fs_daemon::{Server, Serving};
 use crate::vm::hypervisor::Machine;
 use crate::vm::hypervisor_parts::Parts;
-use crate::vm::kill_escalation::Insistence;
+use crate::vm::kill_escalation::KillEscalation;
 use crate::vm::limits::Limits;
 use crate::vm::network::Network;
 use crate::vm::served_shares::Placement;
 use crate::vm::shares::Shares;
-use crate::vm::steal_aware_deadline::Patience;
-use crate::vm::vsock_ports::{Streams, Token};
+use crate::vm::steal_aware_deadline::StealAwareDeadline;
+use crate::vm::vsock_ports::{Token, VsockPorts};
 use crate::vm::{fs_daemon, guest_memory, panic_log};
 
 /// What a VM is made of.
@@ -72,10 +72,10 @@ pub(crate) struct EventQueue {
 /// A VM that runs, with the means to talk to it and to end it.
 pub(crate) struct Vm {
     pub(crate) agent: Agent,
-    pub(crate) streams: Streams,
-    pub(crate) console: Tail,
-    pub(crate) killers: Killers,
-    pub(crate) insistence: Insistence,
+    pub(crate) streams: VsockPorts,
+    pub(crate) console: LogTail,
+    pub(crate) killers: Helpers,
+    pub(crate) kill_escalation: KillEscalation,
     pub(crate) limits: Arc<Limits>,
     pub(crate) network: Arc<Network>,
     pub(crate) shares: Arc<Shares>,
@@ -85,9 +85,9 @@ pub(crate) struct Vm {
 
 /// Ends every process of the sandbox, also when it is dropped half-made.
 #[derive(Debug, Default)]
-pub(crate) struct Killers(Vec<Arc<Killer>>);
+pub(crate) struct Helpers(Vec<Arc<ProcessKiller>>);
 
-impl Killers {
+impl Helpers {
     pub(crate) fn kill(&self) {
         self.0.iter().for_each(|process| process.kill());
     }
@@ -96,12 +96,12 @@ impl Killers {
         self.0.iter().map(|process| process.pid()).collect()
     }
 
-    fn add(&mut self, killers: impl IntoIterator<Item = Killer>) {
+    fn add(&mut self, killers: impl IntoIterator<Item = ProcessKiller>) {
         self.0.extend(killers.into_iter().map(Arc::new));
     }
 }
 
-impl Drop for Killers {
+impl Drop for Helpers {
     /// What they hold, such as sockets in the state folder, is free after this.
     fn drop(&mut self) {
         self.kill();
@@ -122,7 +122,7 @@ pub(crate) fn boot(config: VmConfig<'_>, log: &Log, events: &EventQueue) -> Resu
     let sender = &events.sender;
 
     let server = serve_files(&config, &installation, sender)?;
-    let mut killers = Killers::default();
+    let mut killers = Helpers::default();
     killers.add([server.process.killer()?]);
     let file_server = server.process.process()?;
     watch(sender, move || {
@@ -145,25 +145,25 @@ pub(crate) fn boot(config: VmConfig<'_>, log: &Log, events: &EventQueue) -> Resu
         vhost_net: installation.config.vhost_net,
     };
     let token = Token::random().map_err(step("make a token"))?;
-    let streams = Streams::new(token);
+    let streams = VsockPorts::new(token);
     let arrival = sender.clone();
     streams.serve(channel, move |stream| {
         arrival.send(Event::AgentConnected(stream)).ok();
     })?;
-    let console = Tail::follow(console.into(), "console")?;
+    let console = LogTail::follow(console.into(), "console")?;
     let (machine, nics) = Machine::start(config.choice, &installation, parts)?;
     killers.add(machine.killers()?);
     let words = console.clone();
     watch(sender, move || end_of(machine, &words, &memory_of_dead))?;
 
     let limit = boot_limit(&config.choice.kind);
-    let patience = Patience::begin(limit, limit * OVERLOADED, killers.pids());
+    let deadline = StealAwareDeadline::begin(limit, limit * OVERLOADED, killers.pids());
     let control =
-        await_agent(&events.receiver, &patience).map_err(|failed| failed.after(&console))?;
+        await_agent(&events.receiver, &deadline).map_err(|failed| failed.after(&console))?;
     let agent = connect(control, token, &streams, sender)?;
     limits.hold_to_quota(log);
     Ok(Vm {
-        insistence: Insistence::new(killers.0.clone()),
+        kill_escalation: KillEscalation::new(killers.0.clone()),
         shares: Arc::new(Shares::new(file_server, server.served)),
         placement: server.placement,
         network: Network::new(
@@ -213,7 +213,7 @@ fn serve_files(
 fn connect(
     control: UnixStream,
     token: Token,
-    streams: &Streams,
+    streams: &VsockPorts,
     events: &SyncSender<Event>,
 ) -> Result<Agent, Error> {
     let agent = Agent::connect(control, token, events.clone());
@@ -254,22 +254,25 @@ enum NoAgent {
 }
 
 impl NoAgent {
-    fn after(self, console: &Tail) -> Error {
+    fn after(self, console: &LogTail) -> Error {
         match self {
             Self::Late(limit) => Error::BootTimeout {
                 limit_s: limit.as_secs(),
-                last_words: said(console),
+                last_words: console_tail(console),
             },
             Self::Ended(cause) => Error::Boot {
-                cause: format!("{cause}{}", said(console)),
+                cause: format!("{cause}{}", console_tail(console)),
             },
             Self::GivenUp => Error::GivenUp,
         }
     }
 }
 
-fn await_agent(events: &Receiver<Event>, patience: &Patience) -> Result<UnixStream, NoAgent> {
-    while let Some(left) = patience.left() {
+fn await_agent(
+    events: &Receiver<Event>,
+    deadline: &StealAwareDeadline,
+) -> Result<UnixStream, NoAgent> {
+    while let Some(left) = deadline.left() {
         match events.recv_timeout(left) {
             Ok(Event::AgentConnected(stream)) => return Ok(stream),
             Ok(Event::MachineEnded(reason)) => return Err(NoAgent::Ended(reason.to_string())),
@@ -287,7 +290,7 @@ fn await_agent(events: &Receiver<Event>, patience: &Patience) -> Result<UnixStre
             Err(_) => {}
         }
     }
-    Err(NoAgent::Late(patience.limit()))
+    Err(NoAgent::Late(deadline.limit()))
 }
 
 /// A machine tells its end when its last words have been read.
@@ -319,7 +322,7 @@ const fn ends_a_process(signal: i32) -> bool {
 }
 
 /// Waits for the machine's end and what is to be heard of its guest's.
-fn end_of(machine: Machine, words: &Tail, memory: &File) -> Event {
+fn end_of(machine: Machine, words: &LogTail, memory: &File) -> Event {
     let reason = machine.wait();
     words.await_end();
     if reason == Exit::Panic {
@@ -329,7 +332,7 @@ fn end_of(machine: Machine, words: &Tail, memory: &File) -> Event {
 }
 
 /// The guest's last words, ready to be added to an error line.
-pub(crate) fn said(console: &Tail) -> String {
+pub(crate) fn console_tail(console: &LogTail) -> String {
     match console.last(3) {
         words if words.is_empty() => String::new(),
         words => format!("; the guest said: {words}"),

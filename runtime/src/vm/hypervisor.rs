@@ -10,7 +10,7 @@ use super::hypervisor_parts::Parts;
 use super::{kvm, tcg};
 use crate::config::installation::Installation;
 use crate::network::Nics;
-use crate::process::program::Killer;
+use crate::process::program::ProcessKiller;
 use crate::vm::error::Error as SandboxError;
 
 /// A machine that was started.
@@ -41,7 +41,7 @@ impl Machine {
     }
 
     /// Handles that end every process of the machine.
-    pub(crate) fn killers(&self) -> Result<Vec<Killer>, SandboxError> {
+    pub(crate) fn killers(&self) -> Result<Vec<ProcessKiller>, SandboxError> {
         match self {
             Self::Kvm(machine) => machine.killers(),
             Self::Tcg(machine) => machine.killers(),

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::process::program::Killer;
+use crate::process::program::ProcessKiller;
 use crate::process::thread;
-use crate::vm::steal_aware_deadline::Patience;
+use crate::vm::steal_aware_deadline::StealAwareDeadline;
 
 /// A large container is not gone at once.
 const KILL_LIMIT: Duration = Duration::from_secs(30);
@@ -20,14 +20,14 @@ const KILL_LIMIT_AT_MOST: Duration = Duration::from_secs(35);
 
 /// See the module. Clones share what has become of the machine.
 #[derive(Debug, Clone)]
-pub(crate) struct Insistence {
-    machine: Arc<Vec<Arc<Killer>>>,
+pub(crate) struct KillEscalation {
+    machine: Arc<Vec<Arc<ProcessKiller>>>,
     reason: Arc<OnceLock<String>>,
 }
 
-impl Insistence {
+impl KillEscalation {
     /// For a machine made of these processes.
-    pub(crate) fn new(machine: Vec<Arc<Killer>>) -> Self {
+    pub(crate) fn new(machine: Vec<Arc<ProcessKiller>>) -> Self {
         Self {
             machine: Arc::new(machine),
             reason: Arc::default(),
@@ -44,14 +44,14 @@ impl Insistence {
         if armed.swap(true, Ordering::Relaxed) {
             return;
         }
-        let insistence = self.clone();
+        let kill_escalation = self.clone();
         let pids = self.machine.iter().map(|process| process.pid()).collect();
         let work = move || {
-            let patience = Patience::begin(KILL_LIMIT, KILL_LIMIT_AT_MOST, pids);
-            let mut rounds = std::iter::from_fn(|| patience.left());
+            let deadline = StealAwareDeadline::begin(KILL_LIMIT, KILL_LIMIT_AT_MOST, pids);
+            let mut rounds = std::iter::from_fn(|| deadline.left());
             if !rounds.any(ends) {
                 let limit = KILL_LIMIT.as_secs();
-                insistence.end_machine(format!(
+                kill_escalation.end_machine(format!(
                     "the guest had not ended it {limit} s after SIGKILL, so its machine was ended"
                 ));
             }

@@ -15,7 +15,7 @@ use caisson_vmm::spec::{
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socketpair};
 
 use crate::config::installation::{Installation, KernelKind};
-use crate::process::program::{Killer, Program, Running};
+use crate::process::program::{ProcessKiller, Program, Running};
 use crate::vm::error::Error;
 use crate::vm::hypervisor_parts::Parts;
 use crate::vm::kernel;
@@ -104,7 +104,7 @@ impl Machine {
         Ok((machine, Plugged::new(requests, answered, offer)))
     }
 
-    pub(crate) fn killers(&self) -> Result<Vec<Killer>, Error> {
+    pub(crate) fn killers(&self) -> Result<Vec<ProcessKiller>, Error> {
         Ok(vec![self.vmm.killer()?])
     }
 

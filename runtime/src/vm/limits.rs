@@ -41,8 +41,8 @@ impl Limits {
         };
         let resources = self.present();
         let settings = cgroup::settings(&resources, self.allowance, group.files());
-        group.limit_alone(&settings)?;
-        tell(&group.limit_too(&settings), log);
+        group.limit_required(&settings)?;
+        tell(&group.limit_best_effort(&settings), log);
         Ok(())
     }
 
@@ -50,7 +50,7 @@ impl Limits {
     pub(crate) fn hold_to_quota(&self, log: &Log) {
         if let Some(group) = &self.group {
             let settings = cgroup::quota(&self.present(), group.version);
-            tell(&group.limit_too(&settings), log);
+            tell(&group.limit_best_effort(&settings), log);
         }
     }
 
@@ -80,14 +80,14 @@ impl Limits {
         let resources: LinuxResources = serde_json::from_value(merged).map_err(text)?;
         if let Some(group) = &self.group {
             let settings = cgroup::settings(&resources, self.allowance, group.files());
-            let undo = group.limit_alone(&settings);
+            let undo = group.limit_required(&settings);
             let undo = undo.map_err(|err| E::from(crate::log::error_line::chain(&err)))?;
             if let Err(refusal) = change_guest() {
                 group.take_back(&undo);
                 return Err(refusal);
             }
-            group.limit_too(&settings);
-            group.limit_too(&cgroup::quota(&resources, group.version));
+            group.limit_best_effort(&settings);
+            group.limit_best_effort(&cgroup::quota(&resources, group.version));
         } else {
             change_guest()?;
         }

@@ -22,7 +22,7 @@ use crate::network::{CHANGES, Nics, Uplink, names};
 use crate::process::thread;
 use crate::vm::agent::Agent;
 use crate::vm::event::Event;
-use crate::vm::vsock_ports::Streams;
+use crate::vm::vsock_ports::VsockPorts;
 
 /// See the module.
 pub(crate) struct Network {
@@ -33,7 +33,7 @@ pub(crate) struct Network {
     /// The container's resolv.conf on the host.
     resolv_conf: Option<PathBuf>,
     agent: Agent,
-    streams: Streams,
+    streams: VsockPorts,
     /// Localhost of the namespace leads into the guest.
     fronted: AtomicBool,
     forwards: Arc<()>,
@@ -52,7 +52,7 @@ impl Network {
     /// No interface is in the machine yet.
     pub(crate) fn new(
         nics: Box<dyn Nics>,
-        (agent, streams): (Agent, Streams),
+        (agent, streams): (Agent, VsockPorts),
         events: SyncSender<Event>,
         resolv_conf: Option<PathBuf>,
     ) -> Arc<Self> {

@@ -29,14 +29,14 @@ pub(crate) fn find(memory: &File) -> Option<String> {
 fn first(bytes: &[u8]) -> Option<String> {
     memmem::find_iter(bytes, WORDS).find_map(|at| {
         let line = bytes.get(at..)?;
-        let said: String = line
+        let console_tail: String = line
             .iter()
             .take(MAX_LEN)
             .take_while(|byte| matches!(byte, b' '..=b'~'))
             .map(|&byte| char::from(byte))
             .collect();
-        let cause = said.get(WORDS.len()..)?;
-        (!cause.is_empty() && !cause.starts_with('%')).then_some(said)
+        let cause = console_tail.get(WORDS.len()..)?;
+        (!cause.is_empty() && !cause.starts_with('%')).then_some(console_tail)
     })
 }
 

@@ -11,7 +11,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use caisson_jail::detached::{Access, Kind, Tree, detach};
+use caisson_jail::Kind;
+use caisson_jail::detached::{Access, Tree, detach};
 use caisson_jail::program::{Shown, Spec};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 

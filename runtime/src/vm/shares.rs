@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use caisson_jail::detached::Kind;
+use caisson_jail::Kind;
 use caisson_jail::running::{self, PlacedMount};
 
 use crate::owner::OfferedShare;

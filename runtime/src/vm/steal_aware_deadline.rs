@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 /// Time that is left for a machine made of certain processes.
 #[derive(Debug)]
-pub(crate) struct Patience {
+pub(crate) struct StealAwareDeadline {
     limit: Duration,
     at_most: Duration,
     begun: Instant,
     pids: Vec<u32>,
 }
 
-impl Patience {
+impl StealAwareDeadline {
     /// From now on `limit`, not counting what its processes wait for a processor, but
     /// with that no more than `at_most`: threads may be held up at the same time, so
     /// that the sum of it can be more than the time that has passed, and a guest can
@@ -71,10 +71,13 @@ mod tests {
     #[test]
     fn what_is_left_ends() {
         let limit = Duration::from_secs(600);
-        let patience = Patience::begin(limit, limit, vec![std::process::id()]);
-        assert!(patience.left().is_some_and(|left| left <= limit));
+        let deadline = StealAwareDeadline::begin(limit, limit, vec![std::process::id()]);
+        assert!(deadline.left().is_some_and(|left| left <= limit));
         for (limit, at_most) in [(Duration::ZERO, limit), (limit, Duration::ZERO)] {
-            assert_eq!(Patience::begin(limit, at_most, Vec::new()).left(), None);
+            assert_eq!(
+                StealAwareDeadline::begin(limit, at_most, Vec::new()).left(),
+                None
+            );
         }
     }
 }

@@ -18,7 +18,7 @@ use caisson_vmm::vsock_backend::BackendSpec;
 
 use crate::config::installation::{GuestImage, Installation, KernelKind};
 use crate::network::Mac;
-use crate::process::program::{Killer, Program, Running};
+use crate::process::program::{ProcessKiller, Program, Running};
 use crate::process::vhost_user_socket;
 use crate::vm::error::Error;
 use crate::vm::hypervisor_parts::Parts;
@@ -86,7 +86,7 @@ impl Machine {
         Ok((machine, nics))
     }
 
-    pub(crate) fn killers(&self) -> Result<Vec<Killer>, Error> {
+    pub(crate) fn killers(&self) -> Result<Vec<ProcessKiller>, Error> {
         Ok(vec![self.qemu.killer()?, self.vsock.killer()?])
     }
 
@@ -98,7 +98,7 @@ impl Machine {
         let qemu_killer = self.qemu.killer();
         let vsock = std::thread::spawn(move || {
             let ending = vsock.wait();
-            qemu_killer.iter().for_each(Killer::kill);
+            qemu_killer.iter().for_each(ProcessKiller::kill);
             ending
         });
         let ending = self.qemu.wait();

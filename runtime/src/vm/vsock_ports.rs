@@ -81,7 +81,7 @@ type Waiting = Mutex<HashMap<u32, SyncSender<UnixStream>>>;
 
 /// The guest's connections, by port. Clones share them.
 #[derive(Clone)]
-pub(crate) struct Streams {
+pub(crate) struct VsockPorts {
     token: Token,
     waiting: Arc<Waiting>,
     services: Arc<Mutex<HashMap<u32, Service>>>,
@@ -92,14 +92,14 @@ type Service = Box<dyn Fn(UnixStream) + Send>;
 
 /// A connection that the guest is expected to open.
 #[derive(Debug)]
-pub(crate) struct Expected {
+pub(crate) struct ReservedPort {
     /// The port to tell the guest.
     pub(crate) port: u32,
     receiver: Receiver<UnixStream>,
     waiting: Arc<Waiting>,
 }
 
-impl Streams {
+impl VsockPorts {
     /// Starts without connections; the agent is to send `token`.
     pub(crate) fn new(token: Token) -> Self {
         Self {
@@ -202,7 +202,7 @@ impl Streams {
     ///
     /// # Errors
     /// When the kernel has no random bytes.
-    pub(crate) fn expect(&self) -> Result<Expected, Error> {
+    pub(crate) fn expect(&self) -> Result<ReservedPort, Error> {
         let (sender, receiver) = mpsc::sync_channel(1);
         let mut waiting = self.waiting();
         let mut port = random_port()?;
@@ -211,7 +211,7 @@ impl Streams {
         }
         waiting.insert(port, sender);
         drop(waiting);
-        Ok(Expected {
+        Ok(ReservedPort {
             port,
             receiver,
             waiting: Arc::clone(&self.waiting),
@@ -231,14 +231,14 @@ fn random_port() -> Result<u32, Error> {
     }
 }
 
-impl Expected {
+impl ReservedPort {
     /// Takes the connection, waiting `limit` for it at most.
     pub(crate) fn take(&self, limit: Duration) -> Option<UnixStream> {
         self.receiver.recv_timeout(limit).ok()
     }
 }
 
-impl Drop for Expected {
+impl Drop for ReservedPort {
     fn drop(&mut self) {
         self.waiting
             .lock()

@@ -12,7 +12,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// One machine: its device's end of the channel, and the owner's streams.
 struct Scene {
     device: OwnedFd,
-    streams: Streams,
+    streams: VsockPorts,
     control: Receiver<UnixStream>,
 }
 
@@ -22,7 +22,7 @@ impl Scene {
         let kind = SockType::SeqPacket;
         let flags = SockFlag::SOCK_CLOEXEC;
         let (device, owner) = socketpair(AddressFamily::Unix, kind, None, flags).unwrap();
-        let streams = Streams::new(Token::random().unwrap());
+        let streams = VsockPorts::new(Token::random().unwrap());
         let (arrived, control) = mpsc::channel();
         let first = arrived.clone();
         streams
@@ -127,7 +127,7 @@ fn only_the_agent_connects_to_the_control_port_again() {
 
 #[test]
 fn ports_are_not_counted() {
-    let streams = Streams::new(Token::random().unwrap());
+    let streams = VsockPorts::new(Token::random().unwrap());
     let ports: Vec<_> = (0..64).map(|_| streams.expect().unwrap()).collect();
     let mut numbers: Vec<_> = ports.iter().map(|one| one.port).collect();
     numbers.sort_unstable();

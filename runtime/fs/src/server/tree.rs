@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use caisson_jail::detached::{Kind, require_read_only};
+use caisson_jail::{Kind, require_read_only};
 use caisson_jail::{NewRoot, inherited};
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};

@@ -5,7 +5,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use caisson_jail::detached::{Access, Tree, detach, require_read_only};
+use caisson_jail::detached::{Access, Tree, detach};
+use caisson_jail::require_read_only;
 use libtest_mimic::Trial;
 use rustix::fs::{Mode, OFlags, openat};
 

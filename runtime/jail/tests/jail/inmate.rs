@@ -5,7 +5,7 @@ use std::error::Error as _;
 use std::io::{self, Read};
 use std::path::Path;
 
-use caisson_jail::detached::Kind;
+use caisson_jail::Kind;
 use caisson_jail::{CapabilitySet, Error, Identities, Jail, inherited};
 
 /// The descriptor with the mount that the furnished jails attach.

@@ -189,14 +189,15 @@ fn a_given_network_namespace_is_joined_on_the_host_and_not_in_the_guest() {
 
 #[test]
 fn an_annotation_chooses_only_what_the_configuration_allows() {
-    let with = |wish: &str| bundle(|raw| raw["annotations"] = json!({"dev.caisson.machine": wish}));
-    let plan_of = |wish, machine, emulation| {
+    let with =
+        |request: &str| bundle(|raw| raw["annotations"] = json!({"dev.caisson.machine": request}));
+    let plan_of = |request, machine, emulation| {
         let bounds = Bounds {
             machine,
             emulation,
             ..BOUNDS
         };
-        plan("web1", &with(wish), &HostFacts { bounds, ..FACTS }).map(|plan| plan.machine)
+        plan("web1", &with(request), &HostFacts { bounds, ..FACTS }).map(|plan| plan.machine)
     };
     let err = plan_of("tcg", MachineChoice::Kvm, false).unwrap_err();
     let line = err.to_string();

@@ -35,7 +35,7 @@ pub enum Error {
 /// `vm` of config.json, as far as it is applied.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Wish {
+struct ExecSpec {
     kernel: Option<Kernel>,
     hw_config: Hardware,
 }
@@ -70,25 +70,25 @@ impl Size {
         config: &Value,
         facts: &HostFacts,
     ) -> Result<Self, Error> {
-        let wish = match config.get("vm").filter(|wish| !wish.is_null()) {
-            Some(wish) => Wish::deserialize(wish).map_err(Error::Malformed)?,
-            None => Wish::default(),
+        let request = match config.get("vm").filter(|request| !request.is_null()) {
+            Some(request) => ExecSpec::deserialize(request).map_err(Error::Malformed)?,
+            None => ExecSpec::default(),
         };
         let bounds = &facts.bounds;
         let pod = Pod::of(config);
-        let vcpus = match wish.hw_config.vcpus {
+        let vcpus = match request.hw_config.vcpus {
             0 => default_vcpus(resources, facts).max(pod.vcpus.min(most_vcpus(facts))),
             vcpus => bounds.vcpus("vm.hwConfig.vcpus", vcpus)?,
         };
         let by_limit = wanted_mem_mib(resources, facts).max(pod.mem_mib);
-        let (mem_mib, cut) = match wish.hw_config.memory {
+        let (mem_mib, cut) = match request.hw_config.memory {
             0 => cut_to(bounds.max_mem_mib, by_limit),
             bytes => {
-                let wish = (bytes, GUEST_OVERHEAD_MIB);
-                (bounds.mem_mib("vm.hwConfig.memory", wish)?, None)
+                let request = (bytes, GUEST_OVERHEAD_MIB);
+                (bounds.mem_mib("vm.hwConfig.memory", request)?, None)
             }
         };
-        let kernel = wish.kernel.map(|kernel| bounds.kernel(kernel.path));
+        let kernel = request.kernel.map(|kernel| bounds.kernel(kernel.path));
         Ok(Self {
             vcpus,
             mem_mib,

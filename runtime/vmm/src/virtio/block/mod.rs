@@ -3,6 +3,7 @@
 //! `request` parses what the guest asks and checks it against the disk; this file
 //! moves the bytes.
 
+mod limits;
 mod request;
 
 use std::fs::File;
@@ -16,6 +17,7 @@ use virtio_bindings::virtio_blk::{
 use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 use vm_memory::GuestMemoryMmap;
 
+use self::limits::{SEGMENT_LEN, SEGMENTS};
 use self::request::{DiskRequest, SECTOR_LEN};
 use super::chain::Chain;
 use super::device::{ActiveQueues, Error, Events, VirtioDevice};
@@ -23,12 +25,6 @@ use super::span::Span;
 use super::turn::Turn;
 
 const QUEUE_SIZES: [u16; 1] = [128];
-/// Data buffers of one request: the queue without header and status.
-const SEGMENTS: u32 = 126;
-/// Most bytes of one of them.
-const SEGMENT_LEN: u32 = 64 * 1024;
-/// Most bytes of data of one request, which follows from the two.
-const MAX_DATA_LEN: usize = (SEGMENTS * SEGMENT_LEN) as usize;
 /// Length of a serial number.
 const SERIAL_LEN: usize = 20;
 const CONFIG_LEN: usize = 24;

@@ -6,7 +6,7 @@ use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT,
 };
 
-use super::MAX_DATA_LEN;
+use super::limits::MAX_DATA_LEN;
 use crate::virtio::span::Span;
 
 /// Unit of positions and lengths in requests, in bytes.
