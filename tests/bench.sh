@@ -5,8 +5,9 @@
 # usage: bench.sh DIST [engines]
 #
 # With `engines` only what containers cost under Docker and containerd; without, all.
-# Prints a table with the budgets and writes target/bench.json, every single
-# value to target/bench.samples and the rest to target/bench.log. What is measured
+# Prints a table with the budgets and writes target/bench.json; without `engines` also
+# docs/figures.json, whose figures a test compares with the README's. Every single
+# value goes to target/bench.samples and the rest to target/bench.log. What is measured
 # lies in bench/ (see its README.md) and runs in the test host; CPU time is taken
 # here, from outside. No figure makes it fail: that is for those who read it.
 set -euo pipefail
@@ -143,4 +144,5 @@ if [ "$only" = engines ]; then under_engines; else everything; fi
 
 jq --raw-input --slurp --arg only "$only" --slurpfile budgets "$here/bench/budgets.json" --from-file "$here/bench/rows.jq" "$samples" >"$out/bench.json"
 jq --raw-output --from-file "$here/bench/table.jq" "$out/bench.json"
+[ -n "$only" ] || jq . "$out/bench.json" >"$here/../docs/figures.json"
 [ -n "$only" ] || [ -x "$stage/peer/krun" ] || printf '\n**libkrun is missing: it could not be built; why: %s**\n' "$out/bench.log"

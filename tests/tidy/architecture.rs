@@ -8,7 +8,7 @@ use crate::assert_none;
 use crate::tree::{packages, root};
 
 const PAGE: &str = "ARCHITECTURE.md";
-const WALKS: &str = "\n## Three walks\n";
+const WALKS: &str = "\n## Four walks\n";
 /// Where a name without a crate beside it is.
 const HOST: &str = "runtime/src";
 const ENDINGS: &[&str] = &[".rs", ".md", ".sh", ".proto", "/"];
@@ -218,7 +218,7 @@ fn names_are_looked_for_where_their_passage_is() {
 
 #[test]
 fn stops_of_a_walk_are_distinct_files() {
-    let page = "# A\n\n## Three walks\n\n**One.** `cli/run` asks `plan::make`,\n`plan` and `read()`.\n\n\
+    let page = "# A\n\n## Four walks\n\n**One.** `cli/run` asks `plan::make`,\n`plan` and `read()`.\n\n\
                 More of `caisson-vmm`: `spec`.\n\n**Two.** None.\n\n## Else\n\n**No.** `plan`\n";
     let walks = walks(page);
     assert_eq!(walks.len(), 2);

@@ -7,6 +7,7 @@
 
 mod architecture;
 mod arrows;
+mod benchmark;
 mod contents;
 mod figures;
 mod graph;

@@ -115,7 +115,7 @@ never refused. Fields that the specification doesn't know are ignored.
 - **ignored**: changes nothing; the log file, if one is given, says so;
 - **refused**: `create`, `run` and `exec` fail with one line that names the field.
 
-Written from the table in `runtime/src/fields/` by
+Written from the table in `runtime/src/oci/fields/` by
 `BLESS=1 cargo test -p caisson fields`.
 
 | field | what becomes of it | remark |
