@@ -60,7 +60,7 @@ pub(crate) fn serve(
     let mut served = Served::default();
     let placement = served.place(id, cuts?);
     let new = served
-        .trees(&placement.new)
+        .new_trees(&placement)
         .map_err(step("share a mount"))?;
     let trees = new.into_iter().map(|Cut { share, tree }| ServedShare {
         fd: program.pass(tree),

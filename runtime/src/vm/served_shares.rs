@@ -48,14 +48,22 @@ struct Entry {
 pub(crate) struct Placement {
     /// Paths of those that are to be served now.
     pub(crate) new: Vec<PathBuf>,
-    /// Paths of those that were read-only, and are to be written to now.
-    pub(crate) opened: Vec<PathBuf>,
+    /// Those that were read-only, and are to be written to now.
+    pub(crate) opened: Vec<OpenedShare>,
     /// Paths of the directories that the container sees, or sees a part of.
     used: Vec<PathBuf>,
     moved: Vec<Moved>,
 }
 
 /// A share that is found elsewhere than it was planned.
+/// A share that is made writable for a further user.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct OpenedShare {
+    path: PathBuf,
+    /// The access that it had.
+    earlier: Access,
+}
+
 #[derive(Debug, PartialEq, Eq)]
 struct Moved {
     from: PathBuf,
@@ -109,8 +117,11 @@ impl Served {
         };
         let share = &mut entry.cut.share;
         if part.opens {
-            share.place.access = Access::AsMounted;
-            placement.opened.push(share.path.clone());
+            let earlier = std::mem::replace(&mut share.place.access, Access::AsMounted);
+            placement.opened.push(OpenedShare {
+                path: share.path.clone(),
+                earlier,
+            });
         }
         entry.users.insert(user.to_owned());
         let is_all = part.path.as_os_str().is_empty();
@@ -156,12 +167,34 @@ impl Served {
         paths.find(is_free).unwrap_or_default()
     }
 
-    /// Copies of the shares at `paths`.
+    /// Copies of the shares that `placement` has served now.
     ///
     /// # Errors
     /// There are no more descriptors.
-    pub(crate) fn trees(&self, paths: &[PathBuf]) -> io::Result<Vec<Cut>> {
-        let named = |entry: &&Entry| paths.contains(&entry.cut.share.path);
+    pub(crate) fn new_trees(&self, placement: &Placement) -> io::Result<Vec<Cut>> {
+        self.trees(|path| placement.new.contains(path))
+    }
+
+    /// Copies of the shares that `placement` makes writable.
+    ///
+    /// # Errors
+    /// There are no more descriptors.
+    pub(crate) fn opened_trees(&self, placement: &Placement) -> io::Result<Vec<Cut>> {
+        self.trees(|path| placement.opened.iter().any(|opened| opened.path == *path))
+    }
+
+    /// Takes back that shares were made writable: the file server could not do it.
+    pub(crate) fn close_again(&mut self, placement: &Placement) {
+        for opened in &placement.opened {
+            let mut entries = self.0.iter_mut();
+            if let Some(entry) = entries.find(|entry| entry.cut.share.path == opened.path) {
+                entry.cut.share.place.access = opened.earlier;
+            }
+        }
+    }
+
+    fn trees(&self, is_wanted: impl Fn(&PathBuf) -> bool) -> io::Result<Vec<Cut>> {
+        let named = |entry: &&Entry| is_wanted(&entry.cut.share.path);
         let entries = self.0.iter().filter(named);
         entries.map(|entry| entry.cut.try_clone()).collect()
     }

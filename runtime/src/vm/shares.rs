@@ -3,6 +3,7 @@
 //! Owns the list of it and the change of the server's mounts. What is one share with
 //! another is for `served_shares` to decide.
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -40,13 +41,21 @@ impl Shares {
         offered: &[OfferedShare],
         trees: Vec<OwnedFd>,
     ) -> Result<Placement, String> {
-        let failed = |err: &dyn std::fmt::Display| format!("share: {err}");
         let cuts = offered.iter().cloned().zip(trees);
         let cuts = cuts.map(|(share, tree)| Cut { share, tree }).collect();
         let mut served = self.served();
         let placement = served.place(user, cuts);
-        let new = served.trees(&placement.new).map_err(|err| failed(&err))?;
-        let mounts = new.into_iter().map(|Cut { share, tree }| PlacedMount {
+        let attached = self.attach(&served, &placement);
+        attached
+            .inspect_err(|_| served.close_again(&placement))
+            .map_err(|err| format!("share: {err}"))?;
+        Ok(placement)
+    }
+
+    fn attach(&self, served: &Served, placement: &Placement) -> Result<(), String> {
+        let failed = |err: io::Error| err.to_string();
+        let new = served.new_trees(placement).map_err(failed)?.into_iter();
+        let mounts = new.map(|Cut { share, tree }| PlacedMount {
             path: share.path,
             kind: if share.is_dir {
                 Kind::Directory
@@ -56,15 +65,12 @@ impl Shares {
             tree,
         });
         let mounts: Vec<_> = mounts.collect();
-        let opened = served.trees(&placement.opened);
-        let opened = opened.map_err(|err| failed(&err))?;
-        let added = in_a_thread(|| {
+        let opened = served.opened_trees(placement).map_err(failed)?;
+        in_a_thread(|| {
             running::attach(&self.file_server, &mounts)?;
             let trees: Vec<_> = opened.iter().map(|cut| cut.tree.as_fd()).collect();
             running::make_writable(&self.file_server, &trees)
-        });
-        added.map_err(|err| failed(&err))?;
-        Ok(placement)
+        })
     }
 
     /// Returns the shares that no container uses any more without `user`.
