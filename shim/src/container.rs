@@ -202,6 +202,8 @@ impl Container {
             cgroup: self.library.record().cgroup.clone(),
             // A client waits for the end of the streams, and gets the exec's status.
             copies_late_output: false,
+            log: Some(owner_log(&self.bundle)),
+            log_json: false,
         };
         let (streams, ends) = streams
             .for_proxy(console.is_some())

@@ -59,7 +59,8 @@ fn table(figures: &Value) -> String {
     for (name, title) in ROWS {
         let row = figures.as_array().unwrap().iter();
         let row = row.clone().find(|row| row["name"] == *name);
-        let row = row.unwrap_or_else(|| panic!("docs/figures.json lacks {name:?}"));
+        assert!(row.is_some(), "docs/figures.json lacks {name:?}");
+        let row = row.unwrap();
         let cell = |value: &Value| match value {
             Value::Null => String::new(),
             Value::String(text) => text.clone(),

@@ -139,6 +139,8 @@ impl Exec {
                 console_socket,
                 cgroup: container.record().cgroup.clone(),
                 copies_late_output: true,
+                log: caller.log_path.clone(),
+                log_json: caller.log_json,
             };
             let run_proxy = order.leave_behind(&SpawnOptions::default())?;
             let introduced = self.introduce(run_proxy.pid());
@@ -161,7 +163,7 @@ impl Exec {
             None
         };
         let group = container.record().cgroup.as_ref();
-        let status = session.finish(LateOutput::Copied(group));
+        let status = session.finish(LateOutput::Copied(group), &caller.log);
         drop(raw_mode);
         Ok(status?)
     }

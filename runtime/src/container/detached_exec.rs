@@ -14,6 +14,7 @@ use crate::cgroup::Group;
 use crate::container::session::{ExecSpec, LateOutput, Session, Terminal};
 use crate::container::signals::BlockedSignals;
 use crate::container::stdio::release_standard_streams;
+use crate::log::{Format, Log};
 use crate::monitor::Outcome;
 use crate::owner;
 use crate::owner::{KILLED, OwnerChild, SpawnOptions};
@@ -31,6 +32,10 @@ pub struct DetachedExec {
     pub cgroup: Option<Group>,
     /// What is written after its end is copied, as long as the container lives.
     pub copies_late_output: bool,
+    /// The file for its log lines; there are none without.
+    pub log: Option<PathBuf>,
+    /// Log lines are JSON.
+    pub log_json: bool,
 }
 
 /// Why none was left behind.
@@ -107,6 +112,13 @@ impl DetachedExec {
 pub fn run_proxy() -> Result<u8, StartError> {
     let caller = owner::caller();
     let (mut order, descriptors) = caller.receive::<DetachedExec>()?;
+    let format = if order.log_json {
+        Format::Json
+    } else {
+        Format::Text
+    };
+    // Without a file the lines go to standard error, which is /dev/null by then.
+    let log = Log::open(order.log.as_deref(), format, false).unwrap_or_default();
     order.request.descriptors = descriptors;
     nix::unistd::setsid().map_err(|errno| StartError::Step("make a session", errno.into()))?;
     let signals =
@@ -134,6 +146,5 @@ pub fn run_proxy() -> Result<u8, StartError> {
     } else {
         LateOutput::Dropped
     };
-    // The caller is gone: nobody would read an error line, the status says it.
-    Ok(session.finish(late).unwrap_or(KILLED))
+    Ok(session.finish(late, &log).unwrap_or(KILLED))
 }

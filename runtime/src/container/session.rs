@@ -19,6 +19,7 @@ use crate::container::signals::BlockedSignals;
 use crate::container::stdio;
 use crate::container::stdio::{GuestStreams, HostStdio, Output, PATIENCE};
 use crate::container::terminal::Pty;
+use crate::log::{Level, Log};
 use crate::owner;
 use crate::owner::{Connection, ExecRequest, GuestTerminal, KILLED, Reply, Request};
 
@@ -34,9 +35,6 @@ pub enum Error {
     /// The owner is gone before the process's end was told.
     #[error("the container ended with this process in it")]
     Lost,
-    /// The guest keeps back output that it has announced.
-    #[error("the guest announced more output than it sent")]
-    Silent,
     /// The conversation broke.
     #[error(transparent)]
     Owner(#[from] owner::Error),
@@ -66,6 +64,8 @@ pub struct ExecSpec {
 /// What the process has written to further descriptors is on its way this long at
 /// most, unless processes that it left behind hold them open.
 const CARRY_LIMIT: Duration = Duration::from_secs(2);
+
+const OUTPUT_LOST: &str = "the last output of the process is lost: the guest did not send all that it announced, or nobody read it";
 
 /// The last chunk of late output is taken within this, or late output is dropped.
 const LEAVE_LIMIT: Duration = Duration::from_secs(5);
@@ -172,11 +172,12 @@ impl Session {
         self.connection.duplicate()
     }
 
-    /// Waits for the process's end and the last of its output.
+    /// Waits for the process's end and the last of its output. Output that is lost is
+    /// logged, and changes no status.
     ///
     /// # Errors
-    /// When the container ended without telling the status.
-    pub fn finish(self, late: LateOutput<'_>) -> Result<u8, Error> {
+    /// The container ended, and its monitor did not report a status.
+    pub fn finish(self, late: LateOutput<'_>, log: &Log) -> Result<u8, Error> {
         match self.connection.receive::<Reply>() {
             Ok((
                 Reply::Exited {
@@ -188,20 +189,14 @@ impl Session {
                 },
                 _,
             )) => {
-                if status == KILLED {
-                    self.output.cap_drain_time();
-                }
-                let all = self.output.wait_for([stdout_bytes, stderr_bytes], PATIENCE);
+                let announced = [stdout_bytes, stderr_bytes];
+                let all = await_output(&self.output, status, announced, PATIENCE, log);
                 self.fd_relay.finish(CARRY_LIMIT);
                 let held = all && (stdout_held || stderr_held);
                 if let (LateOutput::Copied(group), true) = (late, held) {
                     self.leave_relay(group);
                 }
-                if all || status == KILLED {
-                    Ok(status)
-                } else {
-                    Err(Error::Silent)
-                }
+                Ok(status)
             }
             Ok(_) | Err(owner::Error::Closed) => Err(Error::Lost),
             Err(err) => Err(err.into()),
@@ -218,6 +213,25 @@ impl Session {
             exec_relay::leave_behind(&self.connection, &rest, group).ok();
         }
     }
+}
+
+/// Waits for the bytes that the guest has announced, for `patience` at most. Returns
+/// whether all came; if not, that is logged, unless the process was killed.
+fn await_output(
+    output: &Output,
+    status: u8,
+    announced: [u64; 2],
+    patience: Duration,
+    log: &Log,
+) -> bool {
+    if status == KILLED {
+        output.cap_drain_time();
+    }
+    let all = output.wait_for(announced, patience);
+    if !all && status != KILLED {
+        log.write(Level::Warning, OUTPUT_LOST);
+    }
+    all
 }
 
 /// Its terminal has the caller's size from its first instruction on.
@@ -284,4 +298,47 @@ fn pass_on(
         send(nix::libc::SIGWINCH);
     }
     signals.forward(send).map_err(io_error("pass signals on"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::log::Format;
+
+    /// So the status is what `finish` returns, whatever became of the output.
+    #[test]
+    fn output_that_does_not_come_is_logged_and_is_no_error() {
+        let null = || {
+            File::options()
+                .read(true)
+                .write(true)
+                .open("/dev/null")
+                .unwrap()
+        };
+        let (here, _guest) = UnixStream::pair().unwrap();
+        let streams = GuestStreams {
+            stdout: Some(here),
+            ..Default::default()
+        };
+        let host = HostStdio {
+            stdin: null(),
+            stdout: null(),
+            stderr: null(),
+        };
+        let output = stdio::copy(streams, host).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let log = Log::open(Some(&path), Format::Text, false).unwrap();
+        let moment = Duration::from_millis(10);
+        assert!(await_output(&output, 7, [0, 0], moment, &log));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "");
+        assert!(!await_output(&output, 7, [5, 0], moment, &log));
+        let line = fs::read_to_string(&path).unwrap();
+        assert!(line.contains(OUTPUT_LOST), "{line}");
+        assert!(!await_output(&output, KILLED, [5, 0], moment, &log));
+        assert_eq!(fs::read_to_string(&path).unwrap(), line);
+    }
 }

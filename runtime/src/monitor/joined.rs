@@ -72,7 +72,7 @@ pub(crate) fn run(
     } else {
         drop(caller);
     }
-    begun.finish(LateOutput::Dropped).unwrap_or(KILLED)
+    begun.finish(LateOutput::Dropped, log).unwrap_or(KILLED)
 }
 
 fn begin(
