@@ -303,7 +303,6 @@ fn pass_on(
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
-    use std::os::unix::net::UnixStream;
 
     use super::*;
     use crate::log::Format;
