@@ -16,7 +16,7 @@ use crate::tree::{Source, packages, production};
 
 const MAX_PARTS: usize = 42;
 const MAX_ARROWS_OF_PARTS: usize = 160;
-const MAX_ARROWS_OF_CRATES: usize = 10;
+const MAX_ARROWS_OF_CRATES: usize = 11;
 const MAX_CYCLES: usize = 15;
 const MAX_FILES_OF_A_CYCLE: usize = 9;
 const MAX_SHARED_TYPE_NAMES: usize = 77;
