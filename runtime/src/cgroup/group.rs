@@ -291,7 +291,7 @@ impl Group {
         Ok(undo)
     }
 
-    /// Undoes what [`Self::limit_alone`] has written. What was there before can't be
+    /// Undoes what [`Self::limit_required`] has written. What was there before can't be
     /// refused, unless the container is ending.
     pub fn take_back(&self, undo: &[Setting]) {
         for setting in undo {
