@@ -76,7 +76,8 @@ impl Group {
     /// When it can't be made, or is another's. Nothing is left then.
     pub fn establish(
         place: &Place,
-        (pid, rootless): (i32, bool),
+        pid: i32,
+        rootless: bool,
         announce: impl FnOnce(&Self),
     ) -> Result<Established, Error> {
         let (path, wanted) = match place {
@@ -88,8 +89,8 @@ impl Group {
                 unit,
                 properties,
             } => {
-                let name = (slice.as_deref(), unit.as_str());
-                return Self::scope(name, properties, pid).map(Established::Made);
+                let made = Self::scope(slice.as_deref(), unit, properties, pid);
+                return made.map(Established::Made);
             }
             Place::Folder { path, wanted } => (path, wanted),
         };
@@ -124,13 +125,14 @@ impl Group {
     /// A scope has the same path in every hierarchy; of version 1, systemd makes it
     /// in some.
     fn scope(
-        (slice, unit): (Option<&str>, &str),
+        slice: Option<&str>,
+        unit: &str,
         properties: &[Property],
         pid: i32,
     ) -> Result<Self, Error> {
         let bus = Bus::of_this_user();
         let host = Host::find().map_err(Error::Find)?;
-        systemd::start(bus, (slice, unit), properties, pid)?;
+        systemd::start(bus, slice, unit, properties, pid)?;
         let scope = Scope {
             bus,
             unit: unit.to_owned(),

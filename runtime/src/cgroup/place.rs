@@ -68,15 +68,16 @@ pub enum Malformed {
 }
 
 impl Place {
-    /// Decides for the container `id`, whose config.json says `wish` and has these
-    /// annotations; those for systemd count with its driver alone.
+    /// Decides for the container `id`, whose `linux.cgroupsPath` is `request`; of its
+    /// annotations, those for systemd count with its driver alone.
     ///
     /// # Errors
-    /// When the wish doesn't fit the driver, or an annotation is no property.
+    /// When the path doesn't fit the driver, or an annotation is no property.
     pub fn of(
         id: &str,
         request: Option<&str>,
-        (driver, annotations): (Driver, &HashMap<String, String>),
+        driver: Driver,
+        annotations: &HashMap<String, String>,
     ) -> Result<Self, Malformed> {
         let request = request.filter(|request| !request.is_empty());
         match (driver, request) {
@@ -149,7 +150,7 @@ mod tests {
     use super::*;
 
     fn of(request: Option<&str>, driver: Driver) -> Result<Place, Malformed> {
-        Place::of("web1", request, (driver, &HashMap::new()))
+        Place::of("web1", request, driver, &HashMap::new())
     }
 
     fn folder(request: Option<&str>) -> (PathBuf, bool) {
@@ -192,7 +193,7 @@ mod tests {
             of(Some(wrong), Driver::Systemd).unwrap_err();
         }
         let annotations = HashMap::from([("org.systemd.property.x".into(), "1".into())]);
-        let of = |driver| Place::of("web1", None, (driver, &annotations));
+        let of = |driver| Place::of("web1", None, driver, &annotations);
         of(Driver::Systemd).unwrap_err();
         of(Driver::Cgroupfs).unwrap();
     }

@@ -186,11 +186,12 @@ fn target(owner: &Option<String>) -> Target<'_> {
 }
 
 /// Starts the scope `unit` with the process `pid` in it, and waits until it is there.
-/// The `wishes` come after caisson's own properties, so they count.
+/// The `requested` properties come after caisson's own, so they prevail.
 pub(super) fn start(
     bus: Bus,
-    (slice, unit): (Option<&str>, &str),
-    wishes: &[Property],
+    slice: Option<&str>,
+    unit: &str,
+    requested: &[Property],
     pid: i32,
 ) -> Result<(), Error> {
     let failed = |doing| failed(doing, unit);
@@ -200,7 +201,7 @@ pub(super) fn start(
         .map_err(failed("follow the start of"))?;
     let slice = slice.unwrap_or_else(|| bus.default_slice());
     let mut properties = own_properties(slice, unit, pid);
-    properties.extend(wishes.iter().map(travelling));
+    properties.extend(requested.iter().map(travelling));
     let arguments = (unit, "fail", properties, Auxiliary::new());
     let begin = |manager: &mut Systemd| manager.call("StartTransientUnit", &arguments);
     let job = match begin(&mut manager) {

@@ -45,7 +45,7 @@ impl Run {
         let (container, owner) = create::create(&caller.store, &creation)?;
         // Until here a signal ends this command, and its container with it.
         let signals = foreground.then(BlockedSignals::begin).transpose()?;
-        let started = self.start((&container, &owner), caller);
+        let started = self.start(&container, &owner, caller);
         match (started, signals) {
             (Err(err), _) => {
                 delete(&container, caller)?;
@@ -66,7 +66,8 @@ impl Run {
 
     fn start(
         &self,
-        (container, owner): (&Container, &OwnerChild),
+        container: &Container,
+        owner: &OwnerChild,
         caller: &Caller,
     ) -> Result<(), Box<dyn std::error::Error>> {
         container.start(&caller.log)?;

@@ -104,38 +104,59 @@ impl Update {
             );
         }
         let mut flags = Flags(Map::new());
-        flags.number::<u16>("blockIO", "weight", ("blkio-weight", &self.blkio_weight))?;
-        flags.number::<u64>("cpu", "period", ("cpu-period", &self.cpu_period))?;
-        flags.number::<i64>("cpu", "quota", ("cpu-quota", &self.cpu_quota))?;
-        flags.number::<u64>("cpu", "burst", ("cpu-burst", &self.cpu_burst))?;
-        flags.number::<u64>("cpu", "shares", ("cpu-share", &self.cpu_share))?;
+        flags.number::<u16>(
+            "blockIO",
+            "weight",
+            Flag::new("blkio-weight", &self.blkio_weight),
+        )?;
+        flags.number::<u64>("cpu", "period", Flag::new("cpu-period", &self.cpu_period))?;
+        flags.number::<i64>("cpu", "quota", Flag::new("cpu-quota", &self.cpu_quota))?;
+        flags.number::<u64>("cpu", "burst", Flag::new("cpu-burst", &self.cpu_burst))?;
+        flags.number::<u64>("cpu", "shares", Flag::new("cpu-share", &self.cpu_share))?;
         flags.number::<u64>(
             "cpu",
             "realtimePeriod",
-            ("cpu-rt-period", &self.cpu_rt_period),
+            Flag::new("cpu-rt-period", &self.cpu_rt_period),
         )?;
         flags.number::<i64>(
             "cpu",
             "realtimeRuntime",
-            ("cpu-rt-runtime", &self.cpu_rt_runtime),
+            Flag::new("cpu-rt-runtime", &self.cpu_rt_runtime),
         )?;
-        flags.number::<i64>("cpu", "idle", ("cpu-idle", &self.cpu_idle))?;
+        flags.number::<i64>("cpu", "idle", Flag::new("cpu-idle", &self.cpu_idle))?;
         flags.text("cpu", "cpus", self.cpuset_cpus.as_deref());
         flags.text("cpu", "mems", self.cpuset_mems.as_deref());
-        flags.size("memory", "limit", ("memory", &self.memory))?;
+        flags.size("memory", "limit", Flag::new("memory", &self.memory))?;
         flags.size(
             "memory",
             "reservation",
-            ("memory-reservation", &self.memory_reservation),
+            Flag::new("memory-reservation", &self.memory_reservation),
         )?;
-        flags.size("memory", "swap", ("memory-swap", &self.memory_swap))?;
-        flags.number::<i64>("pids", "limit", ("pids-limit", &self.pids_limit))?;
+        flags.size(
+            "memory",
+            "swap",
+            Flag::new("memory-swap", &self.memory_swap),
+        )?;
+        flags.number::<i64>("pids", "limit", Flag::new("pids-limit", &self.pids_limit))?;
         Ok(Value::Object(flags.0))
     }
 }
 
-/// A flag's name and what was given for it. An empty text is as good as no flag.
-type Given<'a> = (&'a str, &'a Option<String>);
+/// A flag of the command line.
+#[derive(Clone, Copy)]
+struct Flag<'a> {
+    /// Without its dashes.
+    name: &'static str,
+    /// Its value; an empty text is as good as no flag.
+    text: Option<&'a str>,
+}
+
+impl<'a> Flag<'a> {
+    fn new(name: &'static str, value: &'a Option<String>) -> Self {
+        let text = value.as_deref().filter(|text| !text.is_empty());
+        Self { name, text }
+    }
+}
 
 /// The object that the flags add up to.
 struct Flags(Map<String, Value>);
@@ -146,32 +167,30 @@ impl Flags {
         group[member] = value;
     }
 
-    fn number<T>(
-        &mut self,
-        group: &str,
-        member: &str,
-        (flag, given): Given<'_>,
-    ) -> Result<(), String>
+    fn number<T>(&mut self, group: &str, member: &str, flag: Flag<'_>) -> Result<(), String>
     where
         T: std::str::FromStr + Into<Value>,
         T::Err: std::fmt::Display,
     {
-        let Some(text) = given.as_deref().filter(|text| !text.is_empty()) else {
+        let Some(text) = flag.text else {
             return Ok(());
         };
         let number: T = text
             .parse()
-            .map_err(|err| format!("invalid value for {flag}: {text:?}: {err}"))?;
+            .map_err(|err| format!("invalid value for {}: {text:?}: {err}", flag.name))?;
         self.set(group, member, number.into());
         Ok(())
     }
 
-    fn size(&mut self, group: &str, member: &str, (flag, given): Given<'_>) -> Result<(), String> {
-        let Some(text) = given.as_deref().filter(|text| !text.is_empty()) else {
+    fn size(&mut self, group: &str, member: &str, flag: Flag<'_>) -> Result<(), String> {
+        let Some(text) = flag.text else {
             return Ok(());
         };
         let bytes = bytes(text).ok_or_else(|| {
-            format!("invalid value for {flag}: {text:?} is not a size such as 64m, or -1")
+            format!(
+                "invalid value for {}: {text:?} is not a size such as 64m, or -1",
+                flag.name
+            )
         })?;
         self.set(group, member, bytes.into());
         Ok(())
@@ -247,10 +266,10 @@ mod tests {
     fn only_what_was_given_is_changed() {
         let mut flags = Flags(Map::new());
         flags
-            .size("memory", "limit", ("memory", &Some("1k".into())))
+            .size("memory", "limit", Flag::new("memory", &Some("1k".into())))
             .unwrap();
         flags
-            .number::<i64>("cpu", "quota", ("cpu-quota", &Some(String::new())))
+            .number::<i64>("cpu", "quota", Flag::new("cpu-quota", &Some(String::new())))
             .unwrap();
         assert_eq!(Value::Object(flags.0), json!({"memory": {"limit": 1024}}));
     }

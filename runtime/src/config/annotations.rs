@@ -228,7 +228,7 @@ impl Bounds {
     ///
     /// # Errors
     /// When they are too few or too many.
-    pub fn mem_mib(&self, request: &'static str, (asked, min): (u64, u32)) -> Result<u32, Refused> {
+    pub fn mem_mib(&self, request: &'static str, asked: u64, min: u32) -> Result<u32, Refused> {
         let max = self.max_mem_mib;
         u32::try_from(asked.div_ceil(1 << 20))
             .ok()
@@ -253,16 +253,16 @@ impl Bounds {
         }
     }
 
-    /// Whether a container may join the machine of the container `first` = (name,
-    /// annotations). Pods are made by engines; a group is what users say, and both have
-    /// to say it.
+    /// Checks that a container may join the machine of the container `first`. Engines
+    /// make pods; users name a group, and both containers have to name it.
     ///
     /// # Errors
     /// When it may not.
     pub fn join(
         &self,
         joining: &Annotations,
-        (first, of_first): (&str, &Annotations),
+        first: &str,
+        of_first: &Annotations,
     ) -> Result<(), Refused> {
         let Some((key, group)) = named_group(joining) else {
             return Ok(());

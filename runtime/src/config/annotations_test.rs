@@ -59,9 +59,9 @@ fn a_wish_beyond_the_bounds_is_refused_by_its_name() {
     assert_eq!(BOUNDS.vcpus("x", 4), Ok(4));
     let err = BOUNDS.vcpus("x", 5).unwrap_err().to_string();
     assert!(err.starts_with("x: a machine has 1 to 4 vCPUs, not 5; `max_vcpus`"));
-    assert_eq!(BOUNDS.mem_mib("x", (1 << 30, 64)), Ok(1024));
-    BOUNDS.mem_mib("x", ((1 << 30) + 1, 64)).unwrap_err();
-    BOUNDS.mem_mib("x", (1, 64)).unwrap_err();
+    assert_eq!(BOUNDS.mem_mib("x", 1 << 30, 64), Ok(1024));
+    BOUNDS.mem_mib("x", (1 << 30) + 1, 64).unwrap_err();
+    BOUNDS.mem_mib("x", 1, 64).unwrap_err();
     let kernel = PathBuf::from("/boot/mine");
     BOUNDS.kernel(kernel.clone()).unwrap_err();
     let bounds = Bounds {
@@ -77,7 +77,7 @@ fn a_machine_is_shared_only_by_the_word_of_both() {
     let runc = annotations(&[(RUNC_GROUP, "g")]);
     let alone = Annotations::new();
     let pod = |id| annotations(&[("io.kubernetes.cri.sandbox-id", id), (GROUP, "other")]);
-    let join = |joining: &Annotations, first: &Annotations| BOUNDS.join(joining, ("web1", first));
+    let join = |joining: &Annotations, first: &Annotations| BOUNDS.join(joining, "web1", first);
     assert_eq!(join(&group("g"), &group("g")), Ok(()));
     assert_eq!(join(&runc, &group("g")), Ok(()));
     assert_eq!(join(&pod("p"), &pod("p")), Ok(()));
@@ -90,9 +90,9 @@ fn a_machine_is_shared_only_by_the_word_of_both() {
         groups: false,
         ..BOUNDS
     };
-    let err = forbidding.join(&runc, ("web1", &runc)).unwrap_err();
+    let err = forbidding.join(&runc, "web1", &runc).unwrap_err();
     assert_eq!(err, Refused::Groups(RUNC_GROUP));
-    assert_eq!(forbidding.join(&pod("p"), ("web1", &pod("p"))), Ok(()));
+    assert_eq!(forbidding.join(&pod("p"), "web1", &pod("p")), Ok(()));
 }
 
 #[test]

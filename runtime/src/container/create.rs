@@ -72,7 +72,7 @@ pub struct Creation {
 /// On any, nothing is left behind.
 pub fn create(store: &Store, creation: &Creation) -> Result<(Container, OwnerChild), Error> {
     let (entry, held) = store.reserve(&creation.id)?;
-    let created = create_in(&entry, (creation, &held));
+    let created = create_in(&entry, creation, &held);
     if created.is_err() {
         entry.remove()?;
     }
@@ -82,7 +82,8 @@ pub fn create(store: &Store, creation: &Creation) -> Result<(Container, OwnerChi
 
 fn create_in(
     entry: &Entry,
-    (creation, held): (&Creation, &File),
+    creation: &Creation,
+    held: &File,
 ) -> Result<(Record, OwnerChild), Error> {
     let bundle = Bundle::load(&creation.bundle)?;
     let mut order = order(entry, &bundle, creation)?;
@@ -93,7 +94,7 @@ fn create_in(
     if let VmPlacement::Own(choice) = &order.home {
         warn_of_emulation(choice, creation.warn_on_stderr, &log);
     }
-    let created = bring_up(&mut order, (creation, held), &log);
+    let created = bring_up(&mut order, creation, held, &log);
     match created {
         Ok(owner) => Ok((entry.read()?, owner)),
         Err(err) => {
@@ -118,7 +119,8 @@ fn warn_of_emulation(choice: &vm::Choice, on_stderr: bool, log: &Log) {
 /// errands until the container is created.
 fn bring_up(
     order: &mut CreateRequest,
-    (creation, held): (&Creation, &File),
+    creation: &Creation,
+    held: &File,
     log: &Log,
 ) -> Result<OwnerChild, Error> {
     let (mut owner, connection) =
@@ -129,14 +131,14 @@ fn bring_up(
     let mut announced = false;
     // The owner has to know of it in case that this process is killed meanwhile.
     let announce = |group: &Group| announced = connection.send(&Some(group), &[]).is_ok();
-    let created = Group::establish(&order.plan.cgroup, (owner.pid(), rootless), announce)
+    let created = Group::establish(&order.plan.cgroup, owner.pid(), rootless, announce)
         .map_err(Error::Cgroup)
         .and_then(|established| {
             if !announced {
                 connection.send(&None::<Group>, &[])?;
             }
             order.record.cgroup = group_of(established, log);
-            converse(&connection, order, owner.pid(), (creation, held))?;
+            converse(&connection, order, owner.pid(), creation, held)?;
             // Here and not in the owner, whose namespaces may lack the way to systemd.
             let mut group = order.record.cgroup.iter();
             Ok(group.try_for_each(Group::tell_systemd)?)
@@ -177,7 +179,8 @@ fn converse(
     owner: &Connection,
     order: &CreateRequest,
     pid: i32,
-    (creation, held): (&Creation, &File),
+    creation: &Creation,
+    held: &File,
 ) -> Result<(), Error> {
     let mut numbers = creation.preserved.numbers();
     numbers.extend(
@@ -288,7 +291,7 @@ fn check_group(bounds: &Bounds, bundle: &Bundle, first: &Container) -> Result<()
     let none = Annotations::new();
     let joining = bundle.spec.annotations().as_ref().unwrap_or(&none);
     let first = first.record();
-    Ok(bounds.join(joining, (&first.id, &first.annotations))?)
+    Ok(bounds.join(joining, &first.id, &first.annotations)?)
 }
 
 /// Memory of the host in MiB; nothing is a bound where it can't be known.

@@ -69,7 +69,7 @@ pub(crate) fn leave_behind(
     let title: [&str; 0] = [];
     let around = SpawnOptions::default();
     let (relay, near) = OwnerChild::spawn("exec-relay", title, &around).map_err(Error::Spawn)?;
-    let begun = begin(relay.pid(), &near, (connection, rest), group);
+    let begun = begin(relay.pid(), &near, connection, rest, group);
     drop(near);
     if begun.is_err() {
         relay.end();
@@ -80,7 +80,8 @@ pub(crate) fn leave_behind(
 fn begin(
     pid: i32,
     relay: &Connection,
-    (connection, rest): (&Connection, &[Rest]),
+    connection: &Connection,
+    rest: &[Rest],
     group: Option<&Group>,
 ) -> Result<(), Error> {
     group.map_or(Ok(()), |group| group.admit_if_possible(pid))?;

@@ -145,14 +145,15 @@ impl Session {
             host,
             descriptors: request.descriptors,
         };
-        Self::follow(connection, ends, (terminal, stdin), signals)
+        Self::follow(connection, ends, terminal, stdin, signals)
     }
 
     /// Takes part in a process that was asked for over `connection`.
     pub(crate) fn follow(
         connection: Connection,
         ends: Ends,
-        (terminal, stdin): (GuestTerminal, bool),
+        terminal: GuestTerminal,
+        stdin: bool,
         signals: BlockedSignals,
     ) -> Result<Self, Error> {
         let (streams, further) = started(&connection, terminal.exists(), stdin)?;

@@ -162,7 +162,7 @@ impl Directory {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let opened = openat(&self.file, name, flags, Mode::empty());
         let mut file = File::from(opened.map_err(|errno| not_opened(errno, &path, "file"))?);
-        check(&file, &path, (FileType::RegularFile, "file"))?;
+        check(&file, &path, FileType::RegularFile, "file")?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)
             .map_err(io_error("read", &path))?;
@@ -233,7 +233,7 @@ impl Directory {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let socket = openat(&self.file, name, flags, Mode::empty())
             .map_err(io_error("connect to", &path))?;
-        check(&socket, &path, (FileType::Socket, "socket"))?;
+        check(&socket, &path, FileType::Socket, "socket")?;
         let stream =
             UnixStream::connect(by_number(&socket)).map_err(io_error("connect to", &path))?;
         let peer = peer_uid(&stream).map_err(io_error("connect to", &path))?;
@@ -292,7 +292,7 @@ impl Directory {
 
     fn checked(opened: Result<OwnedFd, Errno>, path: &Path) -> Result<Self, Error> {
         let file = opened.map_err(|errno| not_opened(errno, path, "directory"))?;
-        check(&file, path, (FileType::Directory, "directory"))?;
+        check(&file, path, FileType::Directory, "directory")?;
         Ok(Self {
             file: file.into(),
             path: path.to_owned(),
@@ -337,7 +337,8 @@ fn check_owner(owner: u32, path: &Path) -> Result<(), Error> {
 fn check(
     opened: impl AsFd,
     path: &Path,
-    (kind, wanted): (FileType, &'static str),
+    kind: FileType,
+    wanted: &'static str,
 ) -> Result<(), Error> {
     let stat: Stat = fstat(opened).map_err(io_error("look at", path))?;
     if FileType::from_raw_mode(stat.st_mode) != kind {

@@ -477,7 +477,7 @@ impl ContainerService {
         }
         let announced = ports
             .take()
-            .and_then(|streams| self.announce(&name, connection, &streams));
+            .and_then(|(streams, further)| self.announce(&name, connection, &streams, &further));
         if announced.is_err() {
             // It runs, and nobody would ever hear of it.
             self.abandon_exec(&name);
@@ -490,7 +490,8 @@ impl ContainerService {
         &self,
         name: &ProcessName,
         connection: &Connection,
-        (streams, further): &(GuestStreams, Vec<UnixStream>),
+        streams: &GuestStreams,
+        further: &[UnixStream],
     ) -> Result<(), String> {
         let later = connection.duplicate().map_err(|err| err.to_string())?;
         let all = [&streams.stdin, &streams.stdout, &streams.stderr];

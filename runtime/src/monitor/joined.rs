@@ -30,9 +30,10 @@ pub(crate) fn run(
     order: &CreateRequest,
     socket: &Path,
     log: &Log,
-    (caller, folder): (Connection, Folder),
+    caller: Connection,
+    folder: Folder,
 ) -> u8 {
-    let begun = match begin(order, socket, (&caller, &folder)) {
+    let begun = match begin(order, socket, &caller, &folder) {
         Ok(session) => session,
         Err(err) => {
             let message = crate::log::error_line::chain(&err);
@@ -78,7 +79,8 @@ pub(crate) fn run(
 fn begin(
     order: &CreateRequest,
     socket: &Path,
-    (caller, folder): (&Connection, &Folder),
+    caller: &Connection,
+    folder: &Folder,
 ) -> Result<Session, Error> {
     let own_session = nix::unistd::setsid();
     own_session.map_err(|errno| step("make a session")(errno.into()))?;
@@ -106,7 +108,7 @@ fn begin(
         host,
         descriptors: Vec::new(),
     };
-    let session = Session::follow(connection, ends, (terminal, stdin), signals)
+    let session = Session::follow(connection, ends, terminal, stdin, signals)
         .map_err(|err| Error::Join(crate::log::error_line::chain(&err)))?;
     entry.write(&order.record.owned_by_this_process())?;
     release_caller()?;

@@ -73,11 +73,17 @@ pub fn run(order: &CreateRequest, mut descriptors: Vec<OwnedFd>, caller: Connect
     let log = Log::open(order.log.as_deref(), format, order.debug).unwrap_or_default();
     let choice = match &order.home {
         VmPlacement::Own(choice) => choice,
-        VmPlacement::Joined(socket) => return joined::run(order, socket, &log, (caller, folder)),
+        VmPlacement::Joined(socket) => return joined::run(order, socket, &log, caller, folder),
     };
     // Each process of the container takes some; the rest of the host has its own limit.
     raise_limit_of_descriptors();
-    match Monitor::start((order, choice), descriptors, &log, (&caller, &folder)) {
+    let inputs = MonitorInputs {
+        order,
+        choice,
+        caller: &caller,
+        folder: &folder,
+    };
+    match Monitor::start(inputs, &log, descriptors) {
         Ok(monitor) => {
             for warning in &order.plan.warnings {
                 log.write_if_file(Level::Warning, warning);
@@ -120,6 +126,18 @@ fn raise_limit_of_descriptors() {
     setrlimit(Resource::Nofile, limit).ok();
 }
 
+/// What the creating process has decided and handed over.
+#[derive(Clone, Copy)]
+struct MonitorInputs<'a> {
+    order: &'a CreateRequest,
+    /// How the VM is run.
+    choice: &'a Choice,
+    /// The creating process, which waits for the outcome.
+    caller: &'a Connection,
+    /// The container's state directory, locked until it is complete.
+    folder: &'a Folder,
+}
+
 struct Monitor {
     vm: Vm,
     containers: Arc<Containers>,
@@ -136,11 +154,16 @@ struct Monitor {
 
 impl Monitor {
     fn start(
-        (order, choice): (&CreateRequest, &Choice),
-        mut descriptors: Vec<OwnedFd>,
+        inputs: MonitorInputs<'_>,
         log: &Log,
-        (caller, folder): (&Connection, &Folder),
+        mut descriptors: Vec<OwnedFd>,
     ) -> Result<Self, Error> {
+        let MonitorInputs {
+            order,
+            choice,
+            caller,
+            folder,
+        } = inputs;
         let notify = order.notifies.then(|| descriptors.pop()).flatten();
         let own_session = nix::unistd::setsid();
         own_session.map_err(|errno| step("make a session")(errno.into()))?;

@@ -91,8 +91,7 @@ mod operation {
 }
 
 /// One instruction: operation, target and source register, offset, number.
-const fn instruction(code: u8, registers: (u8, u8), offset: i16, number: i32) -> u64 {
-    let (target, source) = registers;
+const fn instruction(code: u8, target: u8, source: u8, offset: i16, number: i32) -> u64 {
     code as u64
         | (target as u64 & 15) << 8
         | (source as u64 & 15) << 12
@@ -118,37 +117,37 @@ fn program(map: i32) -> Vec<u64> {
     let one = i32::from_ne_bytes(Ipv4Addr::LOCALHOST.octets());
     vec![
         // r6 = context
-        instruction(MOVE, (6, 1), 0, 0),
-        instruction(LOAD_32, (2, 1), PROTOCOL, 0),
-        instruction(UNLESS_EQUAL, (2, 0), 22, TCP),
-        instruction(LOAD_32, (2, 1), FAMILY, 0),
-        instruction(UNLESS_EQUAL, (2, 0), 6, i32::from(caisson_netlink::INET)),
+        instruction(MOVE, 6, 1, 0, 0),
+        instruction(LOAD_32, 2, 1, PROTOCOL, 0),
+        instruction(UNLESS_EQUAL, 2, 0, 22, TCP),
+        instruction(LOAD_32, 2, 1, FAMILY, 0),
+        instruction(UNLESS_EQUAL, 2, 0, 6, i32::from(caisson_netlink::INET)),
         // IPv4: key 0. The first octet is in the lowest bits.
-        instruction(LOAD_32, (2, 1), LOCAL_IP4, 0),
-        instruction(IF_EQUAL_32, (2, 0), 2, one),
-        instruction(AND, (2, 0), 0, 0xff),
-        instruction(IF_EQUAL, (2, 0), 16, LOOPBACK_NET),
-        instruction(STORE_32, (10, 0), -4, 0),
-        instruction(GO, (0, 0), 1, 0),
+        instruction(LOAD_32, 2, 1, LOCAL_IP4, 0),
+        instruction(IF_EQUAL_32, 2, 0, 2, one),
+        instruction(AND, 2, 0, 0, 0xff),
+        instruction(IF_EQUAL, 2, 0, 16, LOOPBACK_NET),
+        instruction(STORE_32, 10, 0, -4, 0),
+        instruction(GO, 0, 0, 1, 0),
         // IPv6: key 1
-        instruction(STORE_32, (10, 0), -4, 1),
+        instruction(STORE_32, 10, 0, -4, 1),
         // r7 = the socket; assign; release
-        instruction(LOAD_MAP, (1, MAP), 0, map),
+        instruction(LOAD_MAP, 1, MAP, 0, map),
         0,
-        instruction(MOVE, (2, 10), 0, 0),
-        instruction(ADD, (2, 0), 0, -4),
-        instruction(CALL, (0, 0), 0, LOOK_UP),
-        instruction(IF_EQUAL, (0, 0), 7, 0),
-        instruction(MOVE, (7, 0), 0, 0),
-        instruction(MOVE, (1, 6), 0, 0),
-        instruction(MOVE, (2, 7), 0, 0),
-        instruction(SET, (3, 0), 0, 0),
-        instruction(CALL, (0, 0), 0, ASSIGN),
-        instruction(MOVE, (1, 7), 0, 0),
-        instruction(CALL, (0, 0), 0, RELEASE),
+        instruction(MOVE, 2, 10, 0, 0),
+        instruction(ADD, 2, 0, 0, -4),
+        instruction(CALL, 0, 0, 0, LOOK_UP),
+        instruction(IF_EQUAL, 0, 0, 7, 0),
+        instruction(MOVE, 7, 0, 0, 0),
+        instruction(MOVE, 1, 6, 0, 0),
+        instruction(MOVE, 2, 7, 0, 0),
+        instruction(SET, 3, 0, 0, 0),
+        instruction(CALL, 0, 0, 0, ASSIGN),
+        instruction(MOVE, 1, 7, 0, 0),
+        instruction(CALL, 0, 0, 0, RELEASE),
         // pass: r0 = SK_PASS
-        instruction(SET, (0, 0), 0, 1),
-        instruction(EXIT, (0, 0), 0, 0),
+        instruction(SET, 0, 0, 0, 1),
+        instruction(EXIT, 0, 0, 0, 0),
     ]
 }
 

@@ -13,7 +13,7 @@ pub struct Filter {
 
 /// `struct sock_filter`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "(u16, u8, u8, u32)", into = "(u16, u8, u8, u32)")]
+#[serde(from = "PackedInstruction", into = "PackedInstruction")]
 pub struct Instruction {
     /// What to do.
     pub code: u16,
@@ -24,6 +24,11 @@ pub struct Instruction {
     /// Operand.
     pub operand: u32,
 }
+
+/// An instruction as it is serialized: its fields in their order, without names, since a
+/// filter has up to thousands of them.
+#[derive(Clone, Serialize, Deserialize)]
+struct PackedInstruction(u16, u8, u8, u32);
 
 /// Offsets in `struct seccomp_data` (linux/seccomp.h).
 pub(super) mod offset {
@@ -115,13 +120,14 @@ impl Filter {
     }
 }
 
-impl From<(u16, u8, u8, u32)> for Instruction {
-    fn from((code, if_true, if_false, operand): (u16, u8, u8, u32)) -> Self {
+impl From<PackedInstruction> for Instruction {
+    fn from(packed: PackedInstruction) -> Self {
+        let PackedInstruction(code, if_true, if_false, operand) = packed;
         Self::jump(code, operand, if_true, if_false)
     }
 }
 
-impl From<Instruction> for (u16, u8, u8, u32) {
+impl From<Instruction> for PackedInstruction {
     fn from(instruction: Instruction) -> Self {
         let Instruction {
             code,
@@ -129,6 +135,6 @@ impl From<Instruction> for (u16, u8, u8, u32) {
             if_false,
             operand,
         } = instruction;
-        (code, if_true, if_false, operand)
+        Self(code, if_true, if_false, operand)
     }
 }

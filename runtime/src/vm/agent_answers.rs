@@ -64,11 +64,7 @@ pub enum Error {
 }
 
 /// Takes one more of what there may be `most` of.
-fn count(
-    counted: &mut usize,
-    more: usize,
-    (what, most): (&'static str, usize),
-) -> Result<(), Error> {
+fn count(counted: &mut usize, more: usize, what: &'static str, most: usize) -> Result<(), Error> {
     *counted = counted.saturating_add(more);
     if *counted > most {
         return Err(Error::TooMany { what, most });
@@ -161,7 +157,7 @@ pub fn processes(answer: &[u8]) -> Result<Vec<ProcessEntry>, Error> {
     let (mut listed, mut text_len) = (0, 0);
     for field in Fields::of(answer) {
         if let (1, Value::Bytes(bytes)) = field? {
-            count(&mut listed, 1, ("processes", MAX_PROCESSES))?;
+            count(&mut listed, 1, "processes", MAX_PROCESSES)?;
             processes.push(process(bytes, &mut text_len)?);
         }
     }
@@ -178,7 +174,7 @@ fn process(message: &[u8], text_len: &mut usize) -> Result<ProcessEntry, Error> 
             (4, Value::Number(number)) => entry.cpu_ms = number,
             (5, Value::Number(number)) => entry.started_unix_ns = number,
             (number @ 6..=9, Value::Bytes(bytes)) => {
-                count(text_len, bytes.len(), ("bytes of text", MAX_TEXT_LEN))?;
+                count(text_len, bytes.len(), "bytes of text", MAX_TEXT_LEN)?;
                 let text = printable(bytes);
                 match number {
                     6 => entry.tty = text,
@@ -216,12 +212,12 @@ pub fn statistics(answer: &[u8]) -> Result<Statistics, Error> {
             (5, Value::Number(number)) => statistics.pids_current = number,
             (6, Value::Number(number)) => statistics.pids_max = number,
             (7, Value::Bytes(bytes)) => {
-                count(&mut devices, 1, ("block devices", MAX_DEVICES))?;
+                count(&mut devices, 1, "block devices", MAX_DEVICES)?;
                 statistics.io.push(device(bytes)?);
             }
             (8, Value::Bytes(bytes)) => statistics.io_pressure = Some(pressure(bytes)?).into(),
             (9, Value::Bytes(bytes)) => {
-                count(&mut sizes, 1, ("sizes of huge pages", MAX_PAGE_SIZES))?;
+                count(&mut sizes, 1, "sizes of huge pages", MAX_PAGE_SIZES)?;
                 statistics.huge_pages.push(huge_pages(bytes)?);
             }
             _ => {}
@@ -241,11 +237,11 @@ fn counter(message: &[u8], into: &mut HashMap<String, u64>) -> Result<(), Error>
         }
     }
     into.insert(name, value);
-    count(&mut into.len(), 0, ("counters", MAX_COUNTERS))
+    count(&mut into.len(), 0, "counters", MAX_COUNTERS)
 }
 
 fn short_text(bytes: &[u8], most: usize) -> Result<String, Error> {
-    count(&mut bytes.len(), 0, ("bytes of a name", most))?;
+    count(&mut bytes.len(), 0, "bytes of a name", most)?;
     Ok(String::from_utf8_lossy(bytes).into_owned())
 }
 

@@ -168,7 +168,8 @@ pub(crate) fn boot(config: VmConfig<'_>, log: &Log, events: &EventQueue) -> Resu
         placement: server.placement,
         network: Network::new(
             nics,
-            (agent.clone(), streams.clone()),
+            agent.clone(),
+            streams.clone(),
             sender.clone(),
             config.resolv_conf,
         ),
@@ -200,8 +201,13 @@ fn serve_files(
         cache: installation.config.file_cache,
         max_names: guest_names::limit(config.mem_mib),
     };
-    let shares = (config.user_of_shares, config.shares);
-    let server = fs_daemon::serve(file_server, &config.directory, shares, serving)?;
+    let server = fs_daemon::serve(
+        file_server,
+        &config.directory,
+        config.user_of_shares,
+        config.shares,
+        serving,
+    )?;
     let warnings = events.clone();
     server.process.words.pass_on(move |line| {
         warnings.send(Event::Warning(line)).ok();

@@ -49,11 +49,12 @@ pub(crate) struct Server {
 /// Starts the file server for the `shares` of the container `id`.
 pub(crate) fn serve(
     program: PathBuf,
-    folder: &Path,
-    (id, shares): (&str, &[Share]),
+    directory: &Path,
+    id: &str,
+    shares: &[Share],
     serving: Serving,
 ) -> Result<Server, Error> {
-    let (listener, front_end) = vhost_user_socket::pair(folder)?;
+    let (listener, front_end) = vhost_user_socket::pair(directory)?;
     let mut program = Program::new(program);
     let socket_fd = program.pass(listener);
     let cuts: Result<Vec<_>, _> = shares.iter().map(cut_out).collect();
@@ -119,13 +120,13 @@ pub(crate) fn cut_out(share: &Share) -> Result<Cut, Error> {
     let share = OfferedShare {
         path: share.target.clone(),
         is_dir: source.is_dir(),
-        place: place(share, source, (source_mount, &mounts)),
+        place: place(share, source, source_mount, &mounts),
     };
     Ok(Cut { share, tree })
 }
 
 /// What tells whether another share shows the same files.
-fn place(share: &Share, source: PathBuf, (mount, mounts): (Option<&Mount>, &[Mount])) -> HostPlace {
+fn place(share: &Share, source: PathBuf, mount: Option<&Mount>, mounts: &[Mount]) -> HostPlace {
     let in_file_system = mount.and_then(|mount| {
         let below = source.strip_prefix(&mount.point).ok()?;
         let is_all = below.as_os_str().is_empty();
@@ -174,7 +175,7 @@ fn cut_overlay(share: &Share, overlay: &Overlay) -> Result<Cut, Error> {
     let share = OfferedShare {
         path: share.target.clone(),
         is_dir: true,
-        place: place(share, source.clone(), (None, &[])),
+        place: place(share, source.clone(), None, &[]),
     };
     Ok(Cut { share, tree })
 }

@@ -52,7 +52,8 @@ impl Network {
     /// No interface is in the machine yet.
     pub(crate) fn new(
         nics: Box<dyn Nics>,
-        (agent, streams): (Agent, VsockPorts),
+        agent: Agent,
+        streams: VsockPorts,
         events: SyncSender<Event>,
         resolv_conf: Option<PathBuf>,
     ) -> Arc<Self> {

@@ -72,7 +72,10 @@ impl Machine {
                 .into_iter()
                 .map(|(mac, tap)| {
                     let queues = tap.queues.into_iter();
-                    (mac, queues.map(|queue| program.pass(queue)).collect())
+                    TapDevice {
+                        mac,
+                        queues: queues.map(|queue| program.pass(queue)).collect(),
+                    }
                 })
                 .collect(),
         };
@@ -146,8 +149,14 @@ struct Numbers {
     fs: i32,
     vsock: i32,
     console: i32,
-    /// Each with its queues.
-    taps: Vec<(Mac, Vec<i32>)>,
+    taps: Vec<TapDevice>,
+}
+
+/// A network device over a tap whose queues are open already.
+struct TapDevice {
+    mac: Mac,
+    /// Descriptor numbers in QEMU, one per queue.
+    queues: Vec<i32>,
 }
 
 fn arguments(numbers: &Numbers, image: &GuestImage, vcpus: u8, mem_mib: u32) -> Vec<String> {
@@ -212,8 +221,8 @@ fn arguments(numbers: &Numbers, image: &GuestImage, vcpus: u8, mem_mib: u32) -> 
     arguments
 }
 
-/// A network device over a tap whose queues are open already.
-fn nic((mac, queues): &(Mac, Vec<i32>)) -> String {
+fn nic(device: &TapDevice) -> String {
+    let TapDevice { mac, queues } = device;
     let octets: Vec<String> = mac.iter().map(|octet| format!("{octet:02x}")).collect();
     let mac = octets.join(":");
     let numbers: Vec<String> = queues.iter().map(i32::to_string).collect();

@@ -350,7 +350,7 @@ fn place(id: &str, spec: &Spec, driver: cgroup::Driver) -> Result<Place, cgroup:
     let request = linux.and_then(|linux| linux.cgroups_path().as_deref());
     let none = Annotations::new();
     let annotations = spec.annotations().as_ref().unwrap_or(&none);
-    Place::of(id, request.and_then(Path::to_str), (driver, annotations))
+    Place::of(id, request.and_then(Path::to_str), driver, annotations)
 }
 
 fn rewrite_for_guest(id: &str, spec: &mut Spec) {

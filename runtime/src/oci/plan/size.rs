@@ -84,8 +84,8 @@ impl Size {
         let (mem_mib, cut) = match request.hw_config.memory {
             0 => cut_to(bounds.max_mem_mib, by_limit),
             bytes => {
-                let request = (bytes, GUEST_OVERHEAD_MIB);
-                (bounds.mem_mib("vm.hwConfig.memory", request)?, None)
+                let mem_mib = bounds.mem_mib("vm.hwConfig.memory", bytes, GUEST_OVERHEAD_MIB)?;
+                (mem_mib, None)
             }
         };
         let kernel = request.kernel.map(|kernel| bounds.kernel(kernel.path));
