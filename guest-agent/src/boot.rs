@@ -62,8 +62,8 @@ pub fn before_containers() -> Result<(), Failure> {
     )?;
     mount_at("cgroup2", cgroup::ROOT, plain, c"")?;
     cgroup::enable_controllers()?;
-    sethostname(b"caisson").doing("set hostname")?;
-    bring_loopback_up().doing("bring lo up")?;
+    sethostname(b"caisson").step("set hostname")?;
+    bring_loopback_up().step("bring lo up")?;
     network::unbind_devices()?;
     disable_proactive_compaction();
     mount_share()?;
@@ -126,9 +126,9 @@ fn leave_initramfs() -> Result<(), Failure> {
 /// first three to be opened would be taken for the standard streams.
 fn reserve_standard_streams() -> Result<(), Failure> {
     let null = open("/dev/null", OFlags::RDWR, Mode::empty()).at("open", "/dev/null")?;
-    dup2_stdin(&null).doing("set standard input")?;
-    dup2_stdout(&null).doing("set standard output")?;
-    dup2_stderr(&null).doing("set standard error")
+    dup2_stdin(&null).step("set standard input")?;
+    dup2_stdout(&null).step("set standard output")?;
+    dup2_stderr(&null).step("set standard error")
 }
 
 /// Where each container's mount namespace has its root before it is pivoted to.

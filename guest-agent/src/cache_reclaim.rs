@@ -31,7 +31,7 @@ const PAUSE: Timespec = Timespec {
 /// # Errors
 /// The kernel's refusal.
 pub(crate) fn start() -> Result<(), Failure> {
-    let child = clone_process(0, None).doing("start the process that drops caches")?;
+    let child = clone_process(0, None).step("start the process that drops caches")?;
     if child.is_some() {
         return Ok(());
     }
@@ -39,7 +39,7 @@ pub(crate) fn start() -> Result<(), Failure> {
     // Were this process killed, the first container with too many names would be the last.
     fs::write("/proc/self/oom_score_adj", "-1000").unwrap_or_default();
     while let Some(level) = next_request() {
-        carry_out(level);
+        reclaim(level);
     }
     exit_now(0)
 }
@@ -56,7 +56,7 @@ fn next_request() -> Option<u8> {
     }
 }
 
-fn carry_out(level: u8) {
+fn reclaim(level: u8) {
     if level == FORGET_PAUSE {
         // A pause cut short by a signal does no harm.
         let _: NanosleepRelativeResult = nanosleep(&PAUSE);

@@ -128,7 +128,7 @@ pub trait Attempt<T> {
     ///
     /// # Errors
     /// [`Failure::Step`] for every error.
-    fn doing(self, action: &'static str) -> Result<T, Failure>;
+    fn step(self, action: &'static str) -> Result<T, Failure>;
 
     /// The step concerns `path`.
     ///
@@ -138,7 +138,7 @@ pub trait Attempt<T> {
 }
 
 impl<T, E: Into<Errno>> Attempt<T> for Result<T, E> {
-    fn doing(self, action: &'static str) -> Result<T, Failure> {
+    fn step(self, action: &'static str) -> Result<T, Failure> {
         self.map_err(|error| Failure::Step {
             action,
             cause: error.into(),
@@ -167,7 +167,7 @@ mod tests {
         );
         let failed: Result<(), _> = Err(std::io::Error::from_raw_os_error(libc::EACCES));
         assert_eq!(
-            failed.doing("execute").unwrap_err().line(),
+            failed.step("execute").unwrap_err().line(),
             "execute: permission denied"
         );
     }

@@ -473,7 +473,7 @@ impl Table {
     ) -> Result<Vec<(OwnedFd, CloneFlags)>, Failure> {
         let init = |(id, flags): (String, CloneFlags)| {
             let init = &self.container(&id)?.init;
-            Ok((init.pidfd.try_clone().doing("refer to init")?, flags))
+            Ok((init.pidfd.try_clone().step("refer to init")?, flags))
         };
         joined.into_iter().map(init).collect()
     }
@@ -510,7 +510,7 @@ impl Table {
                 "cannot exec in a paused container (use --ignore-paused to override)".to_owned(),
             ));
         }
-        let init = container.init.pidfd.try_clone().doing("refer to init")?;
+        let init = container.init.pidfd.try_clone().step("refer to init")?;
         let cgroup = container
             .cgroup
             .open_below(&exec.cgroup, container.init.pid)?;
@@ -557,7 +557,7 @@ impl StdioSetup {
     ) -> Result<(Process, Gate), Failure> {
         let streams = match waiting.terminal {
             Some(master) => {
-                Streams::over_terminal(master, self.connections).doing("watch the terminal")?
+                Streams::over_terminal(master, self.connections).step("watch the terminal")?
             }
             None => Streams::over_pipes(self.pipes, self.connections),
         };

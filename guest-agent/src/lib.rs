@@ -50,7 +50,7 @@ pub async fn run(
     let connection = transport
         .connect(CONTROL_PORT)
         .await
-        .doing("connect to the host")?;
+        .step("connect to the host")?;
     prepare()?;
     let guest = Arc::new(Guest::new(transport.clone()));
     let serving = server::serve(Arc::clone(&guest), transport, connection);

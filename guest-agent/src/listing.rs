@@ -27,7 +27,7 @@ const MAX_COMMANDS_LEN: usize = 700 * 1024;
 /// # Errors
 /// /proc can't be read at all.
 pub(crate) fn describe(pids: &[Pid]) -> Result<Vec<Process>, Failure> {
-    let ticks = sysconf(SysconfVar::CLK_TCK).doing("ask for clock ticks")?;
+    let ticks = sysconf(SysconfVar::CLK_TCK).step("ask for clock ticks")?;
     let units = Units {
         page_bytes: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
         ticks_per_second: ticks

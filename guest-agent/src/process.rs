@@ -57,7 +57,7 @@ impl Process {
         }
         match send_signal(self.pidfd.as_fd(), number) {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(finished()),
-            sent => sent.doing("send signal"),
+            sent => sent.step("send signal"),
         }
     }
 }
@@ -75,7 +75,7 @@ pub(crate) fn signal_by_number(pid: Pid, number: i32) -> Result<(), Failure> {
         .and_then(|pidfd| send_signal(pidfd.as_fd(), number));
     match sent {
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
-        sent => sent.doing("send signal"),
+        sent => sent.step("send signal"),
     }
 }
 

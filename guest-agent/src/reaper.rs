@@ -20,7 +20,7 @@ use crate::{
 /// # Errors
 /// The kernel's refusal.
 pub(crate) fn children_ended() -> Result<Signal, Failure> {
-    signal(SignalKind::child()).doing("watch for the end of children")
+    signal(SignalKind::child()).step("watch for the end of children")
 }
 
 /// A child that has ended.

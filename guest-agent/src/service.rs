@@ -95,14 +95,14 @@ fn set_clock(unix_ns: u64) -> Result<(), Failure> {
         tv_sec: i64::try_from(unix_ns / 1_000_000_000).unwrap_or(i64::MAX),
         tv_nsec: i64::try_from(unix_ns % 1_000_000_000).unwrap_or(0),
     };
-    clock_settime(ClockId::Realtime, now).doing("set the clock")
+    clock_settime(ClockId::Realtime, now).step("set the clock")
 }
 
 fn adjust_clock(request: &AdjustClockRequest) -> Result<u64, Failure> {
     match (request.by_ns, request.slew) {
         (0, _) => {}
-        (by_ns, true) => slew_clock(by_ns).doing("slew the clock")?,
-        (by_ns, false) => step_clock(by_ns).doing("set the clock")?,
+        (by_ns, true) => slew_clock(by_ns).step("slew the clock")?,
+        (by_ns, false) => step_clock(by_ns).step("set the clock")?,
     }
     let now = clock_gettime(ClockId::Realtime);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);

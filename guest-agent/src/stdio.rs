@@ -54,8 +54,8 @@ impl Connections {
         let mut further = Vec::new();
         for &port in &wanted.further_ports {
             let stream = transport.connect(port).await;
-            let stream = stream.doing("connect a stream to the host")?;
-            further.push(stream.into_blocking().doing("hand a stream over")?);
+            let stream = stream.step("connect a stream to the host")?;
+            further.push(stream.into_blocking().step("hand a stream over")?);
         }
         Ok(Self {
             further,
@@ -72,7 +72,7 @@ async fn connect(transport: &Transport, port: u32) -> Result<Option<Stream>, Fai
         return Ok(None);
     }
     let stream = transport.connect(port).await;
-    stream.map(Some).doing("connect a stream to the host")
+    stream.map(Some).step("connect a stream to the host")
 }
 
 /// The process's ends, in the order of its descriptors.
@@ -121,8 +121,8 @@ fn input_pipe(wanted: bool) -> Result<(Option<Stream>, OwnedFd), Failure> {
     if !wanted {
         return Ok((None, dev_null()?));
     }
-    let (read, write) = pipe_with(PipeFlags::CLOEXEC).doing("make a pipe")?;
-    let ours = Stream::new(write).doing("watch a pipe")?;
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC).step("make a pipe")?;
+    let ours = Stream::new(write).step("watch a pipe")?;
     Ok((Some(ours), read))
 }
 
@@ -130,8 +130,8 @@ fn output_pipe(wanted: bool) -> Result<(Option<Stream>, OwnedFd), Failure> {
     if !wanted {
         return Ok((None, dev_null()?));
     }
-    let (read, write) = pipe_with(PipeFlags::CLOEXEC).doing("make a pipe")?;
-    let ours = Stream::new(read).doing("watch a pipe")?;
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC).step("make a pipe")?;
+    let ours = Stream::new(read).step("watch a pipe")?;
     Ok((Some(ours), write))
 }
 
@@ -209,7 +209,7 @@ impl Streams {
             ws_xpixel: 0,
             ws_ypixel: 0,
         };
-        tcsetwinsize(&*terminal, size).doing("resize the terminal")
+        tcsetwinsize(&*terminal, size).step("resize the terminal")
     }
 }
 

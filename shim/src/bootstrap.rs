@@ -32,15 +32,15 @@ const MAX_OOM_SCORE: i32 = 1000;
 
 /// Why there is no server.
 #[derive(Debug, thiserror::Error)]
-#[error("{doing}")]
+#[error("{action}")]
 pub(crate) struct Error {
-    doing: &'static str,
+    action: &'static str,
     #[source]
     cause: io::Error,
 }
 
-fn step(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
-    move |cause| Error { doing, cause }
+fn step(action: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |cause| Error { action, cause }
 }
 
 /// Carries the action out.

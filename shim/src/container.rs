@@ -182,7 +182,7 @@ impl Container {
     }
 
     fn spawn_proxy(&self, process: &Process) -> Result<(OwnerChild, ProxyProcess), Error> {
-        let step = |doing| move |err: io::Error| Error::step(doing, &err);
+        let step = |action| move |err: io::Error| Error::step(action, &err);
         let Settings {
             namespace, root, ..
         } = &self.shared.settings;

@@ -181,7 +181,7 @@ impl Containers {
         request: &CreateTaskRequest,
         publisher: &Publisher,
     ) -> Result<Arc<Container>, Error> {
-        let step = |doing| move |err: std::io::Error| Error::step(doing, &err);
+        let step = |action| move |err: std::io::Error| Error::step(action, &err);
         let bundle = PathBuf::from(&request.bundle);
         let options = Options::of(request.options.as_ref(), &bundle)?;
         let rootfs = Rootfs::mount(&request.rootfs, &bundle)?;

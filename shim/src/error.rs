@@ -33,8 +33,8 @@ pub(crate) enum Error {
 
 impl Error {
     /// A step that failed, with all causes on one line.
-    pub(crate) fn step(doing: &str, err: &(dyn std::error::Error + 'static)) -> Self {
-        Self::Failed(format!("{doing}: {}", chain(err)))
+    pub(crate) fn step(action: &str, err: &(dyn std::error::Error + 'static)) -> Self {
+        Self::Failed(format!("{action}: {}", chain(err)))
     }
 }
 

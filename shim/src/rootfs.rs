@@ -37,9 +37,9 @@ impl Rootfs {
             .map_err(|err| Error::step("make the directory rootfs", &err))?;
         for one in mounts {
             let call = MountCall::of(one)?;
-            let doing = format!("mount the root file system ({} {})", one.type_, one.source);
+            let action = format!("mount the root file system ({} {})", one.type_, one.source);
             call.mount_at(&rootfs.path)
-                .map_err(|err| Error::step(&doing, &err))?;
+                .map_err(|err| Error::step(&action, &err))?;
             rootfs.mounted = true;
         }
         Ok(rootfs)

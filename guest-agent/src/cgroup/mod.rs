@@ -194,7 +194,7 @@ impl Cgroup {
     /// A rule that makes no sense, or the kernel's refusal.
     pub(crate) fn limit_devices(&self, rules: &[LinuxDeviceCgroup]) -> Result<(), Failure> {
         let program = devices::program(rules)?;
-        attach_device_filter(self.open()?.as_fd(), &program).doing("apply device rules")
+        attach_device_filter(self.open()?.as_fd(), &program).step("apply device rules")
     }
 
     /// Kills everything in it, however deep.

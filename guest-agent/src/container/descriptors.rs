@@ -38,7 +38,7 @@ pub(crate) fn place(descriptors: &[OwnedFd], keep: &[RawFd]) -> Result<(), Failu
     close_all_except(&kept);
     for one in &raised {
         // The lowest free number, which is the next one.
-        fcntl(one, FcntlArg::F_DUPFD(FIRST)).doing("place a descriptor")?;
+        fcntl(one, FcntlArg::F_DUPFD(FIRST)).step("place a descriptor")?;
     }
     Ok(())
 }
@@ -48,5 +48,5 @@ pub(crate) fn place(descriptors: &[OwnedFd], keep: &[RawFd]) -> Result<(), Failu
 /// # Errors
 /// No descriptors left.
 pub(crate) fn raised(descriptor: &impl AsFd, lowest: RawFd) -> Result<OwnedFd, Failure> {
-    fcntl_dupfd_cloexec(descriptor, lowest).doing("move a descriptor")
+    fcntl_dupfd_cloexec(descriptor, lowest).step("move a descriptor")
 }

@@ -25,15 +25,15 @@ use crate::failure::{Attempt, Failure};
 pub(crate) fn assume(process: &Process) -> Result<(), Failure> {
     let user = process.user();
     if process.no_new_privileges().unwrap_or(false) {
-        set_no_new_privs(true).doing("set no_new_privs")?;
+        set_no_new_privs(true).step("set no_new_privs")?;
     }
     let supported = capabilities::supported();
     let sets = CapabilitySets::new(process.capabilities().as_ref(), &supported);
     sets.apply_bounding(&supported)?;
     let moved = change_directory(process)?;
-    set_keep_capabilities(true).doing("keep capabilities")?;
+    set_keep_capabilities(true).step("keep capabilities")?;
     switch_user(user)?;
-    set_keep_capabilities(false).doing("keep capabilities")?;
+    set_keep_capabilities(false).step("keep capabilities")?;
     if !moved {
         chdir(process.cwd()).map_err(|errno| directory_refused(process, errno))?;
     }
@@ -69,7 +69,7 @@ fn switch_user(user: &User) -> Result<(), Failure> {
     let groups = user.additional_gids().as_deref().unwrap_or_default();
     let groups: Vec<Gid> = groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
     // Also an empty list: the groups of the agent must not stay.
-    setgroups(&groups).doing("set additional groups")?;
+    setgroups(&groups).step("set additional groups")?;
     setgid(Gid::from_raw(user.gid())).map_err(|errno| unmapped(errno, "gid", user.gid()))?;
     setuid(Uid::from_raw(user.uid())).map_err(|errno| unmapped(errno, "uid", user.uid()))
 }
@@ -96,13 +96,13 @@ pub(crate) fn give_stdio_to(uid: u32) -> Result<(), Failure> {
         std::io::stdout().as_fd(),
         std::io::stderr().as_fd(),
     ] {
-        let stat = fstat(stream).doing("inspect standard streams")?;
+        let stat = fstat(stream).step("inspect standard streams")?;
         if stat.st_uid == uid || null == Ok(stat.st_rdev) {
             continue;
         }
         match fchown(stream, owner, None) {
             Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::PERM) => {}
-            Err(errno) => return Err(errno).doing("set owner of standard streams"),
+            Err(errno) => return Err(errno).step("set owner of standard streams"),
         }
     }
     Ok(())

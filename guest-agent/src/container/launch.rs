@@ -50,7 +50,7 @@ impl Gate {
         }
         let mut executes = false;
         loop {
-            match self.0.next().await.doing("wait for execve")? {
+            match self.0.next().await.step("wait for execve")? {
                 Some(Report::Executes) => executes = true,
                 Some(Report::Failed(line)) => return Err(Failure::Refused(line)),
                 None if executes => return Ok(()),
@@ -69,8 +69,8 @@ pub(crate) async fn launch(
     cgroup: BorrowedFd<'_>,
 ) -> Result<PreparedProcess, Failure> {
     let lowest = descriptors::first_after(launch_spec.stdio.further.len());
-    let (gate, child_end) = handshake::pair(lowest).doing("make a socket pair")?;
-    let Some(first) = clone_process(0, Some(cgroup)).doing("clone")? else {
+    let (gate, child_end) = handshake::pair(lowest).step("make a socket pair")?;
+    let Some(first) = clone_process(0, Some(cgroup)).step("clone")? else {
         setup::run(launch_spec, &child_end);
     };
     drop(child_end);
@@ -82,10 +82,10 @@ pub(crate) async fn launch(
         if let (Some(number), true) = (number, ready) {
             break Pid::from_raw(number);
         }
-        match gate.next().await.doing("follow the set-up")? {
+        match gate.next().await.step("follow the set-up")? {
             Some(Report::NeedsIdMaps) => {
                 write_id_maps(first, launch_spec.namespaces)?;
-                gate.go().doing("follow the set-up")?;
+                gate.go().step("follow the set-up")?;
             }
             Some(Report::Continues(sibling)) => number = Some(sibling),
             Some(Report::Terminal(master)) => terminal = Some(master),
@@ -111,7 +111,7 @@ pub(crate) async fn launch(
 /// The process waits at its gate, so its number is still its own.
 fn open_pidfd(pid: Pid) -> Result<OwnedFd, Failure> {
     let pid = rustix::process::Pid::from_raw(pid.as_raw()).ok_or_else(ended_early)?;
-    pidfd_open(pid, PidfdFlags::empty()).doing("open the process")
+    pidfd_open(pid, PidfdFlags::empty()).step("open the process")
 }
 
 fn write_id_maps(pid: Pid, namespaces: &ContainerNamespaces) -> Result<(), Failure> {

@@ -226,7 +226,7 @@ pub(crate) fn attach(rootfs: &Rootfs, mounts: Vec<PreparedMount>) -> Result<Vec<
 /// The kernel's refusal.
 pub(crate) fn seal(trees: &[OwnedFd]) -> Result<(), Failure> {
     for tree in trees {
-        make_read_only(tree.as_fd()).doing("make /dev read-only")?;
+        make_read_only(tree.as_fd()).step("make /dev read-only")?;
     }
     Ok(())
 }

@@ -23,11 +23,11 @@ use crate::{
 pub(crate) fn apply(process: &Process) -> Result<(), Failure> {
     if let Some(scheduler) = process.scheduler() {
         let attributes = attributes(scheduler)?;
-        sys::set_scheduler(&attributes).doing("error setting scheduler")?;
+        sys::set_scheduler(&attributes).step("error setting scheduler")?;
     }
     if let Some(priority) = process.io_priority() {
         let value = io_priority(priority)?;
-        sys::set_io_priority(value).doing("failed to set io priority")?;
+        sys::set_io_priority(value).step("failed to set io priority")?;
     }
     Ok(())
 }

@@ -57,7 +57,7 @@ impl Filter {
     /// The kernel's refusal.
     pub(crate) fn install(&self) -> Result<(), Failure> {
         install_filter(&mut self.program.clone(), self.flags)
-            .doing("install the filter of system calls")
+            .step("install the filter of system calls")
     }
 }
 

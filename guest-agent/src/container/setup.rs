@@ -104,9 +104,9 @@ fn fail(gate: &ChildEnd, outcome: &Result<Infallible, Failure>) -> ! {
 
 fn first_process(launch_spec: &LaunchSpec<'_>, gate: &ChildEnd) -> Result<Infallible, Failure> {
     let [stdin, stdout, stderr] = &launch_spec.stdio.standard;
-    dup2_stdin(stdin).doing("set standard input")?;
-    dup2_stdout(stdout).doing("set standard output")?;
-    dup2_stderr(stderr).doing("set standard error")?;
+    dup2_stdin(stdin).step("set standard input")?;
+    dup2_stdout(stdout).step("set standard output")?;
+    dup2_stderr(stderr).step("set standard error")?;
     // Lowering it needs a capability that a user namespace doesn't give.
     set_oom_score(launch_spec.process)?;
     let uid = launch_spec.process.user().uid();
@@ -141,7 +141,7 @@ fn first_process(launch_spec: &LaunchSpec<'_>, gate: &ChildEnd) -> Result<Infall
                     let text = "cannot exec in a stopped container";
                     return Err(Failure::Refused(text.to_owned()));
                 }
-                entered => entered.doing("enter the namespaces of the container")?,
+                entered => entered.step("enter the namespaces of the container")?,
             }
             if launch_spec.namespaces.has_own_users() {
                 become_root()?;
@@ -194,7 +194,7 @@ impl Prepared {
 fn join_namespaces(joined: &[(OwnedFd, CloneFlags)]) -> Result<CloneFlags, Failure> {
     let mut all = CloneFlags::empty();
     for (init, flags) in joined {
-        setns(init, *flags).doing("join the namespaces of another container")?;
+        setns(init, *flags).step("join the namespaces of another container")?;
         all |= *flags;
     }
     Ok(all)
@@ -209,25 +209,25 @@ fn make_namespaces(
     gate: &ChildEnd,
 ) -> Result<(), Failure> {
     if wanted.contains(namespaces::TIME) {
-        unshare(namespaces::TIME).doing("make a time namespace")?;
+        unshare(namespaces::TIME).step("make a time namespace")?;
         set_clock_offsets(spec)?;
     }
     if namespaces.has_own_users() {
-        unshare(CloneFlags::CLONE_NEWUSER).doing("make a user namespace")?;
-        gate.report(&Report::NeedsIdMaps).doing("ask for id maps")?;
+        unshare(CloneFlags::CLONE_NEWUSER).step("make a user namespace")?;
+        gate.report(&Report::NeedsIdMaps).step("ask for id maps")?;
         if !gate.wait() {
             return Err(Failure::Refused("the agent gave up".to_owned()));
         }
         become_root()?;
     }
     let rest = wanted - namespaces::TIME - CloneFlags::CLONE_NEWUSER - CloneFlags::CLONE_NEWPID;
-    unshare(rest).doing("make namespaces")
+    unshare(rest).step("make namespaces")
 }
 
 /// In a user namespace that was just entered, the guest's root has the overflow id.
 fn become_root() -> Result<(), Failure> {
-    set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).doing("become the group root")?;
-    set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).doing("become root")
+    set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).step("become the group root")?;
+    set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).step("become root")
 }
 
 fn set_clock_offsets(spec: &Spec) -> Result<(), Failure> {
@@ -254,11 +254,11 @@ fn continue_as_sibling(
     body: impl FnOnce() -> Result<Infallible, Failure>,
 ) -> Result<Infallible, Failure> {
     let own_pids = (wanted & CloneFlags::CLONE_NEWPID).bits();
-    match clone_process(libc::CLONE_PARENT | own_pids, None).doing("clone")? {
+    match clone_process(libc::CLONE_PARENT | own_pids, None).step("clone")? {
         None => fail(gate, &body()),
         Some(pid) => {
             gate.report(&Report::Continues(pid.as_raw()))
-                .doing("report the process")?;
+                .step("report the process")?;
             exit_now(0)
         }
     }
@@ -306,10 +306,10 @@ fn sysctl(spec: &Spec) -> Option<&HashMap<String, String>> {
 
 fn set_host_names(spec: &Spec) -> Result<(), Failure> {
     if let Some(name) = spec.hostname() {
-        sethostname(name.as_bytes()).doing("set hostname")?;
+        sethostname(name.as_bytes()).step("set hostname")?;
     }
     if let Some(name) = spec.domainname() {
-        setdomainname(name.as_bytes()).doing("set domainname")?;
+        setdomainname(name.as_bytes()).step("set domainname")?;
     }
     Ok(())
 }
@@ -330,12 +330,12 @@ fn attach_root(root: OwnedFd) -> Result<Rootfs, Failure> {
 fn enter_root(spec: &Spec, rootfs: &Rootfs) -> Result<(), Failure> {
     let read_only = spec.root().as_ref().and_then(|root| root.readonly());
     if read_only.unwrap_or(false) {
-        mounts::make_read_only(rootfs.mount().as_fd()).doing("make the root read-only")?;
+        mounts::make_read_only(rootfs.mount().as_fd()).step("make the root read-only")?;
     }
-    fchdir(rootfs.mount()).doing("enter the root")?;
-    pivot_root(".", ".").doing("pivot_root")?;
-    unmount(".", UnmountFlags::DETACH).doing("unmount the old root")?;
-    nix::unistd::chdir("/").doing("enter the root")?;
+    fchdir(rootfs.mount()).step("enter the root")?;
+    pivot_root(".", ".").step("pivot_root")?;
+    unmount(".", UnmountFlags::DETACH).step("unmount the old root")?;
+    nix::unistd::chdir("/").step("enter the root")?;
     set_root_propagation(spec)
 }
 
@@ -360,7 +360,7 @@ fn set_root_propagation(spec: &Spec) -> Result<(), Failure> {
     } else {
         MountPropagationFlags::empty()
     };
-    mount_change("/", kind | below).doing("set the propagation of the root")
+    mount_change("/", kind | below).step("set the propagation of the root")
 }
 
 /// The steps that init and every other process have in common.
@@ -369,7 +369,7 @@ fn become_program(
     new: Option<(&Spec, Rootfs)>,
     gate: &ChildEnd,
 ) -> Result<Infallible, Failure> {
-    setsid().doing("begin a session")?;
+    setsid().step("begin a session")?;
     if launch_spec.terminal {
         match &new {
             Some((_, rootfs)) => terminal::make_console(rootfs, launch_spec.process, gate)?,
@@ -400,7 +400,7 @@ fn become_program(
     early.map_or(Ok(()), Filter::install)?;
     identity::assume(process)?;
     let program = Program::find(process, &environment)?;
-    gate.report(&Report::Ready).doing("report readiness")?;
+    gate.report(&Report::Ready).step("report readiness")?;
     if !gate.wait() {
         exit_now(1);
     }
@@ -408,7 +408,7 @@ fn become_program(
     if let Place::New { spec, state, .. } = launch_spec.place {
         StartHooks::of(spec, state).run(&environment, late)?;
     }
-    gate.report(&Report::Executes).doing("report readiness")?;
+    gate.report(&Report::Executes).step("report readiness")?;
     // The profile need not allow what happens before.
     late.map_or(Ok(()), Filter::install)?;
     program.execute()
@@ -421,7 +421,7 @@ fn set_personality(wanted: Option<LinuxPersonalityDomain>) -> Result<(), Failure
         Some(LinuxPersonalityDomain::PerLinux) => Persona::empty(),
         Some(LinuxPersonalityDomain::PerLinux32) => Persona::from_bits_retain(PER_LINUX32),
     };
-    set(persona).doing("set personality")?;
+    set(persona).step("set personality")?;
     Ok(())
 }
 

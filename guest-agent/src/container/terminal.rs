@@ -50,9 +50,9 @@ fn make_in(rootfs: &Rootfs, process: &Process, gate: &ChildEnd) -> Result<OwnedF
     let master = rootfs
         .open(ptmx, OFlags::RDWR | OFlags::NOCTTY)
         .at("open", ptmx)?;
-    unlockpt(&master).doing("unlock the terminal")?;
+    unlockpt(&master).step("unlock the terminal")?;
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let slave = ioctl_tiocgptpeer(&master, flags).doing("open the terminal")?;
+    let slave = ioctl_tiocgptpeer(&master, flags).step("open the terminal")?;
     if let Some(size) = process.console_size() {
         let cells = |count: u64| u16::try_from(count).unwrap_or(u16::MAX);
         let size = Winsize {
@@ -61,14 +61,14 @@ fn make_in(rootfs: &Rootfs, process: &Process, gate: &ChildEnd) -> Result<OwnedF
             ws_xpixel: 0,
             ws_ypixel: 0,
         };
-        tcsetwinsize(&master, size).doing("set the size of the terminal")?;
+        tcsetwinsize(&master, size).step("set the size of the terminal")?;
     }
-    ioctl_tiocsctty(&slave).doing("take the terminal")?;
-    dup2_stdin(&slave).doing("set standard input")?;
-    dup2_stdout(&slave).doing("set standard output")?;
-    dup2_stderr(&slave).doing("set standard error")?;
+    ioctl_tiocsctty(&slave).step("take the terminal")?;
+    dup2_stdin(&slave).step("set standard input")?;
+    dup2_stdout(&slave).step("set standard output")?;
+    dup2_stderr(&slave).step("set standard error")?;
     identity::give_stdio_to(process.user().uid())?;
     gate.report(&Report::Terminal(master))
-        .doing("hand the terminal over")?;
+        .step("hand the terminal over")?;
     Ok(slave)
 }

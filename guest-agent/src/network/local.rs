@@ -36,9 +36,9 @@ pub(crate) async fn connect_local(
     let Ok(connected) = connecting.await else {
         return Err(Failure::Refused(format!("port {port} does not answer")));
     };
-    let mut here = connected.doing("connect to a local port")?;
+    let mut here = connected.step("connect to a local port")?;
     let stream = transport.connect(request.stream_port).await;
-    let mut there = stream.doing("connect a stream")?;
+    let mut there = stream.step("connect a stream")?;
     tokio::spawn(async move {
         // Either end may hang up.
         drop(copy_bidirectional(&mut here, &mut there).await);

@@ -56,7 +56,7 @@ impl Network {
         wanted: NetworkConfiguration,
         transport: &Transport,
     ) -> Result<(), Failure> {
-        let socket = Socket::open().doing("open a netlink socket")?;
+        let socket = Socket::open().step("open a netlink socket")?;
         let mut steps = FirstFailure::default();
         self.unbind_unwanted(&wanted, &mut steps);
         for interface in &wanted.interfaces {

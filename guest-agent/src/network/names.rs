@@ -47,12 +47,12 @@ pub(super) fn serve(address: &[u8], transport: &Transport) -> Result<(), Failure
         socket.set_nonblocking(true)?;
         UdpSocket::from_std(socket)
     });
-    let datagrams = datagrams.doing("listen in a name server's place")?;
+    let datagrams = datagrams.step("listen in a name server's place")?;
     let connections = std::net::TcpListener::bind(place).and_then(|listener| {
         listener.set_nonblocking(true)?;
         TcpListener::from_std(listener)
     });
-    let connections = connections.doing("listen in a name server's place")?;
+    let connections = connections.step("listen in a name server's place")?;
     let host = NameServer {
         server: octets,
         transport: transport.clone(),

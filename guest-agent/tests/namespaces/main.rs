@@ -64,7 +64,7 @@ fn prepare(directory: &Path) -> Result<(), Failure> {
     let own = Path::new(CGROUPS).join(directory.file_name().unwrap());
     fs::create_dir(&own).at("create", &own)?;
     fs::write(own.join("cgroup.procs"), "0").at("join", &own)?;
-    unshare(CloneFlags::CLONE_NEWCGROUP).doing("make a cgroup namespace")?;
+    unshare(CloneFlags::CLONE_NEWCGROUP).step("make a cgroup namespace")?;
     unmount(CGROUPS, UnmountFlags::DETACH).at("unmount", CGROUPS)?;
     mount_at("cgroup2", CGROUPS)?;
     fs::create_dir_all(ROOTFS_POINT).at("create", ROOTFS_POINT)

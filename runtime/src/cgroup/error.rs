@@ -14,12 +14,12 @@ pub enum Error {
     /// config.json names a cgroup, and there are none.
     #[error("linux.cgroupsPath: no cgroup file system is mounted")]
     Unmounted,
-    /// A folder, or a file in it, can't be made, written or removed.
-    #[error("{doing} cgroup {}", path.display())]
+    /// A directory, or a file in it, can't be made, written or removed.
+    #[error("{action} cgroup {}", path.display())]
     Io {
         /// What was being done.
-        doing: &'static str,
-        /// With which folder.
+        action: &'static str,
+        /// With which directory.
         path: PathBuf,
         /// Why not.
         #[source]
@@ -74,9 +74,9 @@ impl Error {
 }
 
 /// Names what was being done with which directory.
-pub(super) fn io<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
+pub(super) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
     move |source| Error::Io {
-        doing,
+        action,
         path: path.to_owned(),
         source,
     }

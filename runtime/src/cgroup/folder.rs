@@ -1,4 +1,4 @@
-//! Folders of a cgroup hierarchy: made with all they need above, and removed with
+//! Directories of a cgroup hierarchy: made with all they need above, and removed with
 //! all that is below.
 
 use std::fs::{self, DirBuilder};
@@ -23,55 +23,55 @@ pub(super) fn make(
     let mut above: Vec<&Path> = path
         .ancestors()
         .skip(1)
-        .take_while(|folder| folder.starts_with(&hierarchy.mount))
+        .take_while(|directory| directory.starts_with(&hierarchy.mount))
         .collect();
     above.reverse();
-    for folder in above {
-        if make_one(folder, hierarchy)? {
-            made_above.push(folder.to_owned());
+    for directory in above {
+        if make_one(directory, hierarchy)? {
+            made_above.push(directory.to_owned());
         }
         if version == Version::V2 {
-            enable_controllers(folder);
+            enable_controllers(directory);
         }
     }
     make_one(path, hierarchy).map(drop)
 }
 
 /// Whether it was missing.
-fn make_one(folder: &Path, hierarchy: &Hierarchy) -> Result<bool, Error> {
+fn make_one(directory: &Path, hierarchy: &Hierarchy) -> Result<bool, Error> {
     // Whoever may write to it may make cgroups in it.
-    let made = match DirBuilder::new().mode(0o755).create(folder) {
+    let made = match DirBuilder::new().mode(0o755).create(directory) {
         Ok(()) => true,
         Err(err) if err.kind() == ErrorKind::AlreadyExists => false,
-        Err(source) => return Err(io("create", folder)(source)),
+        Err(source) => return Err(io("create", directory)(source)),
     };
     // No process can live in a cgroup of this controller otherwise, nor below it,
     // whoever has made it.
     if hierarchy.controllers.iter().any(|name| name == "cpuset") {
         for file in ["cpuset.cpus", "cpuset.mems"] {
-            inherit_if_empty(folder, file).map_err(io("prepare", folder))?;
+            inherit_if_empty(directory, file).map_err(io("prepare", directory))?;
         }
     }
     Ok(made)
 }
 
-fn inherit_if_empty(folder: &Path, file: &str) -> io::Result<()> {
-    if !fs::read_to_string(folder.join(file))?.trim().is_empty() {
+fn inherit_if_empty(directory: &Path, file: &str) -> io::Result<()> {
+    if !fs::read_to_string(directory.join(file))?.trim().is_empty() {
         return Ok(());
     }
-    let parent = folder.parent().unwrap_or(folder);
+    let parent = directory.parent().unwrap_or(directory);
     let value = fs::read_to_string(parent.join(file))?;
-    write(folder, file, value.trim_end())
+    write(directory, file, value.trim_end())
 }
 
 /// Each by itself: what this host lacks, or doesn't hand out, shows when a limit needs it.
-fn enable_controllers(folder: &Path) {
-    let read = |file: &str| fs::read_to_string(folder.join(file)).unwrap_or_default();
+fn enable_controllers(directory: &Path) {
+    let read = |file: &str| fs::read_to_string(directory.join(file)).unwrap_or_default();
     let (there, down) = (read("cgroup.controllers"), read("cgroup.subtree_control"));
     let has = |list: &str, name: &str| list.split_whitespace().any(|word| word == name);
     for name in CONTROLLERS {
         if has(&there, name) && !has(&down, name) {
-            write(folder, "cgroup.subtree_control", &format!("+{name}")).ok();
+            write(directory, "cgroup.subtree_control", &format!("+{name}")).ok();
         }
     }
 }
@@ -82,24 +82,24 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(5);
 
 /// Whatever was made below it, by hooks maybe, goes first.
-pub(super) fn remove_tree(folder: &Path) -> io::Result<()> {
-    if remove_within(folder, Duration::ZERO).is_ok() {
+pub(super) fn remove_tree(directory: &Path) -> io::Result<()> {
+    if remove_within(directory, Duration::ZERO).is_ok() {
         return Ok(());
     }
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     for entry in entries {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove_tree(&entry.path())?;
         }
     }
-    remove_within(folder, RELEASE_LIMIT)
+    remove_within(directory, RELEASE_LIMIT)
 }
 
 /// Removes an empty cgroup; one that is gone already is a success.
-fn remove_within(folder: &Path, limit: Duration) -> io::Result<()> {
+fn remove_within(directory: &Path, limit: Duration) -> io::Result<()> {
     let deadline = Instant::now() + limit;
     loop {
-        match fs::remove_dir(folder) {
+        match fs::remove_dir(directory) {
             Err(err) if err.kind() == ErrorKind::NotFound => return Ok(()),
             Err(err) if err.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline => {
                 std::thread::park_timeout(RETRY);
@@ -110,7 +110,7 @@ fn remove_within(folder: &Path, limit: Duration) -> io::Result<()> {
 }
 
 /// The kernel takes each value as one write, and files are never made here.
-pub(super) fn write(folder: &Path, file: &str, value: &str) -> io::Result<()> {
-    let mut file = fs::File::options().write(true).open(folder.join(file))?;
+pub(super) fn write(directory: &Path, file: &str, value: &str) -> io::Result<()> {
+    let mut file = fs::File::options().write(true).open(directory.join(file))?;
     file.write_all(value.as_bytes())
 }

@@ -24,13 +24,13 @@ use crate::process::pidfd::Pidfd;
 const END_LIMIT: Duration = Duration::from_secs(2);
 const PROCESSES: &str = "cgroup.procs";
 
-/// A cgroup of the host: one folder, or one per hierarchy of version 1.
+/// A cgroup of the host: one directory, or one per hierarchy of version 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
     /// Interface of its files.
     pub version: Version,
-    folders: Vec<Folder>,
-    /// Folders above that were made for it, the outermost first.
+    directories: Vec<GroupDirectory>,
+    /// Directories above that were made for it, the outermost first.
     made_above: Vec<PathBuf>,
     scope: Option<Scope>,
 }
@@ -49,7 +49,7 @@ impl Scope {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Folder {
+struct GroupDirectory {
     controllers: Vec<String>,
     path: PathBuf,
     /// Where its processes came from.
@@ -92,7 +92,7 @@ impl Group {
                 let made = Self::scope(slice.as_deref(), unit, properties, pid);
                 return made.map(Established::Made);
             }
-            Place::Folder { path, wanted } => (path, wanted),
+            Place::Directory { path, wanted } => (path, wanted),
         };
         let host = Host::find().map_err(Error::Find)?;
         match (host.hierarchies.is_empty(), wanted) {
@@ -152,31 +152,31 @@ impl Group {
         made
     }
 
-    /// Tells systemd, if the cgroup is a scope of it, what the files limit by now:
-    /// it writes them anew at times, such as when it is reloaded. Of version 1 it
+    /// Sets the limits that are in the files as properties of the scope, if there is
+    /// one: systemd writes the files anew at times, such as when it is reloaded. Of version 1 it
     /// writes nothing that was not asked of it.
     ///
     /// # Errors
     /// When systemd refuses.
-    pub fn tell_systemd(&self) -> Result<(), Error> {
+    pub fn set_scope_properties(&self) -> Result<(), Error> {
         let (Some(scope), Version::V2) = (&self.scope, self.version) else {
             return Ok(());
         };
-        let folder = self.folders.first();
-        let read = |file: &str| fs::read_to_string(folder?.path.join(file)).ok();
+        let directory = self.directories.first();
+        let read = |file: &str| fs::read_to_string(directory?.path.join(file)).ok();
         let limits = property::of_files(read);
         Ok(systemd::change(scope.bus, &scope.unit, &limits)?)
     }
 
     fn located(host: &Host, path: &Path) -> Self {
-        let folder = |hierarchy: &Hierarchy| Folder {
+        let directory = |hierarchy: &Hierarchy| GroupDirectory {
             controllers: hierarchy.controllers.clone(),
-            path: hierarchy.folder(host.version, path),
+            path: hierarchy.directory(host.version, path),
             origin: hierarchy.own.clone(),
         };
         Self {
             version: host.version,
-            folders: host.hierarchies.iter().map(folder).collect(),
+            directories: host.hierarchies.iter().map(directory).collect(),
             made_above: Vec::new(),
             scope: None,
         }
@@ -184,8 +184,8 @@ impl Group {
 
     fn make(&mut self, host: &Host) -> Result<(), Error> {
         let mut made_above = Vec::new();
-        for (folder, hierarchy) in self.folders.iter().zip(&host.hierarchies) {
-            let result = folder::make(&folder.path, hierarchy, host.version, &mut made_above);
+        for (directory, hierarchy) in self.directories.iter().zip(&host.hierarchies) {
+            let result = folder::make(&directory.path, hierarchy, host.version, &mut made_above);
             self.made_above.clone_from(&made_above);
             result?;
         }
@@ -201,17 +201,17 @@ impl Group {
     }
 
     fn require_thawed(&self) -> Result<(), Error> {
-        let is = |folder: &Folder, file: &str, state: &str| {
-            let text = fs::read_to_string(folder.path.join(file)).unwrap_or_default();
+        let is = |directory: &GroupDirectory, file: &str, state: &str| {
+            let text = fs::read_to_string(directory.path.join(file)).unwrap_or_default();
             text.lines().any(|line| line == state)
         };
-        let is_frozen = |folder: &&Folder| {
-            is(folder, "freezer.state", "FROZEN")
-                || is(folder, "cgroup.freeze", "1")
-                || is(folder, "cgroup.events", "frozen 1")
+        let is_frozen = |directory: &&GroupDirectory| {
+            is(directory, "freezer.state", "FROZEN")
+                || is(directory, "cgroup.freeze", "1")
+                || is(directory, "cgroup.events", "frozen 1")
         };
-        match self.folders.iter().find(is_frozen) {
-            Some(folder) => Err(Error::Frozen(folder.path.clone())),
+        match self.directories.iter().find(is_frozen) {
+            Some(directory) => Err(Error::Frozen(directory.path.clone())),
             None => Ok(()),
         }
     }
@@ -221,8 +221,9 @@ impl Group {
     /// # Errors
     /// When the kernel refuses.
     pub fn admit(&self, pid: i32) -> Result<(), Error> {
-        for folder in &self.folders {
-            write(&folder.path, PROCESSES, &pid.to_string()).map_err(io("join", &folder.path))?;
+        for directory in &self.directories {
+            write(&directory.path, PROCESSES, &pid.to_string())
+                .map_err(io("join", &directory.path))?;
         }
         Ok(())
     }
@@ -242,8 +243,8 @@ impl Group {
 
     /// Moves this process back to where it came from, and removes the cgroup.
     pub fn abandon(&self) {
-        for folder in &self.folders {
-            write(&folder.origin, PROCESSES, "0").ok();
+        for directory in &self.directories {
+            write(&directory.origin, PROCESSES, "0").ok();
         }
         let own = i32::try_from(std::process::id()).unwrap_or_default();
         if !self.processes().contains(&own) {
@@ -255,11 +256,11 @@ impl Group {
     #[must_use]
     pub fn files(&self) -> Files {
         const WEIGHTS: [&str; 2] = ["blkio.bfq.weight", "io.bfq.weight"];
-        let has = |folder: &Folder, file: &&str| folder.path.join(file).exists();
-        let has_bfq = |folder: &Folder| WEIGHTS.iter().any(|file| has(folder, file));
+        let has = |directory: &GroupDirectory, file: &&str| directory.path.join(file).exists();
+        let has_bfq = |directory: &GroupDirectory| WEIGHTS.iter().any(|file| has(directory, file));
         Files {
             version: self.version,
-            has_bfq: self.folders.iter().any(has_bfq),
+            has_bfq: self.directories.iter().any(has_bfq),
         }
     }
 
@@ -303,24 +304,26 @@ impl Group {
 
     /// What brings back the present state once this has been written.
     fn before(&self, setting: &Setting) -> Option<Setting> {
-        let path = self.folder_of(setting)?.path.join(setting.file);
+        let path = self.directory_of(setting)?.path.join(setting.file);
         let present = fs::read_to_string(path).ok()?;
         Some(setting.undone(self.version, &present))
     }
 
-    fn folder_of(&self, setting: &Setting) -> Option<&Folder> {
-        let has_it = |folder: &&Folder| match self.version {
-            Version::V1 => folder
+    fn directory_of(&self, setting: &Setting) -> Option<&GroupDirectory> {
+        let has_it = |directory: &&GroupDirectory| match self.version {
+            Version::V1 => directory
                 .controllers
                 .iter()
                 .any(|name| name == setting.controller),
             Version::V2 => true,
         };
-        self.folders.iter().find(has_it)
+        self.directories.iter().find(has_it)
     }
 
     fn set(&self, setting: &Setting) -> Result<(), Error> {
-        let path = self.folder_of(setting).map(|folder| folder.path.as_path());
+        let path = self
+            .directory_of(setting)
+            .map(|directory| directory.path.as_path());
         let written = match path {
             Some(path) => write(path, setting.file, &setting.value),
             None => Err(ErrorKind::NotFound.into()),
@@ -344,33 +347,33 @@ impl Group {
             scope.stop();
         }
         let mut result = Ok(());
-        for folder in &self.folders {
-            if let Err(source) = folder::remove_tree(&folder.path) {
-                result = Err(io("remove", &folder.path)(source));
+        for directory in &self.directories {
+            if let Err(source) = folder::remove_tree(&directory.path) {
+                result = Err(io("remove", &directory.path)(source));
             }
         }
         // Another container may have been put beside this one meanwhile.
-        for folder in self.made_above.iter().rev() {
-            fs::remove_dir(folder).ok();
+        for directory in self.made_above.iter().rev() {
+            fs::remove_dir(directory).ok();
         }
         result
     }
 
     fn remove_what_is_there(&self) {
-        for folder in &self.folders {
-            fs::remove_dir(&folder.path).ok();
+        for directory in &self.directories {
+            fs::remove_dir(&directory.path).ok();
         }
-        for folder in self.made_above.iter().rev() {
-            fs::remove_dir(folder).ok();
+        for directory in self.made_above.iter().rev() {
+            fs::remove_dir(directory).ok();
         }
     }
 
     fn processes(&self) -> Vec<i32> {
-        let read = |folder: &Folder| fs::read_to_string(folder.path.join(PROCESSES));
+        let read = |directory: &GroupDirectory| fs::read_to_string(directory.path.join(PROCESSES));
         let lists = self
-            .folders
+            .directories
             .iter()
-            .map(|folder| read(folder).unwrap_or_default());
+            .map(|directory| read(directory).unwrap_or_default());
         let mut pids: Vec<i32> = lists
             .flat_map(|list| {
                 list.lines()

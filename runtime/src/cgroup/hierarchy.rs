@@ -24,7 +24,7 @@ pub(super) struct Hierarchy {
     pub(super) controllers: Vec<String>,
     /// Where it is mounted.
     pub(super) mount: PathBuf,
-    /// This process's own cgroup, as a folder.
+    /// This process's own cgroup, as a directory.
     pub(super) own: PathBuf,
 }
 
@@ -117,8 +117,8 @@ impl<'a> Mount<'a> {
 }
 
 impl Hierarchy {
-    /// The folder that `path` means in this hierarchy.
-    pub(super) fn folder(&self, version: Version, path: &Path) -> PathBuf {
+    /// The directory that `path` means in this hierarchy.
+    pub(super) fn directory(&self, version: Version, path: &Path) -> PathBuf {
         if let Ok(below) = path.strip_prefix("/") {
             return self.mount.join(below);
         }
@@ -148,20 +148,20 @@ mod tests {
         32 30 0:28 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
         33 30 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
 
-    fn folder(host: &Host, number: usize, path: &str) -> String {
+    fn directory(host: &Host, number: usize, path: &str) -> String {
         let hierarchy = &host.hierarchies[number];
-        let folder = hierarchy.folder(host.version, Path::new(path));
-        folder.display().to_string()
+        let directory = hierarchy.directory(host.version, Path::new(path));
+        directory.display().to_string()
     }
 
     #[test]
     fn version_two_is_one_hierarchy_and_relative_paths_are_beside_the_caller() {
         let host = Host::parse(V2_MOUNT, "0::/user.slice/session.scope\n");
         assert_eq!(host.version, Version::V2);
-        assert_eq!(folder(&host, 0, "x"), "/sys/fs/cgroup/user.slice/x");
-        assert_eq!(folder(&host, 0, "/a/b"), "/sys/fs/cgroup/a/b");
+        assert_eq!(directory(&host, 0, "x"), "/sys/fs/cgroup/user.slice/x");
+        assert_eq!(directory(&host, 0, "/a/b"), "/sys/fs/cgroup/a/b");
         let host = Host::parse(V2_MOUNT, "0::/\n");
-        assert_eq!(folder(&host, 0, "x"), "/sys/fs/cgroup/x");
+        assert_eq!(directory(&host, 0, "x"), "/sys/fs/cgroup/x");
     }
 
     #[test]
@@ -169,15 +169,15 @@ mod tests {
         let own = "2:cpu,cpuacct:/job\n1:name=systemd:/\n7:pids:/unmounted\n0::/\n";
         let host = Host::parse(V1_MOUNTS, own);
         assert_eq!((host.version, host.hierarchies.len()), (Version::V1, 2));
-        assert_eq!(folder(&host, 0, "x"), "/sys/fs/cgroup/cpu,cpuacct/job/x");
-        assert_eq!(folder(&host, 1, "/a"), "/sys/fs/cgroup/systemd/a");
+        assert_eq!(directory(&host, 0, "x"), "/sys/fs/cgroup/cpu,cpuacct/job/x");
+        assert_eq!(directory(&host, 1, "/a"), "/sys/fs/cgroup/systemd/a");
     }
 
     #[test]
     fn a_mount_of_a_part_is_seen_from_its_root() {
         let mount = "30 23 0:26 /pod /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
         let host = Host::parse(mount, "0::/pod/ctr\n");
-        assert_eq!(folder(&host, 0, "x"), "/sys/fs/cgroup/x");
+        assert_eq!(directory(&host, 0, "x"), "/sys/fs/cgroup/x");
     }
 
     #[test]

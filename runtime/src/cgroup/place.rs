@@ -12,7 +12,7 @@ use crate::cgroup::property::Property;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Driver {
-    /// This program, as folders.
+    /// This program, as directories.
     #[default]
     Cgroupfs,
     /// systemd, as scopes; paths have the form `slice:prefix:name`.
@@ -27,8 +27,8 @@ pub enum Driver {
 pub enum Place {
     /// In the caller's own.
     Inherited,
-    /// A folder.
-    Folder {
+    /// A directory.
+    Directory {
         /// Absolute: below each hierarchy's root. Relative: from the caller's own
         /// cgroup (version 1) or from the one above it (version 2).
         path: PathBuf,
@@ -82,7 +82,7 @@ impl Place {
         let request = request.filter(|request| !request.is_empty());
         match (driver, request) {
             (Driver::Disabled, _) => Ok(Self::Inherited),
-            (Driver::Cgroupfs, None) => Ok(Self::Folder {
+            (Driver::Cgroupfs, None) => Ok(Self::Directory {
                 path: id.into(),
                 wanted: false,
             }),
@@ -91,7 +91,7 @@ impl Place {
                 if path.file_name().is_none() {
                     return Err(Malformed::Root(request.to_owned()));
                 }
-                Ok(Self::Folder { path, wanted: true })
+                Ok(Self::Directory { path, wanted: true })
             }
             (Driver::Systemd, request) => {
                 let (slice, unit) = match request {
@@ -153,9 +153,9 @@ mod tests {
         Place::of("web1", request, driver, &HashMap::new())
     }
 
-    fn folder(request: Option<&str>) -> (PathBuf, bool) {
+    fn directory(request: Option<&str>) -> (PathBuf, bool) {
         match of(request, Driver::Cgroupfs).unwrap() {
-            Place::Folder { path, wanted } => (path, wanted),
+            Place::Directory { path, wanted } => (path, wanted),
             other => panic!("{other:?}"),
         }
     }
@@ -169,12 +169,12 @@ mod tests {
 
     #[test]
     fn a_path_is_taken_as_written_and_the_name_is_the_default() {
-        assert_eq!(folder(None), ("web1".into(), false));
-        assert_eq!(folder(Some("")), ("web1".into(), false));
-        assert_eq!(folder(Some("/pods/a")), ("/pods/a".into(), true));
-        assert_eq!(folder(Some("a/./b/../c")), ("a/c".into(), true));
-        assert_eq!(folder(Some("../../etc")), ("etc".into(), true));
-        assert_eq!(folder(Some("/../x")), ("/x".into(), true));
+        assert_eq!(directory(None), ("web1".into(), false));
+        assert_eq!(directory(Some("")), ("web1".into(), false));
+        assert_eq!(directory(Some("/pods/a")), ("/pods/a".into(), true));
+        assert_eq!(directory(Some("a/./b/../c")), ("a/c".into(), true));
+        assert_eq!(directory(Some("../../etc")), ("etc".into(), true));
+        assert_eq!(directory(Some("/../x")), ("/x".into(), true));
         for root in ["/", "/..", ".."] {
             of(Some(root), Driver::Cgroupfs).unwrap_err();
         }

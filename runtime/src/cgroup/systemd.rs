@@ -36,10 +36,10 @@ pub enum Error {
         source: dbus::Error,
     },
     /// The manager refuses.
-    #[error("{doing} {unit}")]
+    #[error("{action} {unit}")]
     Bus {
         /// What was being done.
-        doing: &'static str,
+        action: &'static str,
         /// With which unit.
         unit: String,
         /// What systemd says.
@@ -86,7 +86,7 @@ impl Bus {
         };
         std::env::var(variable).unwrap_or_else(|_| match self {
             Self::System => "unix:path=/run/dbus/system_bus_socket".to_owned(),
-            Self::User => format!("unix:path={}/bus", runtime_folder().display()),
+            Self::User => format!("unix:path={}/bus", runtime_directory().display()),
         })
     }
 
@@ -100,12 +100,12 @@ impl Bus {
     fn private_socket(self) -> PathBuf {
         match self {
             Self::System => "/run/systemd/private".into(),
-            Self::User => runtime_folder().join("systemd/private"),
+            Self::User => runtime_directory().join("systemd/private"),
         }
     }
 }
 
-fn runtime_folder() -> PathBuf {
+fn runtime_directory() -> PathBuf {
     let named = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     named.unwrap_or_else(|| format!("/run/user/{}", own_uid()).into())
 }
@@ -194,7 +194,7 @@ pub(super) fn start(
     requested: &[Property],
     pid: i32,
 ) -> Result<(), Error> {
-    let failed = |doing| failed(doing, unit);
+    let failed = |action| failed(action, unit);
     let mut manager = Systemd::connect(bus)?;
     manager
         .follow_jobs()
@@ -292,10 +292,10 @@ fn is_named(err: &dbus::Error, wanted: &str) -> bool {
     name.strip_prefix("org.freedesktop.systemd1.") == Some(wanted)
 }
 
-fn failed(doing: &'static str, unit: &str) -> impl FnOnce(dbus::Error) -> Error {
+fn failed(action: &'static str, unit: &str) -> impl FnOnce(dbus::Error) -> Error {
     let unit = unit.to_owned();
     move |source| Error::Bus {
-        doing,
+        action,
         unit,
         source,
     }

@@ -159,9 +159,9 @@ pub(super) fn send_pidfd(
     pid: i32,
     word: &str,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let doing = || failed(format!("send a pidfd to {}", socket.display()));
-    let pidfd = Pidfd::of(pid).map_err(doing())?;
-    Ok(send_fd(socket, word.as_bytes(), pidfd.as_fd()).map_err(doing())?)
+    let sending = || failed(format!("send a pidfd to {}", socket.display()));
+    let pidfd = Pidfd::of(pid).map_err(sending())?;
+    Ok(send_fd(socket, word.as_bytes(), pidfd.as_fd()).map_err(sending())?)
 }
 
 /// Writes a pid whole or not at all; callers read it as soon as it is there.

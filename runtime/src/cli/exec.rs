@@ -122,7 +122,7 @@ impl Exec {
                 .log
                 .write_if_file(Level::Warning, &ignored.to_string());
         }
-        preserved.tell(&mut process["env"]);
+        preserved.add_to_environment(&mut process["env"]);
         let terminal = process["terminal"].as_bool().unwrap_or(false);
         let console_socket = self.console_socket(terminal)?;
         let socket = container.socket();

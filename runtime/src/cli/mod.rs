@@ -115,7 +115,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let is_run = matches!(verb, Some(Verb::Run(_)));
     let caller = match Caller::new(global) {
         Ok(caller) => caller,
-        Err(err) => return tell(&*err, failure_code),
+        Err(err) => return print_error(&*err, failure_code),
     };
     match dispatch(&caller, verb) {
         Ok(status) => status,
@@ -133,7 +133,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             } else {
                 failure_code
             };
-            tell(&*err, code)
+            print_error(&*err, code)
         }
     }
 }
@@ -169,7 +169,7 @@ fn dispatch(caller: &Caller, verb: Option<Verb>) -> Outcome {
     }
 }
 
-fn tell(error: &(dyn Error + 'static), code: u8) -> u8 {
+fn print_error(error: &(dyn Error + 'static), code: u8) -> u8 {
     writeln!(std::io::stderr(), "caisson: {}", chain(error)).ok();
     code
 }

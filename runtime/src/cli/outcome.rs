@@ -8,17 +8,17 @@ pub(crate) type Outcome = Result<u8, Box<dyn Error>>;
 
 /// A step of the command line's own that failed, with its cause.
 #[derive(Debug, thiserror::Error)]
-#[error("{doing}")]
+#[error("{action}")]
 pub(crate) struct Failed<E: Error + 'static> {
-    doing: String,
+    action: String,
     #[source]
     cause: E,
 }
 
 /// Says what was being done when something failed.
-pub(crate) fn failed<E: Error + 'static>(doing: impl Into<String>) -> impl FnOnce(E) -> Failed<E> {
-    let doing = doing.into();
-    move |cause| Failed { doing, cause }
+pub(crate) fn failed<E: Error + 'static>(action: impl Into<String>) -> impl FnOnce(E) -> Failed<E> {
+    let action = action.into();
+    move |cause| Failed { action, cause }
 }
 
 /// Prints what a caller reads from standard output.

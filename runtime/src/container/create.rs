@@ -141,7 +141,7 @@ fn bring_up(
             converse(&connection, order, owner.pid(), creation, held)?;
             // Here and not in the owner, whose namespaces may lack the way to systemd.
             let mut group = order.record.cgroup.iter();
-            Ok(group.try_for_each(Group::tell_systemd)?)
+            Ok(group.try_for_each(Group::set_scope_properties)?)
         });
     let Err(err) = created else {
         if creation.bound {
@@ -215,7 +215,7 @@ fn order(entry: &Entry, bundle: &Bundle, creation: &Creation) -> Result<CreateRe
     let mut plan = plan::plan(&creation.id, bundle, &facts)?;
     creation
         .preserved
-        .tell(&mut plan.guest_spec["process"]["env"]);
+        .add_to_environment(&mut plan.guest_spec["process"]["env"]);
     if creation.notify.is_some() {
         sd_notify::plan_for(&creation.id, &mut plan);
     }

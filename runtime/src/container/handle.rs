@@ -289,7 +289,7 @@ impl Container {
         let resources = resources::for_update(resources, self.record.mem_mib)?;
         self.request(&Request::Update { resources })?;
         match &self.record.cgroup {
-            Some(group) => Ok(group.tell_systemd()?),
+            Some(group) => Ok(group.set_scope_properties()?),
             None => Ok(()),
         }
     }

@@ -93,7 +93,7 @@ impl Preserved {
     }
 
     /// Adds to a process's environment what it must know of them (sd_listen_fds(3)).
-    pub fn tell(&self, environment: &mut Value) {
+    pub fn add_to_environment(&self, environment: &mut Value) {
         if self.activated == 0 {
             return;
         }

@@ -60,7 +60,7 @@ impl NotifySocket {
     ///
     /// # Errors
     /// When the manager is gone.
-    pub(crate) fn say_ready(&self) -> io::Result<()> {
+    pub(crate) fn notify_ready(&self) -> io::Result<()> {
         self.0.send(b"READY=1\n")?;
         let pid = std::process::id();
         self.0.send(format!("MAINPID={pid}\n").as_bytes())?;

@@ -17,7 +17,7 @@ use crate::container::exec_relay;
 use crate::container::preserved_fds::FdRelay;
 use crate::container::signals::BlockedSignals;
 use crate::container::stdio;
-use crate::container::stdio::{GuestStreams, HostStdio, Output, PATIENCE};
+use crate::container::stdio::{GuestStreams, HostStdio, Output, STALL_LIMIT};
 use crate::container::terminal::Pty;
 use crate::log::{Level, Log};
 use crate::owner;
@@ -43,8 +43,8 @@ pub enum Error {
     Io(&'static str, #[source] io::Error),
 }
 
-fn io_error(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
-    move |source| Error::Io(doing, source)
+fn io_error(action: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Io(action, source)
 }
 
 /// What is to be run.
@@ -190,8 +190,17 @@ impl Session {
                 },
                 _,
             )) => {
+<<<<<<< Updated upstream
                 let announced = [stdout_bytes, stderr_bytes];
                 let all = await_output(&self.output, status, announced, PATIENCE, log);
+=======
+                if status == KILLED {
+                    self.output.cap_drain_time();
+                }
+                let all = self
+                    .output
+                    .wait_for([stdout_bytes, stderr_bytes], STALL_LIMIT);
+>>>>>>> Stashed changes
                 self.fd_relay.finish(CARRY_LIMIT);
                 let held = all && (stdout_held || stderr_held);
                 if let (LateOutput::Copied(group), true) = (late, held) {

@@ -22,7 +22,7 @@ const STACK_LEN: usize = 128 * 1024;
 
 /// An agent has sent all that it announces by the time it does; this is for the
 /// way here on a busy host. A guest that takes longer in all lies.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const STALL_LIMIT: Duration = Duration::from_secs(30);
 /// What is allowed to a killed process's last words, in all.
 const HURRY: Duration = Duration::from_secs(5);
 
@@ -198,7 +198,7 @@ impl Output {
 
     /// Waits until that many bytes of standard output and error were written
     /// to the host's descriptors, or the streams have ended. A caller may be as
-    /// slow as it likes; a guest that keeps it waiting for `patience` in all has
+    /// slow as it likes; a guest that keeps it waiting for `stall_limit` in all has
     /// announced what it does not have. Whether everything came.
     ///
     /// What a killed process has sent is lost where nobody takes it: its end is more
@@ -406,7 +406,7 @@ mod tests {
         };
         let output = copy(streams, host).unwrap();
         process.write_all(b"last words").unwrap();
-        assert!(output.wait_for([10, 0], PATIENCE));
+        assert!(output.wait_for([10, 0], STALL_LIMIT));
         let mut text = String::new();
         seen.rewind().unwrap();
         seen.read_to_string(&mut text).unwrap();
@@ -433,8 +433,8 @@ mod tests {
         };
         let output = copy(streams, host).unwrap();
         process.write_all(b"early").unwrap();
-        assert!(output.wait_for([5, 1], PATIENCE));
-        let mut rest = output.leave(PATIENCE);
+        assert!(output.wait_for([5, 1], STALL_LIMIT));
+        let mut rest = output.leave(STALL_LIMIT);
         let [one] = rest.as_mut_slice() else {
             panic!("{rest:?}");
         };
@@ -491,7 +491,7 @@ mod tests {
         };
         let output = copy(streams, host).unwrap();
         drop(process);
-        assert!(output.wait_for([1 << 40, 0], PATIENCE));
+        assert!(output.wait_for([1 << 40, 0], STALL_LIMIT));
     }
 
     #[test]

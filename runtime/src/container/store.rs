@@ -37,10 +37,10 @@ pub enum Error {
     #[error("container does not exist: {0}")]
     NotExist(String),
     /// The state folder can't be used.
-    #[error("{doing} {}", path.display())]
+    #[error("{action} {}", path.display())]
     Io {
         /// What was being done.
-        doing: &'static str,
+        action: &'static str,
         /// With which file.
         path: PathBuf,
         /// Why not.
@@ -363,9 +363,9 @@ impl Entry {
     }
 }
 
-fn io<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
+fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 'a {
     move |source| Error::Io {
-        doing,
+        action,
         path: path.to_owned(),
         source,
     }

@@ -36,10 +36,10 @@ const BACKLOG: i32 = 128;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The system refused.
-    #[error("{doing} {}", path.display())]
+    #[error("{action} {}", path.display())]
     Io {
         /// What was being done.
-        doing: &'static str,
+        action: &'static str,
         /// With which file.
         path: PathBuf,
         /// Why not.
@@ -88,10 +88,10 @@ impl Error {
     }
 }
 
-fn io_error<E: Into<io::Error>>(doing: &'static str, path: &Path) -> impl FnOnce(E) -> Error {
+fn io_error<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Error {
     let path = path.to_owned();
     move |source| Error::Io {
-        doing,
+        action,
         path,
         source: source.into(),
     }

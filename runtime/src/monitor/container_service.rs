@@ -67,7 +67,7 @@ pub(crate) struct ContainerService {
     seccomp: Option<Filter>,
     vm: GuestAccess,
     holder: Holder,
-    doing: Mutex<ContainerState>,
+    state: Mutex<ContainerState>,
     /// It has stopped.
     stopped: Condvar,
     killed: AtomicBool,
@@ -119,7 +119,7 @@ impl ContainerService {
             seccomp: container.seccomp.clone(),
             vm,
             holder,
-            doing: Mutex::default(),
+            state: Mutex::default(),
             stopped: Condvar::new(),
             killed: AtomicBool::new(false),
             subscribers: Subscribers::default(),
@@ -133,7 +133,7 @@ impl ContainerService {
     /// The container's init has ended: nothing more can be started in it. Whether that
     /// is news.
     pub(crate) fn close(&self) -> bool {
-        let before = std::mem::replace(&mut self.doing().status, Status::Stopped);
+        let before = std::mem::replace(&mut self.state().status, Status::Stopped);
         self.stopped.notify_all();
         self.late_output.close();
         before != Status::Stopped
@@ -141,18 +141,18 @@ impl ContainerService {
 
     /// Nothing of the container is left in the machine.
     pub(crate) fn mark_removed(&self) {
-        self.doing().removed = true;
+        self.state().removed = true;
         self.stopped.notify_all();
     }
 
     /// Waits for that. Whether it came.
     pub(crate) fn is_removed_within(&self, limit: Duration) -> bool {
-        let is_left = |doing: &mut ContainerState| !doing.removed;
+        let is_left = |state: &mut ContainerState| !state.removed;
         let waited = self
             .stopped
-            .wait_timeout_while(self.doing(), limit, is_left);
-        let (doing, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        doing.removed
+            .wait_timeout_while(self.state(), limit, is_left);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.removed
     }
 
     /// Tells whoever started the process that it has ended.
@@ -182,16 +182,16 @@ impl ContainerService {
         let mut limit = self.told_out_of_memory.lock();
         let limit = limit.as_deref_mut();
         if limit.is_ok_and(|limit| limit.pass(Instant::now()).is_some()) {
-            self.subscribers.tell(&Reply::OutOfMemory);
+            self.subscribers.publish(&Reply::OutOfMemory);
         }
     }
 
-    fn doing(&self) -> MutexGuard<'_, ContainerState> {
-        self.doing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, ContainerState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn status(&self) -> Status {
-        self.doing().status
+        self.state().status
     }
 
     fn execs(&self) -> MutexGuard<'_, HashMap<String, Exec>> {
@@ -228,12 +228,12 @@ impl ContainerService {
     /// A container that has stopped, which may only just be on its way here, does not
     /// run; of one that does, that is not said.
     fn not_running_or(&self, message: String) -> Reply {
-        let stops = |doing: &mut ContainerState| doing.status != Status::Stopped;
+        let stops = |state: &mut ContainerState| state.status != Status::Stopped;
         let waited = self
             .stopped
-            .wait_timeout_while(self.doing(), STOP_LIMIT, stops);
-        let (doing, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        match doing.status {
+            .wait_timeout_while(self.state(), STOP_LIMIT, stops);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        match state.status {
             Status::Stopped => Reply::NotRunning,
             _ => Reply::Failed { message },
         }
@@ -326,8 +326,8 @@ impl ContainerService {
     }
 
     fn start(&self) -> Result<(), Refusal> {
-        let mut doing = self.doing();
-        match doing.status {
+        let mut state = self.state();
+        match state.status {
             Status::Created => {}
             Status::Stopped => return Err(Refusal::NotRunning),
             Status::Running => return Err("cannot start an already running container".into()),
@@ -336,18 +336,18 @@ impl ContainerService {
                 return Err(Refusal::Because(why));
             }
         }
-        if std::mem::replace(&mut doing.starting, true) {
+        if std::mem::replace(&mut state.starting, true) {
             return Err("cannot start an already running container".into());
         }
         // While its hooks run, the container can be looked at, and killed.
-        drop(doing);
+        drop(state);
         let started = self.begin();
-        let mut doing = self.doing();
-        doing.starting = false;
+        let mut state = self.state();
+        state.starting = false;
         started?;
-        match doing.status {
-            Status::Created => doing.status = Status::Running,
-            Status::Paused => doing.when_resumed = Status::Running,
+        match state.status {
+            Status::Created => state.status = Status::Running,
+            Status::Paused => state.when_resumed = Status::Running,
             _ => {}
         }
         Ok(())
@@ -363,23 +363,23 @@ impl ContainerService {
     }
 
     fn pause(&self) -> Result<(), Refusal> {
-        let mut doing = self.doing();
-        if !matches!(doing.status, Status::Created | Status::Running) {
+        let mut state = self.state();
+        if !matches!(state.status, Status::Created | Status::Running) {
             return Err(Refusal::NotRunning);
         }
         self.vm.agent.pause(&self.id)?;
-        doing.when_resumed = doing.status;
-        doing.status = Status::Paused;
+        state.when_resumed = state.status;
+        state.status = Status::Paused;
         Ok(())
     }
 
     fn resume(&self) -> Result<(), Refusal> {
-        let mut doing = self.doing();
-        if doing.status != Status::Paused {
+        let mut state = self.state();
+        if state.status != Status::Paused {
             return Err("container not paused".into());
         }
         self.vm.agent.resume(&self.id)?;
-        doing.status = doing.when_resumed;
+        state.status = state.when_resumed;
         Ok(())
     }
 
@@ -427,8 +427,8 @@ impl ContainerService {
             // Its owner must not wait for somebody to read its last words.
             output.cap_drain_time();
         }
-        let desk = Arc::clone(self);
-        let ends = move |limit| desk.is_removed_within(limit);
+        let service = Arc::clone(self);
+        let ends = move |limit| service.is_removed_within(limit);
         self.vm.kill_escalation.begin(&self.killed, ends);
     }
 

@@ -105,14 +105,14 @@ impl Containers {
 
     /// A process of one of them has ended.
     pub(crate) fn exited(self: &Arc<Self>, exited: &Exited) {
-        let Some(desk) = self.service(&exited.container_id) else {
+        let Some(service) = self.service(&exited.container_id) else {
             return;
         };
         if !exited.exec_id.is_empty() {
-            return desk.exec_ended(exited);
+            return service.exec_ended(exited);
         }
         // A guest may say it as often as it likes.
-        if desk.close() {
+        if service.close() {
             self.has_ended(exited.container_id.clone(), ended(exited));
         }
     }
@@ -160,9 +160,9 @@ impl Containers {
 
     /// Whoever stands for one of them is gone: it must not outlive that.
     pub(crate) fn abandon(&self, id: &str) {
-        if let Some(desk) = self.service(id) {
+        if let Some(service) = self.service(id) {
             // One that has ended meanwhile needs no signal.
-            desk.kill(nix::libc::SIGKILL, true).ok();
+            service.kill(nix::libc::SIGKILL, true).ok();
         }
     }
 

@@ -80,8 +80,8 @@ fn an_end_that_is_told_again_and_again_is_dealt_with_once() {
     assert!(members.ends().waiting.is_empty());
     // The answer that nobody gives any more is not waited for.
     drop(guest);
-    let desk = members.service("member");
-    let removed = desk.is_none_or(|desk| desk.is_removed_within(Duration::from_secs(60)));
+    let service = members.service("member");
+    let removed = service.is_none_or(|service| service.is_removed_within(Duration::from_secs(60)));
     assert!(removed);
     assert!(members.service("member").is_none());
 }
@@ -89,12 +89,12 @@ fn an_end_that_is_told_again_and_again_is_dealt_with_once() {
 #[test]
 fn a_kill_over_a_lost_connection_ends_the_machine_at_once() {
     let (members, guest) = machine_with("member");
-    let desk = members.service("member").unwrap();
+    let service = members.service("member").unwrap();
     drop(guest);
-    assert!(desk.kill(nix::libc::SIGTERM, false).is_err());
+    assert!(service.kill(nix::libc::SIGTERM, false).is_err());
     assert!(!members.vm.agent.is_back());
     assert_eq!(members.vm.kill_escalation.reason(), None);
-    assert!(desk.kill(nix::libc::SIGKILL, false).is_ok());
+    assert!(service.kill(nix::libc::SIGKILL, false).is_ok());
     let reason = members.vm.kill_escalation.reason();
     assert!(reason.is_some_and(|reason| reason.contains("was lost")));
 }

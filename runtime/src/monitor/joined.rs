@@ -16,7 +16,7 @@ use crate::container::terminal::Pty;
 use crate::log::{Level, Log};
 use crate::monitor::error::Error;
 use crate::monitor::prepare::{host_stdio, open_terminal, release_caller, run_hooks};
-use crate::monitor::state_lock::Folder;
+use crate::monitor::state_lock::StateDirectory;
 use crate::monitor::{CreateRequest, MonitorMessage, Outcome, mount_point, mount_view, namespaces};
 use crate::owner;
 use crate::owner::wire::MAX_DESCRIPTORS;
@@ -31,9 +31,9 @@ pub(crate) fn run(
     socket: &Path,
     log: &Log,
     caller: Connection,
-    folder: Folder,
+    directory: StateDirectory,
 ) -> u8 {
-    let begun = match begin(order, socket, &caller, &folder) {
+    let begun = match begin(order, socket, &caller, &directory) {
         Ok(session) => session,
         Err(err) => {
             let message = crate::log::error_line::chain(&err);
@@ -42,7 +42,7 @@ pub(crate) fn run(
                 .send(&MonitorMessage::Outcome(Outcome::Failed { message }), &[])
                 .is_err()
             {
-                folder.remove();
+                directory.remove();
             }
             return 1;
         }
@@ -59,7 +59,7 @@ pub(crate) fn run(
         drop(begun);
         return KILLED;
     }
-    drop(folder);
+    drop(directory);
     if order.bound {
         let connection = begun.connection();
         let work = move || {
@@ -80,7 +80,7 @@ fn begin(
     order: &CreateRequest,
     socket: &Path,
     caller: &Connection,
-    folder: &Folder,
+    directory: &StateDirectory,
 ) -> Result<Session, Error> {
     let own_session = nix::unistd::setsid();
     own_session.map_err(|errno| step("make a session")(errno.into()))?;
@@ -88,7 +88,7 @@ fn begin(
     namespaces::enter(&order.plan, caller)?;
     run_hooks(order, caller)?;
     let new_points = mount_point::make(&order.record.rootfs, &order.plan.mount_points)?;
-    folder.assert_own()?;
+    directory.assert_own()?;
     let entry = Store::new(&order.root)?.entry(&order.id)?;
     let listener = owner::listen(&entry.socket()).map_err(step("listen for commands"))?;
     let (shares, trees) = cut_out(order)?;

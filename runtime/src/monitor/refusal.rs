@@ -1,6 +1,6 @@
 //! Why an owner does not carry a request out.
 //!
-//! Owns the kinds of it. How each is told to whoever asked is for the desk.
+//! Owns the kinds of it. The reply to each is `container_service`'s.
 
 use crate::monitor::error::Error;
 use crate::vm::agent;

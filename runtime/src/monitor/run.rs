@@ -25,7 +25,7 @@ use crate::container::preserved_fds::FdRelay;
 use crate::container::sd_notify::NotifySocket;
 use crate::container::signals::BlockedSignals;
 use crate::container::stdio;
-use crate::container::stdio::{GuestStreams, Output, PATIENCE};
+use crate::container::stdio::{GuestStreams, Output, STALL_LIMIT};
 use crate::container::store::Store;
 use crate::container::terminal::Pty;
 use crate::log::{Format, Level, Log, Repeated};
@@ -35,7 +35,7 @@ use crate::monitor::create_request::{CreateRequest, MonitorMessage, Outcome, VmP
 use crate::monitor::error::Error;
 use crate::monitor::prepare::{host_stdio, open_terminal, release_caller, run_hooks};
 use crate::monitor::server::Server;
-use crate::monitor::state_lock::Folder;
+use crate::monitor::state_lock::StateDirectory;
 use crate::monitor::stdio_ports::StdioRequest;
 use crate::monitor::{joined, mount_point, mount_view, namespaces};
 use crate::owner;
@@ -64,7 +64,7 @@ const SUDDEN_END_LIMIT: Duration = Duration::from_secs(1);
 /// folder, held until who waits to delete it would find all there is.
 #[must_use]
 pub fn run(order: &CreateRequest, mut descriptors: Vec<OwnedFd>, caller: Connection) -> u8 {
-    let folder = Folder::of(order, descriptors.pop());
+    let directory = StateDirectory::of(order, descriptors.pop());
     let format = if order.log_json {
         Format::Json
     } else {
@@ -73,7 +73,7 @@ pub fn run(order: &CreateRequest, mut descriptors: Vec<OwnedFd>, caller: Connect
     let log = Log::open(order.log.as_deref(), format, order.debug).unwrap_or_default();
     let choice = match &order.home {
         VmPlacement::Own(choice) => choice,
-        VmPlacement::Joined(socket) => return joined::run(order, socket, &log, caller, folder),
+        VmPlacement::Joined(socket) => return joined::run(order, socket, &log, caller, directory),
     };
     // Each process of the container takes some; the rest of the host has its own limit.
     raise_limit_of_descriptors();
@@ -81,7 +81,7 @@ pub fn run(order: &CreateRequest, mut descriptors: Vec<OwnedFd>, caller: Connect
         order,
         choice,
         caller: &caller,
-        folder: &folder,
+        directory: &directory,
     };
     match Monitor::start(inputs, &log, descriptors) {
         Ok(monitor) => {
@@ -97,14 +97,14 @@ pub fn run(order: &CreateRequest, mut descriptors: Vec<OwnedFd>, caller: Connect
                 drop(monitor);
                 return KILLED;
             }
-            drop((caller, folder));
+            drop((caller, directory));
             monitor.live(order.bound, &log)
         }
         Err(err) => {
             let message = crate::log::error_line::chain(&err);
             let failed = MonitorMessage::Outcome(Outcome::Failed { message });
             if caller.send(&failed, &[]).is_err() {
-                removed(order, &folder);
+                removed(order, &directory);
             }
             1
         }
@@ -112,11 +112,11 @@ pub fn run(order: &CreateRequest, mut descriptors: Vec<OwnedFd>, caller: Connect
 }
 
 /// Who is told removes what was begun; no one was.
-fn removed(order: &CreateRequest, folder: &Folder) {
+fn removed(order: &CreateRequest, directory: &StateDirectory) {
     if let Some(group) = &order.record.cgroup {
         group.abandon();
     }
-    folder.remove();
+    directory.remove();
 }
 
 fn raise_limit_of_descriptors() {
@@ -135,14 +135,14 @@ struct MonitorInputs<'a> {
     /// The creating process, which waits for the outcome.
     caller: &'a Connection,
     /// The container's state directory, locked until it is complete.
-    folder: &'a Folder,
+    directory: &'a StateDirectory,
 }
 
 struct Monitor {
     vm: Vm,
     containers: Arc<Containers>,
     /// The first container, whose end is the VM's.
-    desk: Arc<ContainerService>,
+    service: Arc<ContainerService>,
     events: Receiver<Event>,
     lines: Lines,
     init: ProcessName,
@@ -162,7 +162,7 @@ impl Monitor {
             order,
             choice,
             caller,
-            folder,
+            directory,
         } = inputs;
         let notify = order.notifies.then(|| descriptors.pop()).flatten();
         let own_session = nix::unistd::setsid();
@@ -190,7 +190,7 @@ impl Monitor {
 
         let terminal = open_terminal(order)?;
         let created = create(order, &vm, terminal.as_ref(), &new_points, descriptors)?;
-        folder.assert_own()?;
+        directory.assert_own()?;
         let entry = Store::new(&order.root)?.entry(&order.id)?;
         let listener = owner::listen(&entry.socket()).map_err(step("listen for commands"))?;
         let containers = Arc::clone(&created.containers);
@@ -202,7 +202,7 @@ impl Monitor {
         let monitor = Self {
             vm,
             containers: created.containers,
-            desk: created.service,
+            service: created.service,
             events: events.receiver,
             lines: Lines::default(),
             init: ProcessName::init_of(&order.id),
@@ -282,7 +282,7 @@ impl Monitor {
                 }
             }
             AgentEvent::Ready(ready) if ready.container_id == self.init.container_id => {
-                self.say_ready(log);
+                self.notify_ready(log);
             }
             _ => {}
         }
@@ -291,13 +291,13 @@ impl Monitor {
     /// The container is over; the machine goes down in order, so that what the
     /// guest still holds of shared files reaches the host.
     fn exited(&self, exited: &Exited, log: &Log) -> u8 {
-        self.desk.close();
+        self.service.close();
         let status = u8::try_from(exited.status).unwrap_or(u8::MAX);
         if status == KILLED {
             self.output.cap_drain_time();
         }
         let announced = [exited.stdout_bytes, exited.stderr_bytes];
-        if !self.output.wait_for(announced, PATIENCE) {
+        if !self.output.wait_for(announced, STALL_LIMIT) {
             let id = &self.init.container_id;
             let line = format!(
                 "container {id}: the last of its output is lost: it did not come, or nobody took it"
@@ -325,7 +325,7 @@ impl Monitor {
         while let Ok(event) = self.events.recv_timeout(left()) {
             match event {
                 Event::MachineEnded(_) => break,
-                Event::Agent(AgentEvent::Exited(exited)) => self.desk.exec_ended(&exited),
+                Event::Agent(AgentEvent::Exited(exited)) => self.service.exec_ended(&exited),
                 _ => {}
             }
         }
@@ -341,7 +341,7 @@ impl Monitor {
     }
 
     fn lost(&self, cause: &str, log: &Log) -> u8 {
-        self.desk.close();
+        self.service.close();
         self.vm.killers.kill();
         let console_tail = console_tail(&self.vm.console);
         let cause = self.vm.kill_escalation.reason().unwrap_or(cause);
@@ -356,9 +356,9 @@ impl Monitor {
     }
 
     /// Once: whoever says it again tells nothing new.
-    fn say_ready(&mut self, log: &Log) {
+    fn notify_ready(&mut self, log: &Log) {
         let mut manager = self.notify.take().into_iter();
-        if let Err(err) = manager.try_for_each(|manager| manager.say_ready()) {
+        if let Err(err) = manager.try_for_each(|manager| manager.notify_ready()) {
             let line = format!("tell the service manager that the container is ready: {err}");
             log.write_if_file(Level::Warning, &line);
         }

@@ -1,4 +1,4 @@
-//! The container's folder, and the lock of it that whoever deletes the container waits
+//! The container's state directory, and the lock of it that whoever deletes the container waits
 //! for.
 //!
 //! Owns the removal of it by an owner whose caller is gone. Somebody may have put the
@@ -14,15 +14,15 @@ use crate::monitor::CreateRequest;
 use crate::monitor::error::Error;
 use crate::process::step;
 
-/// See the module.
+/// The container's state directory, as the creating process has locked it.
 #[derive(Debug)]
-pub(crate) struct Folder {
+pub(crate) struct StateDirectory {
     path: PathBuf,
     /// Open as it was when the container's name was taken, and locked as long.
     held: Option<File>,
 }
 
-impl Folder {
+impl StateDirectory {
     pub(crate) fn of(order: &CreateRequest, held: Option<OwnedFd>) -> Self {
         Self {
             path: order.root.join(&order.id),
@@ -48,7 +48,7 @@ impl Folder {
     }
 
     fn is_own(&self) -> bool {
-        let identity = |folder: Metadata| (folder.dev(), folder.ino());
+        let identity = |directory: Metadata| (directory.dev(), directory.ino());
         let held = self.held.as_ref().and_then(|held| held.metadata().ok());
         let named = fs::symlink_metadata(&self.path).ok();
         held.is_some() && held.map(identity) == named.map(identity)

@@ -34,8 +34,8 @@ impl Subscribers {
         self.list().connections.remove(&number);
     }
 
-    /// Tells all.
-    pub(crate) fn tell(&self, news: &Reply) {
+    /// Sends `news` to all.
+    pub(crate) fn publish(&self, news: &Reply) {
         let told = |connection: &Connection| connection.send_at_once(news).is_ok();
         self.list()
             .connections
@@ -63,7 +63,7 @@ mod tests {
         let far = Connection::from(far);
         // More than a socket holds.
         for _ in 0..100_000 {
-            subscribers.tell(&Reply::OutOfMemory);
+            subscribers.publish(&Reply::OutOfMemory);
             assert_eq!(far.receive::<Reply>().unwrap().0, Reply::OutOfMemory);
         }
         assert_eq!(subscribers.list().connections.len(), 1);

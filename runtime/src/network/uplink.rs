@@ -37,8 +37,8 @@ pub(crate) trait Nics: Send {
     fn unplug(&mut self, nic: &Nic) -> Result<(), Error>;
 }
 
-/// Tells the guest how its network shall be.
-pub(crate) type Tell = Box<dyn Fn(&NetworkConfiguration) -> Result<(), String> + Send>;
+/// Sends the guest its network configuration.
+pub(crate) type ConfigureGuest = Box<dyn Fn(&NetworkConfiguration) -> Result<(), String> + Send>;
 
 /// An interface of the namespace that the machine has.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ struct Plugged {
 /// See the module.
 pub(crate) struct Uplink {
     nics: Box<dyn Nics>,
-    tell: Tell,
+    configure_guest: ConfigureGuest,
     plugged: Vec<Plugged>,
     told: NetworkConfiguration,
     complained: BTreeSet<String>,
@@ -64,10 +64,10 @@ pub(crate) struct Uplink {
 
 impl Uplink {
     /// Nothing is plugged yet.
-    pub(crate) fn new(nics: Box<dyn Nics>, tell: Tell) -> Self {
+    pub(crate) fn new(nics: Box<dyn Nics>, configure_guest: ConfigureGuest) -> Self {
         Self {
             nics,
-            tell,
+            configure_guest,
             plugged: Vec::new(),
             told: NetworkConfiguration::default(),
             complained: BTreeSet::new(),
@@ -109,7 +109,7 @@ impl Uplink {
                 failed.get_or_insert(error);
             }
         }
-        let told = self.tell(&picture);
+        let told = self.send_configuration(&picture);
         for one in gone {
             self.disconnect(&socket, &one);
         }
@@ -171,7 +171,7 @@ impl Uplink {
         }
     }
 
-    fn tell(&mut self, picture: &Picture) -> Result<(), Error> {
+    fn send_configuration(&mut self, picture: &Picture) -> Result<(), Error> {
         let with_link = |one: &Plugged| {
             let link = picture.links.iter().find(|link| link.index == one.link)?;
             Some((link, one.nic.device_mac))
@@ -183,7 +183,7 @@ impl Uplink {
             configuration.name_servers = servers.map(|one| one.octets().to_vec()).collect();
         }
         if configuration != self.told {
-            (self.tell)(&configuration).map_err(Error::Guest)?;
+            (self.configure_guest)(&configuration).map_err(Error::Guest)?;
             self.told = configuration;
         }
         Ok(())

@@ -47,7 +47,7 @@ struct Kept {
 struct Listener {
     /// When it was told of one.
     told: Option<Instant>,
-    tell: Box<dyn Fn(String) + Send>,
+    report: Box<dyn Fn(String) + Send>,
 }
 
 impl Listener {
@@ -55,7 +55,7 @@ impl Listener {
         let lately = |told: Instant| now.duration_since(told) < TOLD_EACH;
         if !self.told.is_some_and(lately) {
             self.told = Some(now);
-            (self.tell)(line.to_owned());
+            (self.report)(line.to_owned());
         }
     }
 }
@@ -67,12 +67,12 @@ impl std::fmt::Debug for Listener {
 }
 
 impl LogTail {
-    /// From now on tells `tell` lines as they come: one at once, and then no more than
-    /// one each `TOLD_EACH`.
-    pub(crate) fn pass_on(&self, tell: impl Fn(String) + Send + 'static) {
+    /// From now on calls `report` for lines as they come: one at once, and then no more
+    /// than one each `TOLD_EACH`.
+    pub(crate) fn pass_on(&self, report: impl Fn(String) + Send + 'static) {
         self.kept().listener = Some(Listener {
             told: None,
-            tell: Box::new(tell),
+            report: Box::new(report),
         });
     }
 

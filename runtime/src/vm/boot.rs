@@ -134,7 +134,7 @@ pub(crate) fn boot(config: VmConfig<'_>, log: &Log, events: &EventQueue) -> Resu
     let memory = guest_memory::make(config.mem_mib)?;
     let memory_of_dead = File::from(memory.try_clone().map_err(step("share a file"))?);
     let parts = Parts {
-        folder: config.directory,
+        directory: config.directory,
         vcpus: config.vcpus,
         mem_mib: config.mem_mib,
         memory,

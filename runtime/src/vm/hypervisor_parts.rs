@@ -9,8 +9,8 @@ use crate::config::installation::GuestImage;
 /// What one machine is made of. Every descriptor is opened by the owner.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    /// The container's private folder.
-    pub(crate) folder: PathBuf,
+    /// The container's private directory.
+    pub(crate) directory: PathBuf,
     pub(crate) vcpus: u8,
     pub(crate) mem_mib: u32,
     pub(crate) memory: OwnedFd,

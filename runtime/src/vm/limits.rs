@@ -42,7 +42,7 @@ impl Limits {
         let resources = self.present();
         let settings = cgroup::settings(&resources, self.allowance, group.files());
         group.limit_required(&settings)?;
-        tell(&group.limit_best_effort(&settings), log);
+        log_unset(&group.limit_best_effort(&settings), log);
         Ok(())
     }
 
@@ -50,7 +50,7 @@ impl Limits {
     pub(crate) fn hold_to_quota(&self, log: &Log) {
         if let Some(group) = &self.group {
             let settings = cgroup::quota(&self.present(), group.version);
-            tell(&group.limit_best_effort(&settings), log);
+            log_unset(&group.limit_best_effort(&settings), log);
         }
     }
 
@@ -106,7 +106,7 @@ const NO_CGROUP: &str =
 /// What the guest can't limit.
 const HOST_ONLY: [&str; 3] = ["/cpu/cpus", "/cpu/mems", "/blockIO"];
 
-fn tell(unset: &[String], log: &Log) {
+fn log_unset(unset: &[String], log: &Log) {
     for line in unset {
         log.debug(&format!("the guest alone keeps a limit: {line}"));
     }

@@ -58,12 +58,12 @@ impl Network {
         resolv_conf: Option<PathBuf>,
     ) -> Arc<Self> {
         let guest = agent.clone();
-        let tell = move |configuration: &_| {
+        let configure = move |configuration: &_| {
             let told = guest.configure_network(configuration);
             told.map_err(|err| err.to_string())
         };
         Arc::new(Self {
-            uplink: Mutex::new(Uplink::new(nics, Box::new(tell))),
+            uplink: Mutex::new(Uplink::new(nics, Box::new(configure))),
             events,
             followed: AtomicBool::new(false),
             resolv_conf,

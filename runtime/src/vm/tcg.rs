@@ -56,7 +56,8 @@ impl Machine {
             .memory
             .try_clone()
             .map_err(step("share the guest's memory"))?;
-        let (vsock, vsock_front) = start_vsock(installation, &parts.folder, parts.vsock_channel)?;
+        let (vsock, vsock_front) =
+            start_vsock(installation, &parts.directory, parts.vsock_channel)?;
 
         let (nics, taps) = Waiting::make(NICS, queue_pairs(parts.vcpus));
         let initramfs = File::open(&parts.image.initramfs).map_err(step("open the guest image"))?;
@@ -128,10 +129,10 @@ impl Machine {
 
 fn start_vsock(
     installation: &Installation,
-    folder: &Path,
+    directory: &Path,
     channel: OwnedFd,
 ) -> Result<(Running, UnixStream), Error> {
-    let (back, front) = vhost_user_socket::pair(folder)?;
+    let (back, front) = vhost_user_socket::pair(directory)?;
     let mut program = Program::new(installation.helper("caisson-vsock")?);
     let spec = BackendSpec {
         socket_fd: program.pass(back),

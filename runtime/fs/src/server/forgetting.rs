@@ -61,7 +61,7 @@ impl HeldShare {
     /// After how long it is worth a try again, if the guest found nothing to forget:
     /// nobody is notified when a descriptor that was opened by `O_PATH` is closed. Who holds
     /// little waits for it, who holds much is refused meanwhile.
-    const fn patience(self) -> Duration {
+    const fn retry_interval(self) -> Duration {
         match self {
             Self::Little => Duration::from_secs(1),
             Self::Much => Duration::from_secs(8),
@@ -193,7 +193,7 @@ impl Forgetting {
 
     fn asked_lately(&self, share: HeldShare, now: Instant) -> bool {
         let asked = self.asked.get(share as usize).copied().flatten();
-        asked.is_some_and(|asked| now.duration_since(asked) < share.patience())
+        asked.is_some_and(|asked| now.duration_since(asked) < share.retry_interval())
     }
 
     fn ask_for(&mut self, share: HeldShare, now: Instant) -> Level {

@@ -65,7 +65,7 @@ struct Span {
 }
 
 /// The guest's memory with the place for copies, for one request at a time.
-pub(super) struct Desk {
+pub(super) struct RequestReader {
     guest: Arc<Memory>,
     with_copy: Arc<Memory>,
     queue: Queue,
@@ -75,8 +75,8 @@ pub(super) struct Desk {
     copied: Vec<u8>,
 }
 
-impl Desk {
-    /// A desk beside `guest`.
+impl RequestReader {
+    /// A reader for the requests of `guest`.
     pub(super) fn beside(guest: Arc<Memory>) -> Result<Self, Unprepared> {
         let failed = |cause: &dyn std::fmt::Display| Unprepared(cause.to_string());
         let place = MmapRegion::new(PLACE_SIZE).map_err(|err| failed(&err))?;
@@ -102,7 +102,7 @@ impl Desk {
         })
     }
 
-    /// The guest's memory that this desk is beside.
+    /// The guest's memory that this reader copies from.
     pub(super) const fn guest(&self) -> &Arc<Memory> {
         &self.guest
     }
@@ -138,7 +138,7 @@ impl Desk {
             header,
             whole,
             room,
-            desk: self,
+            reader: self,
         })
     }
 
@@ -253,30 +253,30 @@ pub(super) struct Request<'a> {
     pub(super) whole: bool,
     /// Bytes of room for the answer.
     pub(super) room: usize,
-    desk: &'a mut Desk,
+    reader: &'a mut RequestReader,
 }
 
 impl Request<'_> {
     /// What follows the header, as far as it is copied.
     pub(super) fn body(&self) -> &[u8] {
-        self.desk.copied.get(HEADER..).unwrap_or_default()
+        self.reader.copied.get(HEADER..).unwrap_or_default()
     }
 
     /// What is to be written by a WRITE, in bytes.
     pub(super) fn data_len(&self) -> usize {
-        total(&self.desk.readable)
+        total(&self.reader.readable)
     }
 
     /// Leaves as much room for the answer as it will need at most.
     pub(super) fn limit_room(&mut self, bytes: usize) {
-        cut(&mut self.desk.writable, bytes);
+        cut(&mut self.reader.writable, bytes);
     }
 
     /// Has `serve` read the request and write the answer. Returns how many bytes were
     /// written, or nothing if there was no way to.
     pub(super) fn pass<T>(&mut self, serve: impl FnOnce(Reader<'_>, Writer<'_>) -> T) -> Option<T> {
-        let chain = self.desk.chain()?;
-        let memory = &self.desk.with_copy;
+        let chain = self.reader.chain()?;
+        let memory = &self.reader.with_copy;
         let reader = Reader::new(memory, chain.clone()).ok()?;
         let writer = Writer::new(memory, chain).ok()?;
         Some(serve(reader, writer))

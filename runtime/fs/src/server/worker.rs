@@ -22,7 +22,7 @@ use super::check::{Question, check};
 use super::counted::Counted;
 use super::forgetting::{Excess, Forgetting, Level, Reply};
 use super::names::{Names, ROOT};
-use super::request::{ANSWER_HEADER, Chain, Desk, Memory, Request};
+use super::request::{ANSWER_HEADER, Chain, Memory, Request, RequestReader};
 
 /// A ring of the guest.
 pub(super) type Ring = VringMutex<GuestMemoryAtomic<Memory>>;
@@ -43,7 +43,7 @@ const FORGET: &[u8] = b"user.caisson.forget\0";
 pub(super) struct Worker {
     server: Server<Counted>,
     names: Arc<Names>,
-    desk: Option<Desk>,
+    reader: Option<RequestReader>,
     forgetting: Forgetting,
     /// The agent's question that waits.
     question: Option<Held>,
@@ -97,7 +97,7 @@ impl Worker {
         Self {
             server,
             names,
-            desk: None,
+            reader: None,
             forgetting: Forgetting::default(),
             question: None,
             reply: None,
@@ -109,15 +109,15 @@ impl Worker {
     /// Works on the guest's memory `guest` from now on.
     pub(super) fn use_memory(&mut self, guest: Arc<Memory>) {
         if self
-            .desk
+            .reader
             .as_ref()
-            .is_some_and(|desk| Arc::ptr_eq(desk.guest(), &guest))
+            .is_some_and(|reader| Arc::ptr_eq(reader.guest(), &guest))
         {
             return;
         }
         // What waits lies in memory that is no longer the guest's.
         self.drop_waiting();
-        self.desk = Desk::beside(guest)
+        self.reader = RequestReader::beside(guest)
             .map_err(|err| warn!("{err}; the guest's requests get no answer"))
             .ok();
     }
@@ -137,7 +137,11 @@ impl Worker {
             return false;
         }
         for _ in 0..REQUESTS_PER_TURN {
-            let Some(guest) = self.desk.as_ref().map(|desk| Arc::clone(desk.guest())) else {
+            let Some(guest) = self
+                .reader
+                .as_ref()
+                .map(|reader| Arc::clone(reader.guest()))
+            else {
                 return false;
             };
             match next(ring, guest) {
@@ -161,14 +165,14 @@ impl Worker {
 
     /// Answers one request.
     fn answer(&mut self, chain: Chain, wait: Wait) -> Outcome {
-        let Some(mut desk) = self.desk.take() else {
+        let Some(mut reader) = self.reader.take() else {
             return Outcome::Answered(0);
         };
-        let outcome = match desk.take(chain) {
+        let outcome = match reader.take(chain) {
             Ok(mut request) => self.answer_request(&mut request, wait),
             Err(_) => Outcome::Answered(0),
         };
-        self.desk = Some(desk);
+        self.reader = Some(reader);
         outcome
     }
 
@@ -311,7 +315,10 @@ impl Worker {
             return;
         }
         let head = question.chain.head_index();
-        let taken = self.desk.as_mut().map(|desk| desk.take(question.chain));
+        let taken = self
+            .reader
+            .as_mut()
+            .map(|reader| reader.take(question.chain));
         if let Some(Ok(mut request)) = taken {
             let len = request.answer(Ok(level));
             give_back(&mut ring, head, len);
