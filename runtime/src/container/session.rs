@@ -190,17 +190,8 @@ impl Session {
                 },
                 _,
             )) => {
-<<<<<<< Updated upstream
                 let announced = [stdout_bytes, stderr_bytes];
-                let all = await_output(&self.output, status, announced, PATIENCE, log);
-=======
-                if status == KILLED {
-                    self.output.cap_drain_time();
-                }
-                let all = self
-                    .output
-                    .wait_for([stdout_bytes, stderr_bytes], STALL_LIMIT);
->>>>>>> Stashed changes
+                let all = await_output(&self.output, status, announced, STALL_LIMIT, log);
                 self.fd_relay.finish(CARRY_LIMIT);
                 let held = all && (stdout_held || stderr_held);
                 if let (LateOutput::Copied(group), true) = (late, held) {
