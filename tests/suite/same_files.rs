@@ -15,6 +15,7 @@ stories![
     a_directory_and_a_part_of_it_are_one_file_system,
     a_file_bound_twice_is_one_file,
     mounts_of_the_host_that_show_one_directory_are_one_file_system,
+    what_is_read_only_below_one_bind_is_not_opened_by_another,
     the_root_bound_again_is_the_root,
     of_one_directory_only_the_read_only_bind_refuses_writes,
     a_writable_part_of_a_read_only_tree_opens_nothing_else,
@@ -117,6 +118,27 @@ fn mounts_of_the_host_that_show_one_directory_are_one_file_system(scene: &Scene)
     bundle.with_mount(bind("/part", &elsewhere, &["rbind"]));
     bundle.with_mount(bind("/all", &volume, &["rbind"]));
     assert_eq!(scene.run(&bundle).ok(), format!("{ONE}1\n"));
+}
+
+/// Two trees of mounts show the same directory, and differ in a mount below alone.
+fn what_is_read_only_below_one_bind_is_not_opened_by_another(scene: &Scene) {
+    let bundle = scene.shell(
+        "touch /open/below/x && echo written; touch /shut/below/y 2>/dev/null || echo refused",
+    );
+    let volume = volume(scene);
+    let elsewhere = volume.with_extension("elsewhere");
+    let mount = format!(
+        "mkdir -p {0} {1}/below; mount -t tmpfs none {1}/below; mount --rbind {1} {0}; \
+         mount -o remount,bind,ro {0}/below",
+        elsewhere.display(),
+        volume.display()
+    );
+    let env = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"];
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-ec", mount], "env": env});
+    bundle.edit(|config| config["hooks"]["createContainer"] = json!([hook]));
+    bundle.with_mount(bind("/open", &volume, &["rbind"]));
+    bundle.with_mount(bind("/shut", &elsewhere, &["rbind"]));
+    assert_eq!(scene.run(&bundle).ok(), "written\nrefused\n");
 }
 
 /// By a path that does not begin with the root's, and by one above it.

@@ -29,6 +29,8 @@ const PROCESSES: &str = "cgroup.procs";
 pub struct Group {
     /// Interface of its files.
     pub version: Version,
+    /// Records of version 1 have this name for it.
+    #[serde(rename = "folders")]
     directories: Vec<GroupDirectory>,
     /// Directories above that were made for it, the outermost first.
     made_above: Vec<PathBuf>,

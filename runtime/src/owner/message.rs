@@ -184,6 +184,8 @@ pub struct MountBelow {
     pub device: String,
     /// What of that it shows.
     pub root: PathBuf,
+    /// Its flags, id mappings included, as mountinfo lists them.
+    pub options: String,
 }
 
 /// Answered by the owner.

@@ -148,6 +148,7 @@ fn place(share: &Share, source: PathBuf, mount: Option<&Mount>, mounts: &[Mount]
                 path: path.to_owned(),
                 device: mount.device.clone(),
                 root: mount.root.clone(),
+                options: mount.options.clone(),
             })
         })
         .collect();

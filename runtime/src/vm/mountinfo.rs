@@ -49,6 +49,8 @@ pub(crate) struct Mount {
     pub(crate) root: PathBuf,
     /// Where it is.
     pub(crate) point: PathBuf,
+    /// Its flags, such as `ro,noexec`.
+    pub(crate) options: String,
     /// Its files are seen under other ids than on the disk.
     pub(crate) maps_ids: bool,
     /// Kind of its file system.
@@ -68,8 +70,8 @@ impl Mount {
         let device = String::from_utf8_lossy(fields.nth(1)?).into_owned();
         let root = unescape(fields.next()?);
         let point = unescape(fields.next()?);
-        let mut options = fields.next()?.split(|&byte| byte == b',');
-        let maps_ids = options.any(|option| option == b"idmapped");
+        let options = String::from_utf8_lossy(fields.next()?).into_owned();
+        let maps_ids = options.split(',').any(|option| option == "idmapped");
         let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
         let kind = String::from_utf8_lossy(kind).into_owned();
         Some(Self {
@@ -77,6 +79,7 @@ impl Mount {
             device,
             root,
             point,
+            options,
             maps_ids,
             kind,
         })

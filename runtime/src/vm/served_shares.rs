@@ -306,6 +306,8 @@ fn part(outer: &Cut, inner: &Cut) -> Option<Part> {
     let path = paths_within(&outer.share, held, wanted.has_more_names)
         .into_iter()
         .filter(|path| has_same_mounts(holder, path, held))
+        // The mappings of a share may be those of its top alone.
+        .filter(|path| holder.id_maps.is_none() || !crosses_a_mount(holder, path))
         .find(|path| Look::within(&outer.tree, path).is_some_and(|look| look.shows(&wanted)))?;
     let is_all = path.as_os_str().is_empty();
     let may_be_written = !Look::within(&outer.tree, &path)?.is_read_only;
@@ -335,6 +337,14 @@ fn paths_within(outer: &OfferedShare, held: &HostPlace, has_more_names: bool) ->
         paths.extend(one.path.strip_prefix(&all.path).map(Path::to_owned));
     }
     paths
+}
+
+/// Whether a mount of the host lies between the top of `holder` and `path`.
+fn crosses_a_mount(holder: &HostPlace, path: &Path) -> bool {
+    holder
+        .below
+        .iter()
+        .any(|mount| path.starts_with(&mount.path))
 }
 
 /// Whether what is mounted below `path` in `holder` is what is mounted below `held`.

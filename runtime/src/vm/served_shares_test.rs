@@ -115,12 +115,14 @@ fn other_ids_and_other_mounts_below_are_shares_of_their_own() {
         path: "s/m".into(),
         device: "0:9".to_owned(),
         root: "/".into(),
+        options: "rw".into(),
     }];
     let mut part = folder.cut("d/s", "c/3");
     part.share.place.below = vec![MountBelow {
         path: "m".into(),
         device: "0:9".to_owned(),
         root: "/".into(),
+        options: "rw".into(),
     }];
     let cuts = vec![folder.cut("d", "c/0"), mapped, with_mount, part];
     let placement = Served::default().place("c", cuts);

@@ -96,6 +96,8 @@ impl Overlay {
                     let paths = split(list).ok_or_else(unsupported)?;
                     lower = paths.iter().map(|path| absolute(path)).collect();
                 }
+                // The bundle is not meant by an empty path.
+                Some(("upperdir" | "workdir", "")) => return Err(unsupported()),
                 Some(("upperdir", path)) => upper = Some(absolute(path)),
                 Some(("workdir", path)) => work = Some(absolute(path)),
                 Some(("lowerdir+" | "datadir+", _)) => return Err(unsupported()),
@@ -144,6 +146,13 @@ mod tests {
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         let overlay = Overlay::of(Path::new("/low"), &options, Path::new("/b"));
         overlay.map_err(|malformed| malformed.to_string())
+    }
+
+    #[test]
+    fn an_empty_path_is_refused() {
+        for empty in ["upperdir=", "workdir=", "lowerdir="] {
+            assert!(overlay(&["lowerdir=/l", "upperdir=/u", "workdir=/w", empty]).is_err());
+        }
     }
 
     #[test]
