@@ -19,7 +19,7 @@ use crate::container::sd_notify::NotifySocket;
 use crate::container::store::{Entry, Record, Store};
 use crate::hooks;
 use crate::host::identity::User;
-use crate::log::{Format, Level, Log};
+use crate::log::{Level, Log};
 use crate::monitor::{CreateRequest, Outcome, VmPlacement};
 use crate::oci::bundle::Bundle;
 use crate::oci::plan;
@@ -87,7 +87,7 @@ fn create_in(
 ) -> Result<(Record, OwnerChild), Error> {
     let bundle = Bundle::load(&creation.bundle)?;
     let mut order = order(entry, &bundle, creation)?;
-    let log = log_of(creation);
+    let log = Log::of_request(creation.log.as_deref(), creation.log_json, creation.debug);
     for remark in &bundle.remarks {
         log.write(Level::Warning, remark);
     }
@@ -327,14 +327,4 @@ fn check_terminal(terminal: bool, creation: &Creation) -> Result<(), Error> {
 fn member(container: &Container) -> (i32, String) {
     let record = container.record();
     (record.pid, record.id.clone())
-}
-
-/// The caller's log, or standard error where it can't be opened.
-fn log_of(creation: &Creation) -> Log {
-    let format = if creation.log_json {
-        Format::Json
-    } else {
-        Format::Text
-    };
-    Log::open(creation.log.as_deref(), format, creation.debug).unwrap_or_default()
 }

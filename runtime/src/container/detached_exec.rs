@@ -14,10 +14,11 @@ use crate::cgroup::Group;
 use crate::container::session::{ExecSpec, LateOutput, Session, Terminal};
 use crate::container::signals::BlockedSignals;
 use crate::container::stdio::release_standard_streams;
-use crate::log::{Format, Log};
+use crate::log::Log;
 use crate::monitor::Outcome;
 use crate::owner;
 use crate::owner::{KILLED, OwnerChild, SpawnOptions};
+use crate::process::{self, step};
 
 /// What such a process is told.
 #[derive(Debug, Serialize, Deserialize)]
@@ -62,8 +63,8 @@ pub enum StartError {
     #[error(transparent)]
     Owner(#[from] owner::Error),
     /// A step of its own failed.
-    #[error("{0}")]
-    Step(&'static str, #[source] io::Error),
+    #[error(transparent)]
+    Step(#[from] process::Error),
 }
 
 impl DetachedExec {
@@ -112,17 +113,11 @@ impl DetachedExec {
 pub fn run_proxy() -> Result<u8, StartError> {
     let caller = owner::caller();
     let (mut order, descriptors) = caller.receive::<DetachedExec>()?;
-    let format = if order.log_json {
-        Format::Json
-    } else {
-        Format::Text
-    };
     // Without a file the lines go to standard error, which is /dev/null by then.
-    let log = Log::open(order.log.as_deref(), format, false).unwrap_or_default();
+    let log = Log::of_request(order.log.as_deref(), order.log_json, false);
     order.request.descriptors = descriptors;
-    nix::unistd::setsid().map_err(|errno| StartError::Step("make a session", errno.into()))?;
-    let signals =
-        BlockedSignals::begin().map_err(|err| StartError::Step("hold signals back", err))?;
+    nix::unistd::setsid().map_err(|errno| step("make a session")(errno.into()))?;
+    let signals = BlockedSignals::begin().map_err(step("hold signals back"))?;
     let terminal = match &order.console_socket {
         Some(socket) => Terminal::ConsoleSocket(socket),
         None => Terminal::None,
@@ -135,9 +130,9 @@ pub fn run_proxy() -> Result<u8, StartError> {
             return Ok(255);
         }
     };
-    std::env::set_current_dir("/").map_err(|err| StartError::Step("change to /", err))?;
+    std::env::set_current_dir("/").map_err(step("change to /"))?;
     // What the process writes to is open once more, and closed when it closes it.
-    release_standard_streams().map_err(|err| StartError::Step("close standard streams", err))?;
+    release_standard_streams().map_err(step("close standard streams"))?;
     caller.send(&Outcome::Created, &[])?;
     drop(caller);
     let late = if order.copies_late_output {

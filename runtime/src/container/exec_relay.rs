@@ -24,6 +24,7 @@ use crate::container::stdio::{GuestStreams, HostStdio, Output, Rest};
 use crate::monitor::Outcome;
 use crate::owner;
 use crate::owner::{Connection, OwnerChild, Reply, Request, SpawnOptions};
+use crate::process::{self, step, thread};
 
 /// A container's last words are on their way this long at most.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -44,14 +45,14 @@ pub(crate) enum Error {
     #[error("{0}")]
     Refused(String),
     /// A step of its own failed.
-    #[error("{0}")]
-    Step(&'static str, #[source] io::Error),
+    #[error(transparent)]
+    Step(#[from] process::Error),
 }
 
 /// What a relay is told: beside it travel the connection to the container's owner, then
 /// each stream and where it goes.
 #[derive(Debug, Serialize, Deserialize)]
-struct CreateRequest;
+struct RelayRequest;
 
 /// Leaves a process behind that copies `rest` as long as the container's owner, at the
 /// other end of `connection`, lets it. It is put into `group`.
@@ -89,7 +90,7 @@ fn begin(
         .iter()
         .flat_map(|one| [one.from.as_raw_fd(), one.to.as_raw_fd()]);
     let numbers: Vec<_> = [connection.as_raw_fd()].into_iter().chain(pairs).collect();
-    relay.send(&CreateRequest, &numbers)?;
+    relay.send(&RelayRequest, &numbers)?;
     match relay.receive::<Outcome>()? {
         (Outcome::Created, _) => Ok(()),
         (Outcome::Failed { message }, _) => Err(Error::Refused(message)),
@@ -102,25 +103,23 @@ fn begin(
 /// When it is not told what to do, or can't begin.
 pub(crate) fn run_proxy() -> Result<(), Error> {
     let caller = owner::caller();
-    let (CreateRequest, descriptors) = caller.receive::<CreateRequest>()?;
-    nix::unistd::setsid().map_err(|errno| Error::Step("make a session", errno.into()))?;
-    std::env::set_current_dir("/").map_err(|err| Error::Step("change to /", err))?;
-    release_standard_streams().map_err(|err| Error::Step("close standard streams", err))?;
+    let (RelayRequest, descriptors) = caller.receive::<RelayRequest>()?;
+    nix::unistd::setsid().map_err(|errno| step("make a session")(errno.into()))?;
+    std::env::set_current_dir("/").map_err(step("change to /"))?;
+    release_standard_streams().map_err(step("close standard streams"))?;
     let mut descriptors = descriptors.into_iter();
     let connection = descriptors.next().ok_or(owner::Error::Closed)?;
     let connection = Connection::from(UnixStream::from(connection));
-    let output = copy(descriptors).map_err(|err| Error::Step("copy late output", err))?;
+    let output = copy(descriptors).map_err(step("copy late output"))?;
     caller.send(&Outcome::Created, &[])?;
     drop(caller);
     let (far, streams) = (connection.duplicate(), output.clone());
-    let far = far.map_err(|err| Error::Step("share a connection", err))?;
+    let far = far.map_err(step("share a connection"))?;
     let watch = move || {
         streams.await_end(Duration::MAX);
         far.hang_up();
     };
-    let thread = std::thread::Builder::new().stack_size(64 * 1024);
-    let watching = thread.spawn(watch);
-    watching.map_err(|err| Error::Step("start a thread", err))?;
+    thread::spawn("streams", 64, watch)?;
     // Nothing is said here any more: it is closed by the owner, or above.
     connection.receive::<Reply>().ok();
     output.await_end(LAST_WORDS);

@@ -56,6 +56,14 @@ pub struct Log {
 }
 
 impl Log {
+    /// The log that a request of another process names; standard error where it can't be
+    /// opened: that fails no request.
+    #[must_use]
+    pub fn of_request(path: Option<&Path>, json: bool, debug: bool) -> Self {
+        let format = if json { Format::Json } else { Format::Text };
+        Self::open(path, format, debug).unwrap_or_default()
+    }
+
     /// Opens the log; without a path, lines go to standard error.
     ///
     /// # Errors

@@ -127,7 +127,7 @@ impl Containers {
         let members = Arc::clone(self);
         let work = move || {
             while let Some((id, news)) = members.next_end() {
-                members.removed(&id, &news);
+                members.remove(&id, &news);
             }
         };
         // Without a thread, the next end sees to this one, too.
@@ -145,7 +145,7 @@ impl Containers {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn removed(&self, id: &str, end: &Reply) {
+    fn remove(&self, id: &str, end: &Reply) {
         // The guest may be ending too, which does the same.
         let unused = self.shares.release(id);
         self.vm.agent.delete(id, &unused).ok();

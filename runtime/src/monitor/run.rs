@@ -28,7 +28,7 @@ use crate::container::stdio;
 use crate::container::stdio::{GuestStreams, Output, STALL_LIMIT};
 use crate::container::store::Store;
 use crate::container::terminal::Pty;
-use crate::log::{Format, Level, Log, Repeated};
+use crate::log::{Level, Log, Repeated};
 use crate::monitor::container_service::{ContainerService, GuestAccess, Holder};
 use crate::monitor::containers::{Containers, NewContainer};
 use crate::monitor::create_request::{CreateRequest, MonitorMessage, Outcome, VmPlacement};
@@ -65,12 +65,7 @@ const SUDDEN_END_LIMIT: Duration = Duration::from_secs(1);
 #[must_use]
 pub fn run(order: &CreateRequest, mut descriptors: Vec<OwnedFd>, caller: Connection) -> u8 {
     let directory = StateDirectory::of(order, descriptors.pop());
-    let format = if order.log_json {
-        Format::Json
-    } else {
-        Format::Text
-    };
-    let log = Log::open(order.log.as_deref(), format, order.debug).unwrap_or_default();
+    let log = Log::of_request(order.log.as_deref(), order.log_json, order.debug);
     let choice = match &order.home {
         VmPlacement::Own(choice) => choice,
         VmPlacement::Joined(socket) => return joined::run(order, socket, &log, caller, directory),
@@ -104,15 +99,15 @@ pub fn run(order: &CreateRequest, mut descriptors: Vec<OwnedFd>, caller: Connect
             let message = crate::log::error_line::chain(&err);
             let failed = MonitorMessage::Outcome(Outcome::Failed { message });
             if caller.send(&failed, &[]).is_err() {
-                removed(order, &directory);
+                remove_leftovers(order, &directory);
             }
             1
         }
     }
 }
 
-/// Who is told removes what was begun; no one was.
-fn removed(order: &CreateRequest, directory: &StateDirectory) {
+/// A command that gets the failure removes what was begun; this one is gone.
+fn remove_leftovers(order: &CreateRequest, directory: &StateDirectory) {
     if let Some(group) = &order.record.cgroup {
         group.abandon();
     }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use protobuf::Message;
 
 use crate::process::thread;
-use crate::vm::error::Error as SandboxError;
+use crate::vm::error::Error as VmError;
 
 const SERVICE: &str = "caisson.agent.v1.Agent";
 const REQUEST: u8 = 1;
@@ -149,7 +149,7 @@ impl Link {
         &self,
         stream: UnixStream,
         first: Option<(Call, Vec<u8>)>,
-    ) -> Result<(), SandboxError> {
+    ) -> Result<(), VmError> {
         let mut state = self.shared.lock();
         if state.connection.is_some() || state.over {
             return Ok(());

@@ -11,7 +11,7 @@ use super::{kvm, tcg};
 use crate::config::installation::Installation;
 use crate::network::Nics;
 use crate::process::program::ProcessKiller;
-use crate::vm::error::Error as SandboxError;
+use crate::vm::error::Error as VmError;
 
 /// A machine that was started.
 pub(crate) enum Machine {
@@ -27,7 +27,7 @@ impl Machine {
         choice: &Choice,
         installation: &Installation,
         parts: Parts,
-    ) -> Result<(Self, Box<dyn Nics>), SandboxError> {
+    ) -> Result<(Self, Box<dyn Nics>), VmError> {
         match &choice.kind {
             Kind::Kvm => {
                 let (machine, nics) = kvm::Machine::start(installation, parts)?;
@@ -41,7 +41,7 @@ impl Machine {
     }
 
     /// Handles that end every process of the machine.
-    pub(crate) fn killers(&self) -> Result<Vec<ProcessKiller>, SandboxError> {
+    pub(crate) fn killers(&self) -> Result<Vec<ProcessKiller>, VmError> {
         match self {
             Self::Kvm(machine) => machine.killers(),
             Self::Tcg(machine) => machine.killers(),

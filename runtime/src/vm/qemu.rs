@@ -18,7 +18,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 
 use crate::config::installation::Installation;
 use crate::process::program::{Program, Running};
-use crate::vm::error::Error as SandboxError;
+use crate::vm::error::Error as VmError;
 use crate::vm::hypervisor_error::Error;
 
 /// Descriptors for vCPUs, devices, queues and threads.
@@ -242,7 +242,7 @@ pub(crate) struct Jailed {
 }
 
 impl Jailed {
-    pub(crate) fn new(installation: &Installation, qemu: &Path) -> Result<Self, SandboxError> {
+    pub(crate) fn new(installation: &Installation, qemu: &Path) -> Result<Self, VmError> {
         let view = View::of(qemu)?;
         let name = qemu.file_name().unwrap_or_default().to_string_lossy();
         let program = Program::new(installation.helper("caisson-jail")?).called(&name);
@@ -261,12 +261,12 @@ impl Jailed {
     }
 
     /// Starts it with these arguments and a seccomp filter of its own.
-    pub(crate) fn spawn(mut self, mut arguments: Vec<String>) -> Result<Running, SandboxError> {
+    pub(crate) fn spawn(mut self, mut arguments: Vec<String>) -> Result<Running, VmError> {
         arguments.extend(["-sandbox".into(), SECCOMP.into()]);
         let mut files = Vec::new();
         for seen in &self.view.files {
             let tree = detach(&seen.host, Tree::Recursive, Access::ReadOnly).map_err(|err| {
-                SandboxError::Share {
+                VmError::Share {
                     path: seen.host.clone(),
                     source: err.into(),
                 }
