@@ -386,6 +386,23 @@ mod tests {
             .into()
     }
 
+    /// The host's side, whose streams but `stdout` are empty.
+    fn host(stdout: impl Into<File>) -> HostStdio {
+        HostStdio {
+            stdin: file(),
+            stdout: stdout.into(),
+            stderr: file(),
+        }
+    }
+
+    /// The guest's side of a process with standard output alone.
+    fn only_output(stdout: UnixStream) -> GuestStreams {
+        GuestStreams {
+            stdout: Some(stdout),
+            ..Default::default()
+        }
+    }
+
     #[test]
     fn the_exit_waits_for_the_last_byte_before_it() {
         let (guest, mut process) = UnixStream::pair().unwrap();
@@ -426,11 +443,7 @@ mod tests {
             stderr: Some(ended),
         };
         let mut seen = file();
-        let host = HostStdio {
-            stdin: file(),
-            stdout: seen.try_clone().unwrap(),
-            stderr: file(),
-        };
+        let host = host(seen.try_clone().unwrap());
         let output = copy(streams, host).unwrap();
         process.write_all(b"early").unwrap();
         assert!(output.wait_for([5, 1], STALL_LIMIT));
@@ -458,16 +471,8 @@ mod tests {
         writer
             .write_all(&vec![7; size.try_into().unwrap()])
             .unwrap();
-        let streams = GuestStreams {
-            stdin: None,
-            stdout: Some(guest),
-            stderr: None,
-        };
-        let host = HostStdio {
-            stdin: file(),
-            stdout: File::from(OwnedFd::from(writer)),
-            stderr: file(),
-        };
+        let streams = only_output(guest);
+        let host = host(OwnedFd::from(writer));
         let output = copy(streams, host).unwrap();
         process.write_all(b"chunk").unwrap();
         let reads = |progress: &mut [Progress; 2]| !progress[0].writing;
@@ -479,16 +484,8 @@ mod tests {
     #[test]
     fn a_stream_that_ended_early_holds_no_one_up() {
         let (guest, process) = UnixStream::pair().unwrap();
-        let streams = GuestStreams {
-            stdin: None,
-            stdout: Some(guest),
-            stderr: None,
-        };
-        let host = HostStdio {
-            stdin: file(),
-            stdout: file(),
-            stderr: file(),
-        };
+        let streams = only_output(guest);
+        let host = host(file());
         let output = copy(streams, host).unwrap();
         drop(process);
         assert!(output.wait_for([1 << 40, 0], STALL_LIMIT));
@@ -498,16 +495,8 @@ mod tests {
     fn more_is_announced_than_ever_comes_and_nobody_waits_for_it() {
         let (guest, mut process) = UnixStream::pair().unwrap();
         let (mut reader, writer) = io::pipe().unwrap();
-        let streams = GuestStreams {
-            stdin: None,
-            stdout: Some(guest),
-            stderr: None,
-        };
-        let host = HostStdio {
-            stdin: file(),
-            stdout: File::from(OwnedFd::from(writer)),
-            stderr: file(),
-        };
+        let streams = only_output(guest);
+        let host = host(OwnedFd::from(writer));
         let output = copy(streams, host).unwrap();
         let brief = Duration::from_millis(50);
         // More than a pipe holds: the caller is slow, which is its right.
@@ -529,16 +518,8 @@ mod tests {
     #[test]
     fn a_guest_that_sends_byte_by_byte_is_given_up_when_its_time_is_over() {
         let (guest, mut process) = UnixStream::pair().unwrap();
-        let streams = GuestStreams {
-            stdin: None,
-            stdout: Some(guest),
-            stderr: None,
-        };
-        let host = HostStdio {
-            stdin: file(),
-            stdout: file(),
-            stderr: file(),
-        };
+        let streams = only_output(guest);
+        let host = host(file());
         let output = copy(streams, host).unwrap();
         let (over, clock) = std::sync::mpsc::channel::<()>();
         let trickle = std::thread::spawn(move || {

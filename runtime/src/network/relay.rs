@@ -26,7 +26,7 @@ use crate::network::error::Error;
 use crate::network::readdress::{ALIAS, Ends};
 use crate::network::redirect;
 use crate::network::redirect::Match;
-use crate::network::scan::{Link, Picture};
+use crate::network::scan::{self, Link};
 use crate::network::tap;
 use crate::network::tap::Tap;
 use crate::sys::TAP_HEADER_LEN;
@@ -97,8 +97,8 @@ impl Relay {
 
 /// Of the interface with this number.
 fn name_and_mac(socket: &Socket, index: u32) -> io::Result<(String, Mac)> {
-    let links = Picture::take(socket)?.links;
-    let link = links.into_iter().find(|link| link.index == index);
+    let mut links = scan::links(socket)?.into_iter();
+    let link = links.find(|link| link.index == index);
     let found = link.and_then(|link| Some((link.name, Mac::try_from(link.mac.as_slice()).ok()?)));
     found.ok_or_else(|| io::ErrorKind::NotFound.into())
 }

@@ -114,16 +114,30 @@ pub(super) struct Picture {
     rules: Vec<Vec<u8>>,
 }
 
+/// Reads the interfaces of the namespace of `socket`, and nothing else of it.
+pub(super) fn links(socket: &Socket) -> io::Result<Vec<Link>> {
+    let links = ask(socket, libc::RTM_GETLINK, 0, LINK_LEN)?;
+    Ok(links.iter().filter_map(link).collect())
+}
+
+/// Number of `lo` among `links`.
+pub(super) fn loopback(links: &[Link]) -> Option<u32> {
+    let mut links = links.iter();
+    links.find(|link| link.loopback).map(|link| link.index)
+}
+
+/// Dumps all of one kind and family, whose request begins with `len` bytes.
+fn ask(socket: &Socket, kind: u16, family: u8, len: usize) -> io::Result<Vec<Answer>> {
+    let mut header = vec![0; len];
+    header.iter_mut().take(1).for_each(|byte| *byte = family);
+    socket.list(&Message::new(kind, 0, &header))
+}
+
 impl Picture {
     /// Reads the namespace of `socket`. Without usable interfaces only the links.
     pub(super) fn take(socket: &Socket) -> io::Result<Self> {
-        let ask = |kind, family: u8, len: usize| {
-            let mut header = vec![0; len];
-            header.iter_mut().take(1).for_each(|byte| *byte = family);
-            socket.list(&Message::new(kind, 0, &header))
-        };
-        let links = ask(libc::RTM_GETLINK, 0, LINK_LEN)?;
-        let links: Vec<Link> = links.iter().filter_map(link).collect();
+        let ask = |kind, family, len| ask(socket, kind, family, len);
+        let links = links(socket)?;
         if !links.iter().any(|link| link.is_usable()) {
             return Ok(Self {
                 links,
@@ -186,8 +200,7 @@ impl Picture {
 
     /// Number of `lo`.
     pub(super) fn loopback(&self) -> Option<u32> {
-        let mut links = self.links.iter();
-        links.find(|link| link.loopback).map(|link| link.index)
+        loopback(&self.links)
     }
 
     /// Those of one interface.

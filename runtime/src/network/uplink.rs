@@ -14,7 +14,7 @@ use crate::network::error::Error;
 use crate::network::redirect;
 use crate::network::redirect::{Ingress, Leading};
 use crate::network::relay::Relay;
-use crate::network::scan::{Link, Picture};
+use crate::network::scan::{self, Link, Picture};
 use crate::network::{Mac, tap};
 
 /// A network device that was plugged.
@@ -160,9 +160,9 @@ impl Uplink {
             return;
         };
         if !self.led.is_empty() {
-            let lo = Picture::take(&socket)
+            let lo = scan::links(&socket)
                 .ok()
-                .and_then(|picture| picture.loopback());
+                .and_then(|links| scan::loopback(&links));
             drop(lo.map(|lo| redirect::lead_own_addresses(&socket, lo, &[])));
         }
         for one in self.plugged.drain(..) {
