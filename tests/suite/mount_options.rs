@@ -7,17 +7,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use caisson_tests::{Scene, stories};
-use serde_json::{Value, json};
+use serde_json::json;
+
+use crate::mounts::bind;
 
 stories![
     reading_changes_access_times_as_chosen,
     two_binds_have_the_access_times_of_the_first,
     programs_devices_and_links_are_refused_as_chosen,
 ];
-
-fn bind(place: &str, source: &Path, options: &[&str]) -> Value {
-    json!({"destination": place, "type": "bind", "source": source, "options": options})
-}
 
 fn directory(scene: &Scene) -> PathBuf {
     let directory = scene.path(&format!("directory-{}", scene.number()));

@@ -33,7 +33,8 @@ fn tmpfs(place: &str, options: &[&str]) -> Value {
     json!({"destination": place, "type": "tmpfs", "source": "tmpfs", "options": options})
 }
 
-fn bind(place: &str, source: &Path, options: &[&str]) -> Value {
+/// A bind mount of config.json.
+pub(crate) fn bind(place: &str, source: &Path, options: &[&str]) -> Value {
     json!({"destination": place, "type": "bind", "source": source, "options": options})
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use caisson_tests::{Bundle, Scene, stories, wait};
 use serde_json::{Value, json};
 
+use crate::mounts::bind;
 use crate::shim::Shim;
 
 stories![
@@ -22,10 +23,6 @@ stories![
     a_pod_has_one_file_system_for_a_volume,
     a_volume_outlives_the_container_that_brought_it,
 ];
-
-fn bind(place: &str, source: &Path, options: &[&str]) -> Value {
-    json!({"destination": place, "type": "bind", "source": source, "options": options})
-}
 
 /// A directory on the host with `sub/f`, which has one line.
 fn volume(scene: &Scene) -> PathBuf {

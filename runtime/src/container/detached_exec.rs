@@ -3,14 +3,13 @@
 //!
 //! Owns both sides of its start. What it does then is `session`'s.
 
-use std::io;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup;
 use crate::cgroup::Group;
+use crate::container::left_behind::{Error, Start, StartError};
 use crate::container::session::{ExecSpec, LateOutput, Session, Terminal};
 use crate::container::signals::BlockedSignals;
 use crate::container::stdio::release_standard_streams;
@@ -18,7 +17,7 @@ use crate::log::Log;
 use crate::monitor::Outcome;
 use crate::owner;
 use crate::owner::{KILLED, OwnerChild, SpawnOptions};
-use crate::process::{self, step};
+use crate::process::step;
 
 /// What such a process is told.
 #[derive(Debug, Serialize, Deserialize)]
@@ -39,34 +38,6 @@ pub struct DetachedExec {
     pub log_json: bool,
 }
 
-/// Why none was left behind.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// It could not be started.
-    #[error("start the exec's owner")]
-    Spawn(#[source] io::Error),
-    /// It can't be where the container's processes are.
-    #[error(transparent)]
-    Cgroup(#[from] cgroup::Error),
-    /// The conversation with it broke.
-    #[error(transparent)]
-    Owner(#[from] owner::Error),
-    /// The process in the guest could not be started; the text is the guest's.
-    #[error("{0}")]
-    Refused(String),
-}
-
-/// Why one that was started could not go on.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The conversation with whoever started it broke.
-    #[error(transparent)]
-    Owner(#[from] owner::Error),
-    /// A step of its own failed.
-    #[error(transparent)]
-    Step(#[from] process::Error),
-}
-
 impl DetachedExec {
     /// Starts it. When this returns, the process in the guest runs.
     ///
@@ -76,33 +47,15 @@ impl DetachedExec {
         let words = owner::command_line(&self.request.process);
         // Its first word may look like a flag.
         let title = ["--"].into_iter().chain(words);
-        let (owner, near) = OwnerChild::spawn("exec-owner", title, around).map_err(Error::Spawn)?;
-        let admitted = self
-            .cgroup
-            .iter()
-            .try_for_each(|group| group.admit_if_possible(owner.pid()));
-        if let Err(err) = admitted {
-            drop(near);
-            owner.end();
-            return Err(err.into());
-        }
         let descriptors = self.request.descriptors.iter();
         let numbers: Vec<_> = descriptors.map(AsRawFd::as_raw_fd).collect();
-        let answer = near
-            .send(self, &numbers)
-            .and_then(|()| near.receive::<Outcome>());
-        drop(near);
-        match answer {
-            Ok((Outcome::Created, _)) => Ok(owner),
-            Ok((Outcome::Failed { message }, _)) => {
-                owner.end();
-                Err(Error::Refused(message))
-            }
-            Err(err) => {
-                owner.end();
-                Err(err.into())
-            }
-        }
+        let start = Start {
+            verb: "exec-owner",
+            name: "the exec's owner",
+            around,
+            group: self.cgroup.as_ref(),
+        };
+        start.leave(title, self, &numbers)
     }
 }
 

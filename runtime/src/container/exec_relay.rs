@@ -16,38 +16,18 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup;
 use crate::cgroup::Group;
+use crate::container::left_behind::{Error, Start, StartError};
 use crate::container::stdio;
 use crate::container::stdio::release_standard_streams;
 use crate::container::stdio::{GuestStreams, HostStdio, Output, Rest};
 use crate::monitor::Outcome;
 use crate::owner;
-use crate::owner::{Connection, OwnerChild, Reply, Request, SpawnOptions};
-use crate::process::{self, step, thread};
+use crate::owner::{Connection, Reply, Request, SpawnOptions};
+use crate::process::{step, thread};
 
 /// A container's last words are on their way this long at most.
 const LAST_WORDS: Duration = Duration::from_secs(5);
-
-/// Why there is no relay.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    /// It could not be started.
-    #[error("start the relay of late output")]
-    Spawn(#[source] io::Error),
-    /// It can't be where the container's processes are.
-    #[error(transparent)]
-    Cgroup(#[from] cgroup::Error),
-    /// A conversation broke.
-    #[error(transparent)]
-    Owner(#[from] owner::Error),
-    /// The container's owner, or the relay, can't have it.
-    #[error("{0}")]
-    Refused(String),
-    /// A step of its own failed.
-    #[error(transparent)]
-    Step(#[from] process::Error),
-}
 
 /// What a relay is told: beside it travel the connection to the container's owner, then
 /// each stream and where it goes.
@@ -67,41 +47,24 @@ pub(crate) fn leave_behind(
         (Reply::Failed { message }, _) => return Err(Error::Refused(message)),
         _ => return Err(owner::Error::Closed.into()),
     }
-    let title: [&str; 0] = [];
-    let around = SpawnOptions::default();
-    let (relay, near) = OwnerChild::spawn("exec-relay", title, &around).map_err(Error::Spawn)?;
-    let begun = begin(relay.pid(), &near, connection, rest, group);
-    drop(near);
-    if begun.is_err() {
-        relay.end();
-    }
-    begun
-}
-
-fn begin(
-    pid: i32,
-    relay: &Connection,
-    connection: &Connection,
-    rest: &[Rest],
-    group: Option<&Group>,
-) -> Result<(), Error> {
-    group.map_or(Ok(()), |group| group.admit_if_possible(pid))?;
     let pairs = rest
         .iter()
         .flat_map(|one| [one.from.as_raw_fd(), one.to.as_raw_fd()]);
     let numbers: Vec<_> = [connection.as_raw_fd()].into_iter().chain(pairs).collect();
-    relay.send(&RelayRequest, &numbers)?;
-    match relay.receive::<Outcome>()? {
-        (Outcome::Created, _) => Ok(()),
-        (Outcome::Failed { message }, _) => Err(Error::Refused(message)),
-    }
+    let start = Start {
+        verb: "exec-relay",
+        name: "the relay of late output",
+        around: &SpawnOptions::default(),
+        group,
+    };
+    start.leave([], &RelayRequest, &numbers).map(drop)
 }
 
 /// The life of such a process.
 ///
 /// # Errors
 /// When it is not told what to do, or can't begin.
-pub(crate) fn run_proxy() -> Result<(), Error> {
+pub(crate) fn run_proxy() -> Result<(), StartError> {
     let caller = owner::caller();
     let (RelayRequest, descriptors) = caller.receive::<RelayRequest>()?;
     nix::unistd::setsid().map_err(|errno| step("make a session")(errno.into()))?;

@@ -6,6 +6,7 @@ pub(crate) mod creator;
 pub mod detached_exec;
 pub(crate) mod exec_relay;
 pub mod handle;
+pub mod left_behind;
 pub mod preserved_fds;
 pub mod resources;
 pub mod sd_notify;

@@ -16,6 +16,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socket
 
 use crate::config::installation::{Installation, KernelKind};
 use crate::process::program::{ProcessKiller, Program, Running};
+use crate::process::step;
 use crate::vm::error::Error;
 use crate::vm::hypervisor_parts::Parts;
 use crate::vm::kernel;
@@ -43,7 +44,6 @@ impl Machine {
         parts: Parts,
     ) -> Result<(Self, Plugged), Error> {
         let kernel = kernel::open(&parts.image)?;
-        let step = |name| move |source| crate::process::Error::Step(name, source);
         let initramfs =
             File::open(&parts.image.initramfs).map_err(step("open the guest's initramfs"))?;
         let kvm = OpenOptions::new()

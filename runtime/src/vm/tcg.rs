@@ -19,6 +19,7 @@ use caisson_vmm::vsock_backend::BackendSpec;
 use crate::config::installation::{GuestImage, Installation, KernelKind};
 use crate::network::Mac;
 use crate::process::program::{ProcessKiller, Program, Running};
+use crate::process::step;
 use crate::process::vhost_user_socket;
 use crate::vm::error::Error;
 use crate::vm::hypervisor_parts::Parts;
@@ -50,7 +51,6 @@ impl Machine {
         qemu: &Path,
         parts: Parts,
     ) -> Result<(Self, Waiting), Error> {
-        let step = |name| move |source| crate::process::Error::Step(name, source);
         let kernel = kernel::open(&parts.image)?;
         let memory = parts
             .memory

@@ -15,7 +15,7 @@ mod assembly;
 mod boot;
 mod bus;
 pub mod control;
-mod error_chain;
+pub mod error_chain;
 mod event_loop;
 mod eventfds;
 #[cfg(feature = "fuzz")]
