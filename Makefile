@@ -153,7 +153,7 @@ ENGINES := docker docker:$(SHIM) docker-faults docker-faults:$(SHIM) docker@trix
            cri cri@v2.4.2
 # In one test host. Podman goes before Docker, which has the host drop what is
 # forwarded and isn't its own.
-SHORT_ENGINES := podman containerd cri docker:$(SHIM) docker
+export SHORT_ENGINES := podman containerd cri docker:$(SHIM) docker
 
 .PHONY: test-engines
 test-engines: dist ## Docker, Podman, containerd and pods with caisson as their runtime
@@ -167,21 +167,7 @@ test-engines-short: dist ## The essentials of them, in one test host
 
 .PHONY: test
 test: dist stock-kernel ## All tests: test-unit, test-tcg, test-suites; beside them fuzz, test-kvm, engines
-	@# A test host has one processor: half of its tests run beside all the rest.
-	{ status=0; \
-	tests/part.sh kvm:1/2 tests/run.sh kvm:1/2 $(DIST) || status=$$?; \
-	SHORT=1 tests/part.sh engines tests/engines/run.sh $(DIST) '$(SHORT_ENGINES)' || status=$$?; \
-	exit $$status; } >target/test-kvm.log 2>&1 </dev/null & kvm=$$!; \
-	status=0; \
-	for part in test-unit test-tcg test-suites; do \
-		tests/part.sh $$part $(MAKE) --no-print-directory $$part || status=$$?; \
-	done; \
-	tests/part.sh fuzz $(MAKE) --no-print-directory fuzz FUZZ_PROFILE=dev >target/test-fuzz.log 2>&1 </dev/null & fuzz=$$!; \
-	tests/part.sh kvm:2/2 tests/run.sh kvm:2/2 $(DIST) || status=$$?; \
-	wait $$fuzz || status=$$?; \
-	wait $$kvm || status=$$?; \
-	cat target/test-fuzz.log target/test-kvm.log; \
-	exit $$status
+	tests/all.sh $(DIST)
 
 .PHONY: soak
 soak: dist stock-kernel ## The same tests with every count in full
