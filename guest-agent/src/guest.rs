@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    num::NonZeroU32,
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -164,6 +165,7 @@ impl Guest {
                 spec: &spec,
                 state: &request.oci_state,
                 submounts: &request.submounts,
+                root_overlay_mib: NonZeroU32::new(request.root_overlay_mib),
                 joined: &joined,
             },
             namespaces: &namespaces,

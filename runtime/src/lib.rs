@@ -19,6 +19,7 @@ pub mod network;
 pub mod oci;
 pub mod owner;
 pub mod process;
+pub mod sandbox;
 pub mod seccomp;
 pub mod setup;
 mod sys;

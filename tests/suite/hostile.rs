@@ -279,7 +279,7 @@ fn join(scene: &Scene, container: &Container<'_>, name: &str) -> UnixStream {
     let listener = UnixListener::bind(scene.path(name)).unwrap();
     let member = json!({
         "id": name, "spec": {"process": {"args": ["none"]}}, "seccomp": null, "state": {},
-        "submounts": [], "notifies": false,
+        "submounts": [], "root_overlay_mib": null, "notifies": false,
     });
     let wish = json!({"join": {
         "container": member, "shares": [], "terminal": "none", "stdin": false,

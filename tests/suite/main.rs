@@ -47,6 +47,7 @@ mod random_verbs;
 mod readiness;
 mod rootless;
 mod same_files;
+mod sandbox;
 mod seccomp;
 mod shim;
 mod signals;
@@ -84,6 +85,7 @@ const SUBJECTS: &[&[Story]] = &[
     hostile::STORIES,
     files::STORIES,
     same_files::STORIES,
+    sandbox::STORIES,
     mount_options::STORIES,
     overlays::STORIES,
     held_files::STORIES,

@@ -44,7 +44,7 @@ pub mod server {
 /// Raised by a change that an older peer would misunderstand.
 pub const PROTOCOL_MAJOR: u32 = 2;
 /// Raised by an addition that an older peer may ignore.
-pub const PROTOCOL_MINOR: u32 = 1;
+pub const PROTOCOL_MINOR: u32 = 2;
 
 /// Character devices whose numbers mean the same on every Linux: null, zero, full,
 /// random, urandom, kmsg, tty, console, ptmx, tun and fuse.

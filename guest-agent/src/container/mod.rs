@@ -18,6 +18,7 @@ mod copy_up;
 mod file_system;
 mod mount_options;
 mod mounts;
+mod root_overlay;
 mod rootfs;
 
 mod descriptors;

@@ -186,7 +186,7 @@ pub(crate) fn clone_tree(path: &Path, bind: Bind) -> Result<OwnedFd, Failure> {
 }
 
 /// A part of a share may be written to by other containers: no link in it leads out.
-fn open_shared(path: &Path) -> rustix::io::Result<OwnedFd> {
+pub(super) fn open_shared(path: &Path) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let flags = POINT | OFlags::CLOEXEC;
     // What is opened as a directory is mounted first, if the share announces a mount.

@@ -9,6 +9,7 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     fs,
+    num::NonZeroU32,
     os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
@@ -37,6 +38,7 @@ use super::{
     mounts::{self, MountEnvironment, PreparedMount},
     namespaces, paths,
     program::{self, Program},
+    root_overlay,
     rootfs::{PointKind, Rootfs},
     scheduling,
     seccomp::Filter,
@@ -60,6 +62,8 @@ pub(crate) enum Place<'a> {
         state: &'a [u8],
         /// Mounts of the host within shares.
         submounts: &'a [String],
+        /// The most that is written to the root, in guest memory; none: to its share.
+        root_overlay_mib: Option<NonZeroU32>,
         /// Inits of other containers, with the namespaces that it has from them.
         joined: &'a [(OwnedFd, CloneFlags)],
     },
@@ -116,13 +120,14 @@ fn first_process(launch_spec: &LaunchSpec<'_>, gate: &ChildEnd) -> Result<Infall
         Place::New {
             spec,
             submounts,
+            root_overlay_mib,
             joined,
             ..
         } => {
             let shared = join_namespaces(joined)?;
             mounts::trigger_automounts(submounts);
             descriptors::place(&launch_spec.stdio.further, &[gate.as_raw_fd()])?;
-            let prepared = Prepared::open(spec, launch_spec.namespaces)?;
+            let prepared = Prepared::open(spec, launch_spec.namespaces, root_overlay_mib)?;
             if let Some(wanted) = sysctl(spec) {
                 settings::set_of_network(wanted)?;
             }
@@ -175,7 +180,11 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn open(spec: &Spec, namespaces: &ContainerNamespaces) -> Result<Self, Failure> {
+    fn open(
+        spec: &Spec,
+        namespaces: &ContainerNamespaces,
+        root_overlay_mib: Option<NonZeroU32>,
+    ) -> Result<Self, Failure> {
         let Some(root) = spec.root() else {
             return Err(Failure::Refused("root is missing".to_owned()));
         };
@@ -184,7 +193,10 @@ impl Prepared {
             own_users: namespaces.has_own_users(),
         };
         Ok(Self {
-            root: mounts::clone_tree(root.path(), Bind::Tree)?,
+            root: match root_overlay_mib {
+                Some(size_mib) => root_overlay::make(root.path(), size_mib)?,
+                None => mounts::clone_tree(root.path(), Bind::Tree)?,
+            },
             mounts: mounts::prepare(spec.mounts().as_deref().unwrap_or_default(), environment)?,
         })
     }

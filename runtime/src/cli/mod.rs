@@ -22,7 +22,9 @@ mod ps;
 mod ps_columns;
 mod restore;
 mod run;
+mod sandbox;
 mod setup;
+mod sizes;
 mod spec;
 mod start;
 mod state;
@@ -73,6 +75,7 @@ enum Verb {
     Restore(restore::Restore),
     Spec(spec::Spec),
     Features(features::Features),
+    Sandbox(sandbox::Sandbox),
     Setup(setup::Setup),
     /// Owns a container's machine; started by create, not by hand
     #[command(hide = true)]
@@ -112,7 +115,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     } else {
         1
     };
-    let is_run = matches!(verb, Some(Verb::Run(_)));
+    let is_run = matches!(verb, Some(Verb::Run(_) | Verb::Sandbox(_)));
     let caller = match Caller::new(global) {
         Ok(caller) => caller,
         Err(err) => return print_error(&*err, failure_code),
@@ -157,6 +160,7 @@ fn dispatch(caller: &Caller, verb: Option<Verb>) -> Outcome {
         Some(Verb::Restore(verb)) => verb.run(caller),
         Some(Verb::Spec(verb)) => verb.run(),
         Some(Verb::Features(verb)) => verb.run(),
+        Some(Verb::Sandbox(verb)) => verb.run(caller),
         Some(Verb::Setup(verb)) => verb.run(),
         Some(Verb::Monitor(_)) => monitor::monitor(),
         Some(Verb::ExecOwner(_)) => Ok(crate::container::detached_exec::run_proxy()?),

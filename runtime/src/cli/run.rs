@@ -42,37 +42,52 @@ impl Run {
             warn_on_stderr: true,
             ..self.common.creation(caller, foreground)?
         };
-        let (container, owner) = create::create(&caller.store, &creation)?;
-        // Until here a signal ends this command, and its container with it.
-        let signals = foreground.then(BlockedSignals::begin).transpose()?;
-        let started = self.start(&container, &owner, caller);
-        match (started, signals) {
-            (Err(err), _) => {
-                delete(&container, caller)?;
-                Err(err)
-            }
-            (Ok(()), None) => Ok(0),
-            (Ok(()), Some(signals)) => {
-                let process = &container.record().process;
-                let terminal = process["terminal"].as_bool().unwrap_or(false);
-                let status = stay(owner, signals, terminal);
-                if !self.keep {
-                    container.delete(true, &caller.log)?;
-                }
-                status
-            }
+        let introduce = |owner: &OwnerChild| self.common.introduce(owner.pid());
+        if self.detach {
+            let (container, owner) = create::create(&caller.store, &creation)?;
+            start(&container, &owner, caller, introduce)?;
+            return Ok(0);
         }
+        let (container, status) = in_foreground(&creation, caller, introduce)?;
+        if !self.keep {
+            container.delete(true, &caller.log)?;
+        }
+        status
     }
+}
 
-    fn start(
-        &self,
-        container: &Container,
-        owner: &OwnerChild,
-        caller: &Caller,
-    ) -> Result<(), Box<dyn std::error::Error>> {
-        container.start(&caller.log)?;
-        self.common.introduce(owner.pid())
+/// What a caller learns of a started container.
+type Introduced = Result<(), Box<dyn std::error::Error>>;
+
+/// Creates and starts a container, and stays until its end. Returns its exit status.
+pub(super) fn in_foreground(
+    creation: &Creation,
+    caller: &Caller,
+    introduce: impl FnOnce(&OwnerChild) -> Introduced,
+) -> Result<(Container, Outcome), Box<dyn std::error::Error>> {
+    let (container, owner) = create::create(&caller.store, creation)?;
+    // Until here a signal ends this command, and its container with it.
+    let signals = BlockedSignals::begin()?;
+    start(&container, &owner, caller, introduce)?;
+    let process = &container.record().process;
+    let terminal = process["terminal"].as_bool().unwrap_or(false);
+    let status = stay(owner, signals, terminal);
+    Ok((container, status))
+}
+
+/// Starts a created container; where that fails it is deleted.
+fn start(
+    container: &Container,
+    owner: &OwnerChild,
+    caller: &Caller,
+    introduce: impl FnOnce(&OwnerChild) -> Introduced,
+) -> Introduced {
+    let started = container.start(&caller.log);
+    let started = started.map_err(Into::into).and_then(|()| introduce(owner));
+    if started.is_err() {
+        delete(container, caller)?;
     }
+    started
 }
 
 /// Unless it is deleted already, as after a failed poststart hook.

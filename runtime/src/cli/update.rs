@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
-use crate::cli::{Caller, Outcome, failed};
+use crate::cli::{Caller, Outcome, failed, sizes};
 use crate::container::handle::Container;
 
 /// Change the limits of a container
@@ -186,7 +186,7 @@ impl Flags {
         let Some(text) = flag.text else {
             return Ok(());
         };
-        let bytes = bytes(text).ok_or_else(|| {
+        let bytes = sizes::bytes(text).ok_or_else(|| {
             format!(
                 "invalid value for {}: {text:?} is not a size such as 64m, or -1",
                 flag.name
@@ -201,26 +201,6 @@ impl Flags {
             self.set(group, member, text.into());
         }
     }
-}
-
-/// A whole number of bytes, or with a unit: b, k, m, g, t, p, each also with ib or b.
-fn bytes(text: &str) -> Option<i64> {
-    if text == "-1" {
-        return Some(-1);
-    }
-    let text = text.trim().to_ascii_lowercase();
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let shift = match unit.trim_start() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        "t" | "tb" | "tib" => 40,
-        "p" | "pb" | "pib" => 50,
-        _ => return None,
-    };
-    number.parse::<i64>().ok()?.checked_mul(1 << shift)
 }
 
 fn read(path: &std::path::Path) -> Result<Value, Box<dyn std::error::Error>> {
@@ -243,24 +223,6 @@ fn read(path: &std::path::Path) -> Result<Value, Box<dyn std::error::Error>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_have_units() {
-        for (text, expected) in [
-            ("0", 0),
-            ("-1", -1),
-            ("4096", 4096),
-            ("64k", 64 << 10),
-            ("64M", 64 << 20),
-            ("1GiB", 1 << 30),
-            ("2 gb", 2 << 30),
-        ] {
-            assert_eq!(bytes(text), Some(expected), "{text}");
-        }
-        for wrong in ["", "m", "1x", "-2", "9999999p"] {
-            assert_eq!(bytes(wrong), None, "{wrong}");
-        }
-    }
 
     #[test]
     fn only_what_was_given_is_changed() {

@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use crate::config::machine_choice::MachineChoice;
@@ -18,6 +19,8 @@ use crate::seccomp::VsockAccess;
 pub const MACHINE: &str = "dev.caisson.machine";
 /// Gives the container's processes sockets of `AF_VSOCK`: `allow` or `refuse`.
 pub const VSOCK: &str = "dev.caisson.vsock";
+/// Has the container write its root to guest memory, at most so many MiB.
+pub const ROOT_OVERLAY_MIB: &str = "dev.caisson.root-overlay-mib";
 /// Names a group of containers that share one machine.
 pub const GROUP: &str = "dev.caisson.group";
 /// The name of a group to containerd's shim for runc.
@@ -34,6 +37,8 @@ pub const GROUPS: [&str; 4] = [
     GROUP,
     RUNC_GROUP,
 ];
+/// As much as any machine has.
+const MAX_ROOT_OVERLAY_MIB: u32 = 1 << 20;
 /// All annotations of caisson's own begin with this.
 const OWN_PREFIX: &str = "dev.caisson.";
 
@@ -59,6 +64,11 @@ pub const TABLE: &[Annotation] = &[
         key: VSOCK,
         meaning: "whether the container's processes get sockets of `AF_VSOCK`, the family by which the guest's agent reaches the host: `allow` or `refuse`, the default",
         within: "always allowed: the host closes each connection that does not prove to be the agent's",
+    },
+    Annotation {
+        key: ROOT_OVERLAY_MIB,
+        meaning: "what the container writes to its root stays in the machine's memory, at most so many MiB (1 to 1048576), and is gone with it; the host serves the root read-only, without what is mounted below it",
+        within: "always allowed: it counts to the container's memory limit, and the machine has no more memory for it",
     },
     Annotation {
         key: GROUP,
@@ -136,6 +146,11 @@ pub enum Refused {
     /// Neither gives sockets nor refuses them.
     #[error("annotation {VSOCK}: {0:?} is neither allow nor refuse")]
     NoVsockAccess(String),
+    /// Not a size of a root overlay.
+    #[error(
+        "annotation {ROOT_OVERLAY_MIB}: {0:?} is not a number of MiB from 1 to {MAX_ROOT_OVERLAY_MIB}"
+    )]
+    NoRootOverlay(String),
     /// Emulation, which is a weaker barrier.
     #[error(
         "annotation {MACHINE}: tcg is not allowed on this host: the configuration has to say `machine = \"tcg\"`, or `machine = \"auto\"` and `allow_emulation = true`"
@@ -291,6 +306,23 @@ pub fn vsock(annotations: &Annotations) -> Result<VsockAccess, Refused> {
         Some("allow") => Ok(VsockAccess::Allowed),
         Some(other) => Err(Refused::NoVsockAccess(other.to_owned())),
     }
+}
+
+/// The most that the container writes to its root, where that is to stay in guest memory.
+///
+/// # Errors
+/// When the annotation is no such size.
+pub fn root_overlay_mib(annotations: &Annotations) -> Result<Option<NonZeroU32>, Refused> {
+    let Some(text) = annotations.get(ROOT_OVERLAY_MIB) else {
+        return Ok(None);
+    };
+    let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let size_mib = text
+        .parse()
+        .ok()
+        .filter(|size_mib: &NonZeroU32| is_digits && size_mib.get() <= MAX_ROOT_OVERLAY_MIB);
+    let refused = || Refused::NoRootOverlay(text.clone());
+    size_mib.map(Some).ok_or_else(refused)
 }
 
 /// The group that annotations name, unless the container is of a pod.

@@ -33,7 +33,7 @@ fn machine_with(id: &str) -> (Arc<Containers>, UnixStream) {
     let shares = Shares::new(file_server, Served::default());
     let members = Containers::new(access.clone(), Arc::new(shares));
     let container: GuestContainer = serde_json::from_value(json!({
-        "id": id, "spec": {}, "seccomp": null, "state": {}, "submounts": [],
+        "id": id, "spec": {}, "seccomp": null, "state": {}, "submounts": [], "root_overlay_mib": null,
         "notifies": false,
     }))
     .unwrap();

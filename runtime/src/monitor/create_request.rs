@@ -63,6 +63,7 @@ impl CreateRequest {
             seccomp: self.plan.seccomp.clone(),
             state: hooks::state("created", &self.record, 0),
             submounts: submounts::in_guest(&self.plan.shares),
+            root_overlay_mib: self.plan.root_overlay_mib,
             notifies: self.notifies,
         }
     }

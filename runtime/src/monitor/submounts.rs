@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use caisson_protocol::SHARE_PATH;
 
+use crate::host::mountinfo;
+use crate::host::mountinfo::{Mount, of_kernel_below};
 use crate::oci::plan::Share;
-use crate::vm::mountinfo;
-use crate::vm::mountinfo::{Mount, of_kernel_below};
 
 /// The guest's paths of all mounts below the sources of `shares`, from above to
 /// below.

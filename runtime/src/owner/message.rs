@@ -3,6 +3,7 @@
 //! Owns the types alone. Both ends are one program of one version, started
 //! from one file, so the form needs no version of its own.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -121,6 +122,8 @@ pub struct GuestContainer {
     pub state: serde_json::Value,
     /// Mounts of the host within its shares, by their paths in the guest.
     pub submounts: Vec<String>,
+    /// The most that it writes to its root, in guest memory; none: to its share.
+    pub root_overlay_mib: Option<NonZeroU32>,
     /// The agent listens for what its program says to a service manager.
     pub notifies: bool,
 }

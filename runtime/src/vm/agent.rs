@@ -4,6 +4,7 @@
 //! no state of containers.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::mpsc::SyncSender;
@@ -221,6 +222,7 @@ impl Agent {
             seccomp: container.seccomp.as_ref().map(for_agent).into(),
             oci_state: container.state.to_string().into(),
             submounts: container.submounts.clone(),
+            root_overlay_mib: container.root_overlay_mib.map_or(0, NonZeroU32::get),
             notify: container.notifies,
             ..Default::default()
         };

@@ -15,6 +15,8 @@ use caisson_jail::cover::with_covered;
 use caisson_jail::detached::{self, Tree, detach, map_ids};
 use nix::libc;
 
+use crate::host::mountinfo;
+use crate::host::mountinfo::Mount;
 use crate::oci::plan::{Access, AccessTime, IdMaps, Overlay, Share, is_of_guest};
 use crate::owner::{HostPlace, MountBelow, OfferedShare, PlaceInFileSystem};
 use crate::process::program::{Program, Running};
@@ -23,8 +25,6 @@ use crate::process::vhost_user_socket;
 use crate::sys;
 use crate::vm::error::Error;
 use crate::vm::host_path::{is_same_file, of_the_hosts_kernel, open_place};
-use crate::vm::mountinfo;
-use crate::vm::mountinfo::Mount;
 use crate::vm::overlay;
 use crate::vm::served_shares::{Cut, Placement, Served};
 

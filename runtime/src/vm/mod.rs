@@ -29,7 +29,6 @@ pub(crate) mod kernel;
 pub(crate) mod kill_escalation;
 pub(crate) mod kvm;
 pub(crate) mod limits;
-pub(crate) mod mountinfo;
 pub(crate) mod network;
 pub(crate) mod nics;
 pub(crate) mod overlay;

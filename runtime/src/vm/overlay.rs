@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use caisson_jail::cover::with_covered;
 use caisson_jail::overlay::{Upper, mount_overlay};
 
+use crate::host::mountinfo;
+use crate::host::mountinfo::Mount;
 use crate::oci::plan::{Overlay, is_of_guest};
 use crate::vm::error::Error;
 use crate::vm::host_path::{is_same_file, of_the_hosts_kernel, open_place};
-use crate::vm::mountinfo;
-use crate::vm::mountinfo::Mount;
 
 /// One directory, as it was when it was looked at.
 struct Layer {

@@ -175,6 +175,7 @@ fn the_guest_finds_everything_where_it_is() {
         seccomp: None,
         state: Value::Null,
         submounts: vec![share("c/mounts/0/m")],
+        root_overlay_mib: None,
         notifies: false,
     };
     placement.apply_to(&mut container);

@@ -14,6 +14,7 @@ mod overlay;
 mod share;
 mod size;
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use caisson_protocol::SHARE_PATH;
@@ -107,6 +108,8 @@ pub struct Plan {
     /// Mount destinations, and the working folder, that a read-only root file system
     /// must have already: neither the guest nor the file server may make them.
     pub mount_points: Vec<MountPoint>,
+    /// What is written to the root goes to guest memory, at most so much.
+    pub root_overlay_mib: Option<NonZeroU32>,
     /// config.json as the agent gets it.
     pub guest_spec: serde_json::Value,
     /// What decides about system calls of the container's processes.
@@ -172,7 +175,8 @@ pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error>
     let annotations = bundle.spec.annotations().as_ref().unwrap_or(&none);
     let seccomp = seccomp::compile(profile, annotations::vsock(annotations)?)?;
     let mut spec = bundle.spec.clone();
-    let mut shares = vec![share_rootfs(id, bundle)];
+    let root_overlay_mib = annotations::root_overlay_mib(annotations)?;
+    let mut shares = vec![share_rootfs(id, bundle, root_overlay_mib.is_some())];
     shares.extend(binds::share_binds(
         id,
         bundle,
@@ -203,7 +207,12 @@ pub fn plan(id: &str, bundle: &Bundle, facts: &HostFacts) -> Result<Plan, Error>
         network,
         resolv_conf: resolv_conf(bundle),
         shares,
-        mount_points: mount_points(bundle),
+        // The guest makes those of an overlay, in its memory.
+        mount_points: match root_overlay_mib {
+            Some(_) => Vec::new(),
+            None => mount_points(bundle),
+        },
+        root_overlay_mib,
         seccomp,
         terminal: spec
             .process()
@@ -274,8 +283,10 @@ fn mount_points(bundle: &Bundle) -> Vec<MountPoint> {
     places
 }
 
-fn share_rootfs(id: &str, bundle: &Bundle) -> Share {
-    let access = if root_is_read_only(bundle) {
+/// Overlayfs looks behind no mount in its lower directory: below an overlay, the root is
+/// shared without the mounts below it.
+fn share_rootfs(id: &str, bundle: &Bundle, below_overlay: bool) -> Share {
+    let access = if below_overlay || root_is_read_only(bundle) {
         Access::ReadOnly
     } else {
         Access::AsMounted
@@ -285,7 +296,7 @@ fn share_rootfs(id: &str, bundle: &Bundle) -> Share {
         overlay: None,
         target: Path::new(id).join("rootfs"),
         access,
-        recursive: true,
+        recursive: !below_overlay,
         id_maps: None,
         access_times: AccessTimes::default(),
     }

@@ -1,0 +1,143 @@
+//! What is shown and hidden, on small trees.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use super::*;
+
+fn request(home: &Path, here: &Path) -> Request {
+    Request {
+        command: vec!["true".into()],
+        writable: Vec::new(),
+        readable: Vec::new(),
+        environment: Vec::new(),
+        memory_bytes: 1 << 30,
+        millicpus: None,
+        network: None,
+        terminal: false,
+        working_directory: here.to_owned(),
+        home: home.to_owned(),
+    }
+}
+
+fn file(path: &Path, mode: u32) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, "x").unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn only_what_all_users_may_read_is_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let top = directory.path();
+    file(&top.join("etc/passwd"), 0o644);
+    file(&top.join("etc/shadow"), 0o640);
+    file(&top.join("etc/ssl/private/key"), 0o644);
+    file(&top.join("etc/deep/er/key"), 0o600);
+    let private = fs::Permissions::from_mode(0o710);
+    fs::set_permissions(top.join("etc/ssl/private"), private).unwrap();
+    symlink("/etc/shadow", top.join("etc/link")).unwrap();
+    let begin = top.join("etc");
+    let mut search = Search::new(top, &begin);
+    search.directory(&begin, 16).unwrap();
+    search.found.sort();
+    let wanted = ["etc/deep/er/key", "etc/shadow", "etc/ssl/private"];
+    assert_eq!(search.found, wanted.map(PathBuf::from));
+    let mut shallow = Search::new(top, &begin);
+    shallow.directory(&begin, 1).unwrap();
+    assert_eq!(shallow.found, [PathBuf::from("etc/shadow")]);
+}
+
+#[test]
+fn the_hosts_root_has_its_system_directories_alone() {
+    let hidden = hidden_below(Path::new("/")).unwrap();
+    let is_hidden = |path: &str| {
+        hidden
+            .iter()
+            .any(|hidden| Path::new(path).starts_with(hidden))
+    };
+    for path in [
+        "root",
+        "home",
+        "proc",
+        "run",
+        "tmp",
+        "var/log",
+        "etc/shadow",
+    ] {
+        assert!(
+            is_hidden(path) || !Path::new("/").join(path).exists(),
+            "{path}"
+        );
+    }
+    for path in ["usr/bin/env", "etc/passwd", "var/lib/dpkg/status"] {
+        assert!(!is_hidden(path), "{path}");
+    }
+}
+
+#[test]
+fn a_home_directory_is_not_shown_for_being_the_working_directory() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path().canonicalize().unwrap();
+    let project = home.join("project");
+    fs::create_dir(&project).unwrap();
+    let view = HostView::of(&request(&home, &home)).unwrap();
+    assert_eq!(view.opened, []);
+    assert!(
+        view.remarks[0].contains("holds your home directory"),
+        "{:?}",
+        view.remarks
+    );
+    let view = HostView::of(&request(&home, &project)).unwrap();
+    let wanted = Opened {
+        path: project,
+        is_writable: false,
+    };
+    assert_eq!((view.opened, view.remarks), (vec![wanted], Vec::new()));
+    let view = HostView::of(&request(&home, Path::new("/usr/share"))).unwrap();
+    assert_eq!(view.opened, []);
+}
+
+#[test]
+fn secrets_of_a_home_directory_are_covered_unless_they_are_asked_for() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path().canonicalize().unwrap();
+    file(&home.join(".ssh/id"), 0o600);
+    file(&home.join(".netrc"), 0o600);
+    let all = Request {
+        writable: vec![home.clone()],
+        ..request(&home, &home)
+    };
+    let view = HostView::of(&all).unwrap();
+    assert_eq!(view.covered, [home.join(".netrc"), home.join(".ssh")]);
+    let asked = Request {
+        readable: vec![home.join(".ssh")],
+        ..all
+    };
+    let view = HostView::of(&asked).unwrap();
+    assert_eq!(view.covered, [home.join(".netrc")]);
+    let paths: Vec<_> = view.opened.iter().map(|open| open.path.clone()).collect();
+    assert_eq!(paths, [home.clone(), home.join(".ssh")]);
+}
+
+#[test]
+fn what_can_not_be_opened_is_named_with_its_option() {
+    let here = Path::new("/usr");
+    let of = |writable: &str, readable: &str| {
+        let some = |path: &str| (!path.is_empty()).then(|| PathBuf::from(path));
+        let request = Request {
+            writable: some(writable).into_iter().collect(),
+            readable: some(readable).into_iter().collect(),
+            ..request(Path::new("/root"), here)
+        };
+        crate::log::error_line::chain(&HostView::of(&request).unwrap_err())
+    };
+    assert_eq!(
+        of("/none/such", ""),
+        "--rw /none/such: no such file or directory"
+    );
+    assert!(
+        of("", "/").starts_with("--ro /: the root of the host is shown in parts"),
+        "{}",
+        of("", "/")
+    );
+}

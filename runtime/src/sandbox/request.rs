@@ -1,0 +1,29 @@
+//! What a caller of a sandbox wants. Owns the type alone.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// What a caller wants to run, and what it opens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The program and its arguments.
+    pub command: Vec<OsString>,
+    /// Directories and files of the host that the command may write to.
+    pub writable: Vec<PathBuf>,
+    /// Those that it may read.
+    pub readable: Vec<PathBuf>,
+    /// Variables of its environment, `NAME=VALUE`.
+    pub environment: Vec<String>,
+    /// Its limit of memory, which counts what it writes outside of `writable`.
+    pub memory_bytes: i64,
+    /// Its limit of CPUs, in thousandths.
+    pub millicpus: Option<u32>,
+    /// Where its network namespace is, if it gets a network.
+    pub network: Option<PathBuf>,
+    /// It has a terminal.
+    pub terminal: bool,
+    /// Where the caller is.
+    pub working_directory: PathBuf,
+    /// The caller's home directory.
+    pub home: PathBuf,
+}
