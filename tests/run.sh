@@ -5,9 +5,10 @@
 #
 # tcg: here, and a short selection again with a newer QEMU. kvm: in a restored test
 # host (outer-vm). Both: the short selection again with the distribution's kernel.
-# CAISSON_SOAK=1 makes every count whole. A test host has one processor: with parts,
-# which can be run side by side, all of a machine's are of use. Owns no build of DIST: `make test-tcg` and
-# `make test-kvm` do that first.
+# CAISSON_SOAK=1 makes every count whole. SHORT=1 leaves a selection for kvm of those
+# tests that are alike on all machines. A test host has one processor: with parts, which
+# can be run side by side, all of a machine's are of use. Owns no build of DIST: `make
+# test-tcg` and `make test-kvm` do that first.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 
@@ -74,7 +75,7 @@ run_kvm() {
 	trap '"$outer" stop "$host"' EXIT
 	"$outer" put "$host" "$dist" /opt/caisson
 	"$outer" put "$host" "$suite" /opt/caisson-suite
-	suite_there "machine kvm, part $part" CAISSON_SOAK="${CAISSON_SOAK:-}" CAISSON_PART="$part" -- "$@" || status=$?
+	suite_there "machine kvm, part $part" CAISSON_SOAK="${CAISSON_SOAK:-}" CAISSON_SHORT="${SHORT:-}" CAISSON_PART="$part" -- "$@" || status=$?
 	suite_there "machine kvm, part $part, the distribution's kernel" \
 		CAISSON_SMOKE=1 CAISSON_KERNEL=stock CAISSON_PART="$part" -- "$@" || status=$?
 	"$outer" check "$host"
