@@ -9,6 +9,7 @@ mod arguments;
 mod checkpoint;
 mod create;
 mod delete;
+mod doctor;
 mod events;
 mod exec;
 mod features;
@@ -74,6 +75,7 @@ enum Verb {
     Spec(spec::Spec),
     Features(features::Features),
     Setup(setup::Setup),
+    Doctor(doctor::Doctor),
     /// Owns a container's machine; started by create, not by hand
     #[command(hide = true)]
     Monitor(Title),
@@ -158,6 +160,7 @@ fn dispatch(caller: &Caller, verb: Option<Verb>) -> Outcome {
         Some(Verb::Spec(verb)) => verb.run(),
         Some(Verb::Features(verb)) => verb.run(),
         Some(Verb::Setup(verb)) => verb.run(),
+        Some(Verb::Doctor(verb)) => verb.run(caller),
         Some(Verb::Monitor(_)) => monitor::monitor(),
         Some(Verb::ExecOwner(_)) => Ok(crate::container::detached_exec::run_proxy()?),
         Some(Verb::ExecRelay) => {

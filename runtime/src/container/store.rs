@@ -189,6 +189,12 @@ impl Store {
         Ok(Self { root: absolute })
     }
 
+    /// The state directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Takes the name `id`: makes its folder, which no one else has, and holds it.
     ///
     /// # Errors
