@@ -13,6 +13,9 @@ PROFILE ?= release
 DIST ?= $(CURDIR)/target/dist
 PREFIX ?= /usr/local
 BUILD := target/$(TARGET)/$(PROFILE)
+# Beside the guest images, for `caisson doctor`.
+WRITE_SUMS = cd $(DIST)/share/caisson && \
+	find . -maxdepth 1 -type f ! -name SHA256SUMS -printf '%P\n' | sort | xargs sha256sum >SHA256SUMS
 PACKAGES := gcc make flex bison bc libelf-dev xz-utils zstd lz4 cpio busybox-static \
             libcap-ng-dev libseccomp-dev qemu-system-x86 mmdebstrap e2fsprogs jq attr iproute2
 
@@ -45,18 +48,21 @@ programs: deps
 	install -m 0755 $(BUILD)/caisson $(BUILD)/containerd-shim-caisson-v2 $(DIST)/bin/
 	install -m 0755 $(addprefix $(BUILD)/,caisson-vmm caisson-vsock caisson-fs caisson-jail caisson-pause) $(DIST)/libexec/caisson/
 	kernel-config/initramfs.sh $(BUILD)/caisson-agent $(DIST)/share/caisson/initramfs.cpio
+	$(WRITE_SUMS)
 
 .PHONY: kernel
 kernel: deps ## Build caisson's own guest kernel (15 to 30 CPU-minutes, once)
 	vmlinux=$$(kernel-config/build.sh | tail -n 1); \
 	mkdir -p $(DIST)/share/caisson; \
 	install -m 0644 $$vmlinux $(DIST)/share/caisson/vmlinux
+	$(WRITE_SUMS)
 
 .PHONY: stock-kernel
 stock-kernel: deps programs ## Fetch the distribution's kernel (seconds, no build)
 	stock=$$(kernel-config/stock.sh | tail -n 1); \
 	install -m 0644 $$stock/vmlinux $(DIST)/share/caisson/vmlinux-stock; \
 	kernel-config/initramfs.sh $(BUILD)/caisson-agent $(DIST)/share/caisson/initramfs-stock.cpio $$stock/modules
+	$(WRITE_SUMS)
 
 # The first demo doesn't wait for a kernel build: one that is cached is used,
 # else the distribution's.

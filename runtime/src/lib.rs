@@ -3,12 +3,13 @@
 //! The walk of `create`: `oci` reads config.json and plans, `container` keeps the record
 //! and starts the `monitor`, which boots a `vm` and calls the guest's agent. `owner` is
 //! how other commands reach that process. `cli` is one caller; a containerd shim is
-//! another.
+//! another. `doctor` examines the host that all of it runs on.
 
 pub mod cgroup;
 pub mod cli;
 pub mod config;
 pub mod container;
+pub mod doctor;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 pub mod hooks;

@@ -141,7 +141,7 @@ fn other_installation(scene: &Scene) -> std::path::PathBuf {
 fn a_missing_guest_kernel(scene: &Scene) {
     let share = other_installation(scene);
     let text = format!(
-        "guest kernel not found at {}/vmlinux: build one with `make kernel`, or `make stock-kernel` for the distribution's",
+        "guest kernel not found at {}/vmlinux: build one with `make kernel`, or `make stock-kernel` for the distribution's (see `caisson doctor guest-kernel`)",
         share.display()
     );
     create(scene, &scene.bundle(&["true"])).fails(1, &text);
@@ -152,13 +152,13 @@ fn a_truncated_guest_kernel(scene: &Scene) {
     let bundle = scene.bundle(&["true"]);
     fs::write(&path, b"\x7fELF").unwrap();
     let text = format!(
-        "guest kernel {}: truncated: build it again with `make kernel`",
+        "guest kernel {}: truncated: build it again with `make kernel` (see `caisson doctor guest-kernel`)",
         path.display()
     );
     create(scene, &bundle).fails(1, &text);
     fs::write(&path, [b'x'; 4096]).unwrap();
     let text = format!(
-        "guest kernel {}: not an uncompressed x86-64 vmlinux",
+        "guest kernel {}: not an uncompressed x86-64 vmlinux (see `caisson doctor guest-kernel`)",
         path.display()
     );
     create(scene, &bundle).fails(1, &text);
@@ -227,7 +227,7 @@ fn kvm_without_permission(scene: &Scene) {
     nix::mount::umount("/dev/kvm").unwrap();
     output.fails(
         1,
-        "/dev/kvm: permission denied: add this user to the group that owns it (often `kvm`) and log in again",
+        "/dev/kvm: permission denied: add this user to the group that owns it (often `kvm`) and log in again (see `caisson doctor kvm-access`)",
     );
 }
 
@@ -235,7 +235,7 @@ fn tcg_without_qemu(scene: &Scene) {
     scene.configure("qemu = \"/nowhere/qemu\"\n");
     create(scene, &scene.bundle(&["true"])).fails(
         1,
-        "qemu-system-x86_64 not found on PATH: install it (Debian: qemu-system-x86), or name it with `qemu` in the configuration",
+        "qemu-system-x86_64 not found on PATH: install it (Debian: qemu-system-x86), or name it with `qemu` in the configuration (see `caisson doctor qemu`)",
     );
 }
 

@@ -19,31 +19,32 @@ pub enum Version {
 
 /// One hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Hierarchy {
+pub(crate) struct Hierarchy {
     /// Controllers of version 1, `name=` ones among them. None with version 2.
-    pub(super) controllers: Vec<String>,
+    pub(crate) controllers: Vec<String>,
     /// Where it is mounted.
-    pub(super) mount: PathBuf,
+    pub(crate) mount: PathBuf,
     /// This process's own cgroup, as a directory.
-    pub(super) own: PathBuf,
+    pub(crate) own: PathBuf,
 }
 
 /// All hierarchies of one version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Host {
-    pub(super) version: Version,
-    pub(super) hierarchies: Vec<Hierarchy>,
+pub(crate) struct Host {
+    pub(crate) version: Version,
+    pub(crate) hierarchies: Vec<Hierarchy>,
 }
 
 impl Host {
     /// Looks at the host; no hierarchies where none are mounted.
-    pub(super) fn find() -> io::Result<Self> {
+    pub(crate) fn find() -> io::Result<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
         let own = fs::read_to_string("/proc/self/cgroup")?;
         Ok(Self::parse(&mounts, &own))
     }
 
-    fn parse(mountinfo: &str, own: &str) -> Self {
+    /// Reads mountinfo and cgroup of a process.
+    pub(crate) fn parse(mountinfo: &str, own: &str) -> Self {
         let of_kind = |kind: &str| {
             let mounts = mountinfo.lines().filter_map(Mount::parse);
             mounts.filter(|mount| mount.kind == kind).collect()
@@ -118,7 +119,7 @@ impl<'a> Mount<'a> {
 
 impl Hierarchy {
     /// The directory that `path` means in this hierarchy.
-    pub(super) fn directory(&self, version: Version, path: &Path) -> PathBuf {
+    pub(crate) fn directory(&self, version: Version, path: &Path) -> PathBuf {
         if let Ok(below) = path.strip_prefix("/") {
             return self.mount.join(below);
         }
@@ -129,7 +130,8 @@ impl Hierarchy {
         }
     }
 
-    fn own_parent(&self) -> &Path {
+    /// Where version 2 can have a cgroup beside this process's own.
+    pub(crate) fn own_parent(&self) -> &Path {
         let parent = self.own.parent();
         parent
             .filter(|parent| parent.starts_with(&self.mount))

@@ -20,5 +20,6 @@ mod systemd;
 pub use error::Error;
 pub use group::{Established, Group};
 pub use hierarchy::Version;
+pub(crate) use hierarchy::{Hierarchy, Host};
 pub use place::{Driver, Malformed, Place};
 pub use settings::{Allowance, Files, Setting, quota, settings};

@@ -9,6 +9,7 @@ mod arguments;
 mod checkpoint;
 mod create;
 mod delete;
+mod doctor;
 mod events;
 mod exec;
 mod features;
@@ -77,6 +78,7 @@ enum Verb {
     Features(features::Features),
     Sandbox(sandbox::Sandbox),
     Setup(setup::Setup),
+    Doctor(doctor::Doctor),
     /// Owns a container's machine; started by create, not by hand
     #[command(hide = true)]
     Monitor(Title),
@@ -162,6 +164,7 @@ fn dispatch(caller: &Caller, verb: Option<Verb>) -> Outcome {
         Some(Verb::Features(verb)) => verb.run(),
         Some(Verb::Sandbox(verb)) => verb.run(caller),
         Some(Verb::Setup(verb)) => verb.run(),
+        Some(Verb::Doctor(verb)) => verb.run(caller),
         Some(Verb::Monitor(_)) => monitor::monitor(),
         Some(Verb::ExecOwner(_)) => Ok(crate::container::detached_exec::run_proxy()?),
         Some(Verb::ExecRelay) => {

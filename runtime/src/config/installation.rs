@@ -28,7 +28,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The configuration is not valid.
-    #[error("{}: {message}", path.display())]
+    #[error("{}: {message} (see `caisson doctor configuration`)", path.display())]
     Config {
         /// The file.
         path: PathBuf,
@@ -36,7 +36,7 @@ pub enum Error {
         message: String,
     },
     /// A part is missing.
-    #[error("{what} not found at {}: {fix}", path.display())]
+    #[error("{what} not found at {}: {fix} (see `caisson doctor {check}`)", path.display())]
     Missing {
         /// The part.
         what: &'static str,
@@ -44,6 +44,8 @@ pub enum Error {
         path: PathBuf,
         /// How to get it.
         fix: &'static str,
+        /// The check of `caisson doctor` that explains it.
+        check: &'static str,
     },
     /// The program's own path is unknown.
     #[error("find the path of this program")]
@@ -173,16 +175,32 @@ impl Installation {
         })
     }
 
+    /// The installation as it is without a configuration, for a host whose
+    /// configuration can't be read.
+    ///
+    /// # Errors
+    /// When the program's own path is unknown.
+    pub fn unconfigured() -> Result<Self, Error> {
+        Ok(Self {
+            config: Config::default(),
+            config_path: DEFAULT_CONFIG.into(),
+            prefix: prefix_of(&std::env::current_exe().map_err(Error::Exe)?),
+        })
+    }
+
+    /// The directory with helper programs and guest images.
+    #[must_use]
+    pub fn prefix(&self) -> &Path {
+        &self.prefix
+    }
+
     /// The program `caisson`.
     ///
     /// # Errors
     /// When it is not installed.
     pub fn program(&self) -> Result<PathBuf, Error> {
-        existing(
-            "program",
-            self.prefix.join("bin/caisson"),
-            "install caisson with `make install`",
-        )
+        let path = self.prefix.join("bin/caisson");
+        existing("program", path, INSTALL)
     }
 
     /// A helper program of ours, such as `caisson-vmm`.
@@ -191,11 +209,7 @@ impl Installation {
     /// When it is not installed.
     pub fn helper(&self, name: &str) -> Result<PathBuf, Error> {
         let path = self.prefix.join("libexec/caisson").join(name);
-        existing(
-            "helper program",
-            path,
-            "install caisson with `make install`",
-        )
+        existing("helper program", path, INSTALL)
     }
 
     /// The guest image that the configuration asks for.
@@ -236,13 +250,10 @@ impl Installation {
             KernelKind::Stock => "-stock",
         };
         let share = self.prefix.join("share/caisson");
-        let fix = "build one with `make kernel`, or `make stock-kernel` for the distribution's";
-        let kernel = existing("guest kernel", share.join(format!("vmlinux{suffix}")), fix)?;
-        let initramfs = existing(
-            "guest image",
-            share.join(format!("initramfs{suffix}.cpio")),
-            fix,
-        )?;
+        let kernel = share.join(format!("vmlinux{suffix}"));
+        let kernel = existing("guest kernel", kernel, BUILD_KERNEL)?;
+        let initramfs = share.join(format!("initramfs{suffix}.cpio"));
+        let initramfs = existing("guest image", initramfs, BUILD_KERNEL)?;
         Ok(GuestImage {
             kind,
             kernel,
@@ -266,11 +277,32 @@ fn prefix_of(exe: &Path) -> PathBuf {
         .to_owned()
 }
 
-fn existing(what: &'static str, path: PathBuf, fix: &'static str) -> Result<PathBuf, Error> {
+/// How to get a part that is missing, and the check of `caisson doctor` for it.
+#[derive(Clone, Copy)]
+struct Remedy {
+    fix: &'static str,
+    check: &'static str,
+}
+
+const INSTALL: Remedy = Remedy {
+    fix: "install caisson with `make install`",
+    check: "helpers",
+};
+const BUILD_KERNEL: Remedy = Remedy {
+    fix: "build one with `make kernel`, or `make stock-kernel` for the distribution's",
+    check: "guest-kernel",
+};
+
+fn existing(what: &'static str, path: PathBuf, remedy: Remedy) -> Result<PathBuf, Error> {
     if path.exists() {
         return Ok(path);
     }
-    Err(Error::Missing { what, path, fix })
+    Err(Error::Missing {
+        what,
+        path,
+        fix: remedy.fix,
+        check: remedy.check,
+    })
 }
 
 #[cfg(test)]

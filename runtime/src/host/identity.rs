@@ -78,7 +78,9 @@ pub enum Error {
     #[error("map this user's id into the container's user namespace")]
     Write(#[source] io::Error),
     /// The program that may map more than one id is not there.
-    #[error("start {program}: install it (Debian: uidmap), or map this user's own id alone")]
+    #[error(
+        "start {program}: install it (Debian: uidmap), or map this user's own id alone (see `caisson doctor newuidmap`)"
+    )]
     Missing {
         /// newuidmap or newgidmap.
         program: &'static str,
@@ -87,7 +89,7 @@ pub enum Error {
         source: io::Error,
     },
     /// That program refused.
-    #[error("{program}: {message}")]
+    #[error("{program}: {message} (see `caisson doctor subordinate-ids`)")]
     Mapper {
         /// newuidmap or newgidmap.
         program: &'static str,
@@ -323,7 +325,7 @@ pub fn user_name(uid: u32) -> String {
 
 /// From passwd(5); without the C library, whose way to other sources of names
 /// is closed to static programs.
-fn login_name(passwd: &str, uid: u32) -> Option<&str> {
+pub(crate) fn login_name(passwd: &str, uid: u32) -> Option<&str> {
     let uid = uid.to_string();
     passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -333,7 +335,7 @@ fn login_name(passwd: &str, uid: u32) -> Option<&str> {
 }
 
 /// The ranges that subuid(5) lends to a user, by name or by number.
-fn ranges(text: &str, name: Option<&str>, uid: u32) -> Vec<(u32, u32)> {
+pub(crate) fn ranges(text: &str, name: Option<&str>, uid: u32) -> Vec<(u32, u32)> {
     let number = uid.to_string();
     let lines = text.lines().filter_map(|line| {
         let mut fields = line.trim().split(':');

@@ -16,7 +16,13 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
         line.push_str(&plain(&cause.to_string()));
         source = cause.source();
     }
-    line.replace('\n', " ").replace(is_unprintable, "?")
+    printable(&line)
+}
+
+/// A text on one line, without what would change how a terminal shows it.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    text.replace('\n', " ").replace(is_unprintable, "?")
 }
 
 /// Controls, and characters that are not seen themselves but change how others are: the
@@ -49,7 +55,8 @@ pub fn is_unprintable(character: char) -> bool {
 }
 
 /// `No such file or directory (os error 2)` in the words that callers match.
-fn plain(text: &str) -> String {
+#[must_use]
+pub fn plain(text: &str) -> String {
     let Some((words, _)) = text.split_once(" (os error") else {
         return text.to_owned();
     };

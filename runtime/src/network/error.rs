@@ -10,12 +10,12 @@ pub enum Error {
     Scan(#[source] io::Error),
     /// No tap can be had.
     #[error(
-        "make a tap device for the container's network (it needs /dev/net/tun: `modprobe tun`, and CAP_NET_ADMIN in the network namespace)"
+        "make a tap device for the container's network (it needs /dev/net/tun: `modprobe tun`, and CAP_NET_ADMIN in the network namespace; see `caisson doctor tun`)"
     )]
     Tap(#[source] io::Error),
     /// The host's kernel is to move packets, and can't be asked to.
     #[error(
-        "open /dev/vhost-net, by which the host's kernel shall move the container's packets (`modprobe vhost_net` makes it; without `vhost_net = true` in the configuration it is not needed)"
+        "open /dev/vhost-net, by which the host's kernel shall move the container's packets (`modprobe vhost_net` makes it; without `vhost_net = true` in the configuration it is not needed; see `caisson doctor vhost-net`)"
     )]
     Vhost(#[source] io::Error),
     /// A tap does not do what it is told.

@@ -4,7 +4,7 @@
 
 use toml_edit::{DocumentMut, Item, Table, value};
 
-use crate::setup::{Aim, Programs, RUNTIME};
+use crate::setup::{Aim, Programs, RUNTIME, at};
 
 /// Names the shim: `containerd-shim-caisson-v2`.
 const RUNTIME_TYPE: &str = "io.containerd.caisson.v2";
@@ -46,6 +46,22 @@ pub(super) fn edit(before: &str, aim: Aim, programs: &Programs) -> Result<Option
         }
     }
     Ok(Some(document.to_string()))
+}
+
+/// The shim of the entry: by its path, or by the name that containerd looks for.
+pub(super) fn registered(text: &str) -> Result<Option<String>, String> {
+    let document: DocumentMut = text
+        .parse()
+        .map_err(|err: toml_edit::TomlError| err.message().to_owned())?;
+    if document.is_empty() {
+        return Ok(None);
+    }
+    let plugin = plugin_of(&document)?;
+    let path = ["plugins", plugin, "containerd", RUNTIMES, RUNTIME];
+    Ok(at(&document, &path).map(|entry| {
+        let path = entry.get("runtime_path").and_then(Item::as_str);
+        path.unwrap_or(RUNTIME_TYPE).to_owned()
+    }))
 }
 
 /// The section of the CRI plugin, which has another name in each version.

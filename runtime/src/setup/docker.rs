@@ -62,6 +62,19 @@ pub(super) fn edit(before: &str, aim: Aim, programs: &Programs) -> Result<Option
     Ok(Some(text))
 }
 
+/// The program of the entry, which may also name a shim.
+pub(super) fn registered(text: &str) -> Result<Option<String>, String> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let value = check(text)?;
+    let entry = &value["runtimes"][RUNTIME];
+    let program = entry["path"]
+        .as_str()
+        .or_else(|| entry["runtimeType"].as_str());
+    Ok(program.map(str::to_owned))
+}
+
 /// Docker reads strict JSON, and what it could not read is not for us to mend.
 fn check(text: &str) -> Result<Value, String> {
     let value: Value = serde_json::from_str(text).map_err(|err| err.to_string())?;

@@ -108,6 +108,20 @@ impl Engine {
         })
     }
 
+    /// The program that the entry for caisson in a configuration names: a path, or the
+    /// shim's name. None without an entry.
+    ///
+    /// # Errors
+    /// When the engine could not read it either; the text is what is wrong.
+    pub fn registered_program(self, configuration: &str) -> Result<Option<String>, String> {
+        let program = match self {
+            Self::Docker => docker::registered(configuration),
+            Self::Containerd => containerd::registered(configuration),
+            Self::Podman => podman::registered(configuration),
+        };
+        program.map_err(|message| message.replace('\n', " "))
+    }
+
     /// What has to change in `file` for `aim`.
     ///
     /// # Errors
@@ -190,6 +204,12 @@ fn still_default(file: &Path) -> Option<String> {
         "{} says runtime = \"{RUNTIME}\": take that out too, or Podman starts no container",
         path.display()
     ))
+}
+
+/// What stands at a path of tables, if it is there.
+fn at<'d>(document: &'d toml_edit::DocumentMut, path: &[&str]) -> Option<&'d toml_edit::Item> {
+    path.iter()
+        .try_fold(document.as_item(), |item, name| item.get(name))
 }
 
 fn read(file: &Path) -> Result<String, Error> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 
-use crate::setup::{Aim, Programs, RUNTIME};
+use crate::setup::{Aim, Programs, RUNTIME, at};
 
 /// Podman's own lists (containers.conf(5)), which an entry replaces.
 const SPEAK_JSON: [&str; 8] = [
@@ -31,6 +31,20 @@ pub(super) fn text(aim: Aim, programs: &Programs) -> Option<String> {
     engine["runtimes"] = Item::Table(runtimes);
     document["engine"] = Item::Table(engine);
     Some(document.to_string())
+}
+
+/// The first program of the entry: Podman takes the first that exists.
+pub(super) fn registered(text: &str) -> Result<Option<String>, String> {
+    let document: DocumentMut = text
+        .parse()
+        .map_err(|err: toml_edit::TomlError| err.message().to_owned())?;
+    let entry = at(&document, &["engine", "runtimes", RUNTIME]);
+    let first = entry
+        .and_then(Item::as_array)
+        .and_then(|array| array.get(0));
+    Ok(first
+        .and_then(|program| program.as_str())
+        .map(str::to_owned))
 }
 
 /// Whether a file of containers.conf's form makes caisson the default: Podman doesn't

@@ -1,16 +1,16 @@
 //! Which kind of machine runs a container, and the reason, in one line.
 
-use std::fs::OpenOptions;
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::installation::Installation;
 use crate::config::machine_choice::MachineChoice;
-use crate::vm::hypervisor_error::Error;
+use crate::vm::hypervisor_error::{Error, KVM, KvmFault};
 use crate::vm::qemu::View;
 
-const KVM: &str = "/dev/kvm";
 const QEMU: &str = "qemu-system-x86_64";
 
 /// A kind of machine that can be started here.
@@ -71,12 +71,15 @@ impl Choice {
 /// # Errors
 /// When the wish can't be met; the text says what to do.
 pub fn choose(planned: MachineChoice, installation: &Installation) -> Result<Choice, Error> {
-    decide(planned, kvm_works(), installation)
+    let kvm = judge_kvm(open_kvm, || {
+        std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default()
+    });
+    decide(planned, kvm.map(drop), installation)
 }
 
 fn decide(
     planned: MachineChoice,
-    kvm: Result<(), String>,
+    kvm: Result<(), KvmFault>,
     installation: &Installation,
 ) -> Result<Choice, Error> {
     let emulation = |why: &str| Ok(Choice::emulation(why, find_qemu(installation)?));
@@ -94,31 +97,30 @@ fn decide(
     }
 }
 
-/// Opening /dev/kvm is not enough: hosts that are themselves guests without
-/// hardware virtualization offer a device on which a stock kernel crawls.
-fn kvm_works() -> Result<(), String> {
-    OpenOptions::new().read(true).write(true).open(KVM).map_err(|err| {
-        use std::io::ErrorKind::{NotFound, PermissionDenied};
-        match err.kind() {
-            PermissionDenied => format!(
-                "{KVM}: permission denied: add this user to the group that owns it (often `kvm`) and log in again"
-            ),
-            NotFound => format!(
-                "{KVM}: no such file or directory: load kvm_amd or kvm_intel, or enable virtualization in the firmware"
-            ),
-            _ => format!("{KVM}: {err}"),
-        }
-    })?;
-    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    if has_hardware_virtualization(&cpuinfo) {
-        return Ok(());
-    }
-    Err(format!(
-        "{KVM} opens, but the CPU shows neither svm nor vmx: guests would be emulated"
-    ))
+fn open_kvm() -> io::Result<File> {
+    File::options().read(true).write(true).open(KVM)
 }
 
-fn has_hardware_virtualization(cpuinfo: &str) -> bool {
+/// Returns the open device where KVM can be used. Opening it is not enough: hosts that are
+/// themselves guests without hardware virtualization offer a device on which a stock kernel
+/// crawls.
+pub(crate) fn judge_kvm(
+    open: impl FnOnce() -> io::Result<File>,
+    cpuinfo: impl FnOnce() -> String,
+) -> Result<File, KvmFault> {
+    let file = open().map_err(|err| match err.kind() {
+        io::ErrorKind::PermissionDenied => KvmFault::Denied,
+        io::ErrorKind::NotFound => KvmFault::Missing,
+        _ => KvmFault::Unopened(err),
+    })?;
+    if has_hardware_virtualization(&cpuinfo()) {
+        return Ok(file);
+    }
+    Err(KvmFault::Emulated)
+}
+
+/// Whether `/proc/cpuinfo` shows AMD's or Intel's extension.
+pub(crate) fn has_hardware_virtualization(cpuinfo: &str) -> bool {
     let flags = cpuinfo
         .lines()
         .find(|line| line.starts_with("flags"))
@@ -128,7 +130,11 @@ fn has_hardware_virtualization(cpuinfo: &str) -> bool {
         .any(|flag| flag == "svm" || flag == "vmx")
 }
 
-fn find_qemu(installation: &Installation) -> Result<PathBuf, Error> {
+/// Returns the QEMU program that would be started.
+///
+/// # Errors
+/// When there is none, or it can't be started in a jail.
+pub(crate) fn find_qemu(installation: &Installation) -> Result<PathBuf, Error> {
     let qemu = match &installation.config.qemu {
         Some(path) => path.exists().then(|| path.clone()),
         None => find_on_path(),
@@ -157,7 +163,7 @@ mod tests {
         let qemu = "qemu = \"/bin/sh\"\n";
         std::fs::write(&file, format!("{qemu}{config}")).unwrap();
         let installation = Installation::find(Some(&file)).unwrap();
-        decide(planned, Err("/dev/kvm: gone".into()), &installation)
+        decide(planned, Err(KvmFault::Missing), &installation)
     }
 
     #[test]
@@ -165,7 +171,7 @@ mod tests {
         let err = without_kvm("", MachineChoice::Auto).unwrap_err();
         let line = err.to_string();
         for words in [
-            "/dev/kvm: gone; ",
+            "/dev/kvm: no such file or directory: ",
             "`machine = \"tcg\"`",
             "`allow_emulation = true`",
             "/config.toml",

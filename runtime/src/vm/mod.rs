@@ -38,8 +38,11 @@ pub(crate) mod served_shares;
 pub(crate) mod shares;
 pub(crate) mod steal_aware_deadline;
 pub(crate) mod tcg;
+pub(crate) mod tiny_guest;
 pub(crate) mod vsock_ports;
 pub(crate) mod wire_format;
 
 pub use choice::{Choice, Kind, choose};
+pub(crate) use choice::{find_qemu, judge_kvm};
 pub use error::Error;
+pub(crate) use tiny_guest::run_tiny_guest;

@@ -90,7 +90,7 @@ fn what_is_no_program_is_refused_by_its_name() {
     write(&script, &program("/nowhere/loader"));
     let err = View::of(&script).unwrap_err().to_string();
     assert!(
-        err.ends_with("its loader /nowhere/loader is not there"),
+        err.contains(": its loader /nowhere/loader is not there (see "),
         "{err}"
     );
     write(&script, &program("loader"));

@@ -29,6 +29,7 @@ mod memory;
 mod model;
 mod owner;
 mod poller;
+pub mod probe;
 pub mod process;
 pub mod seccomp;
 mod slots;
