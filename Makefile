@@ -87,6 +87,10 @@ package-only: deps
 	rm -rf target/package
 	packaging/build.sh $(DIST) target/package
 
+.PHONY: test-package
+test-package: package ## Build them twice; install, upgrade and remove them in fresh roots
+	packaging/test/run.sh $(DIST) target/package
+
 .PHONY: lint
 lint: deps ## Format, clippy, documentation: no warnings
 	cargo fmt --all --check
