@@ -110,17 +110,21 @@ removed() {
 	container 'busybox sleep 1000'
 	caisson run --detach --bundle "$bundle" c3
 	caisson setup docker
+	caisson setup containerd
 	said=$(dpkg --remove caisson 2>&1)
 	contains 'containers still run' "$said"
 	contains 'configuration of docker still names caisson' "$said"
+	contains 'configuration of containerd still names caisson' "$said"
 	equal 0 "$(grep -c 'of podman' <<<"$said" || true)"
-	[ ! -e /usr/bin/caisson ] && [ ! -e /usr/share/caisson ]
-	[ -e /etc/caisson/config.toml ] && grep -q caisson /etc/docker/daemon.json
+	[ ! -e /usr/bin/caisson ]
+	[ ! -e /usr/share/caisson ]
+	[ -e /etc/caisson/config.toml ]
+	grep -q caisson /etc/docker/daemon.json
 	clear_away
 }
 
 purged() {
-	rm -r /etc/docker
+	rm -r /etc/docker /etc/containerd
 	dpkg --purge caisson
 	files >"$work/after"
 	diff "$work/before" "$work/after"
