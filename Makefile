@@ -83,6 +83,20 @@ install: dist ## Install below PREFIX (/usr/local)
 	mkdir -p $(PREFIX)
 	cp -r $(DIST)/. $(PREFIX)/
 
+.PHONY: package
+package: dist ## A .deb and a tarball with install.sh, in target/package
+	$(MAKE) --no-print-directory package-only
+
+# Of what lies in DIST, without building that.
+.PHONY: package-only
+package-only: deps
+	rm -rf target/package
+	packaging/build.sh $(DIST) target/package
+
+.PHONY: test-package
+test-package: package ## Build them twice; install, upgrade and remove them in fresh roots
+	packaging/test/run.sh $(DIST) target/package
+
 .PHONY: lint
 lint: deps ## Format, clippy, documentation: no warnings
 	cargo fmt --all --check

@@ -41,20 +41,6 @@ busybox_rootfs() {
 	done
 }
 
-# Of the machine's own archive and suite, reached as the machine reaches it.
-build_debian() {
-	machine_acquire_settings >"$work/apt.conf"
-	unshare --mount --propagation private mmdebstrap --quiet --mode=root --variant=minbase \
-		--aptopt="$work/apt.conf" "$(machine_suite)" "$1/rootfs" "$(debian_mirror)" >&2
-}
-
-debian_rootfs() {
-	local target
-	target=$(cache_root)/demo/debian-$(machine_suite)
-	build_once "$target" build_debian
-	echo "$target/rootfs"
-}
-
 echo 'allow_emulation = true' >"$work/config.toml"
 export CAISSON_CONFIG=$work/config.toml
 echo "This demo sets \`allow_emulation = true\`: where KVM does not work, QEMU emulates the"

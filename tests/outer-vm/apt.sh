@@ -24,6 +24,22 @@ machine_acquire_settings() {
     echo 'Acquire::Languages "none";'
 }
 
+# Of the machine's own archive and suite, reached as the machine reaches it.
+build_debian_rootfs() {
+    machine_acquire_settings >"$1/apt.conf"
+    unshare --mount --propagation private mmdebstrap --quiet --mode=root --variant=minbase \
+        --aptopt="$1/apt.conf" "$(machine_suite)" "$1/rootfs" "$(debian_mirror)" >&2
+}
+
+# debian_rootfs: the path of a Debian of few packages, built once. Not to be written to.
+# Needs cache.sh.
+debian_rootfs() {
+    local target
+    target=$(cache_root)/demo/debian-$(machine_suite)
+    build_once "$target" build_debian_rootfs
+    echo "$target/rootfs"
+}
+
 # private_apt FOLDER SUITE: prepares FOLDER/apt.conf and reads the package
 # lists. Afterwards `in_private_apt FOLDER apt-get ...` works on that suite as if
 # nothing were installed.

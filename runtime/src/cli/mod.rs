@@ -35,7 +35,7 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::io::Write;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::log::error_line::chain;
 
@@ -99,6 +99,12 @@ struct Title {
 
 /// What a process ends with that should have become another program, with runc.
 const NOT_EXECUTED: u8 = 255;
+
+/// Returns the definition of the command line, for man pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
 
 /// Runs one command; the answer is the exit code.
 #[must_use]
