@@ -186,7 +186,7 @@ test-engines-short: dist ## The essentials of them, in one test host
 	SHORT=1 tests/engines/run.sh $(DIST) '$(SHORT_ENGINES)'
 
 .PHONY: test
-test: dist stock-kernel ## All tests: test-unit, test-tcg, test-suites; beside them fuzz, test-kvm, engines
+test: dist stock-kernel ## All tests: test-unit, test-tcg, test-suites, fuzz, test-package; of test-kvm and test-engines a part
 	tests/all.sh $(DIST)
 
 .PHONY: soak

@@ -12,7 +12,7 @@ here=$(dirname "$(readlink -f "$0")")
 dist=$(readlink -f "${1:?usage: all.sh DIST}")
 logs=$here/../target/test
 engines=${SHORT_ENGINES:?run by make test}
-parts=(unit tcg suites fuzz kvm-1 kvm-2 engines)
+parts=(unit tcg suites fuzz packages kvm-1 kvm-2 engines)
 
 # part NAME COMMAND...: leaves NAME.log, NAME.status and NAME.seconds, and prints the
 # lines that name a test.
@@ -77,7 +77,10 @@ mkdir -p "$logs"
 for name in unit tcg suites; do
 	part "$name" target "test-$name"
 done
-part fuzz target fuzz FUZZ_PROFILE=dev &
+{
+	part fuzz target fuzz FUZZ_PROFILE=dev
+	part packages target test-package
+} &
 SHORT=1 part kvm-2 "$here/run.sh" kvm:2/2 "$dist"
 wait
 summary

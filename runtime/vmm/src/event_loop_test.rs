@@ -128,8 +128,10 @@ fn a_notification_during_a_pause_is_served_after_it() {
         assert_eq!(control.receive(), Report::Running);
         let ring = &driver.ring;
         ring.describe(0, Descriptor::new(DATA_AT, 8, WRITE, 0));
-        ring.fill_with(0);
         for turn in 1..=3 {
+            // Only in the pause is it announced: a device that has just come up looks at
+            // its queues without a notification.
+            ring.offer(turn - 1, 0);
             assert_eq!(control.ask(&Request::Pause), done());
             ring.announce(turn);
             driver.kick.write(1).unwrap();
