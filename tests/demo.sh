@@ -66,3 +66,13 @@ echo "in Debian:        ${said%%$'\n'*}"
 bundle pipeline "$debian" sh -c 'seq 1 1000 | perl -ne "\$s += \$_; END { print qq(\$s\n) }"'
 said=$(run pipeline)
 echo "sum of 1 to 1000, by seq and perl in Debian: $said"
+
+cat <<END
+
+Next, as root:
+  make install                           installs it below /usr/local
+  caisson doctor                         shows what this host has, and what it lacks
+  caisson sandbox -- uname -r            runs a command of this host in a VM
+  caisson setup docker                   or podman, or containerd: enters it there
+Each container above was: caisson spec, then caisson run --bundle DIR NAME.
+END

@@ -17,6 +17,8 @@ stories![
     a_whole_life_in_the_users_own_state_folder,
     files_have_owners_as_mapped,
     lent_ids_are_mapped_too,
+    // The test host has newuidmap; where tcg is tested it may not be there.
+    a_sandbox_is_in_a_user_namespace.only(Machine::Kvm),
     ids_of_others_are_refused,
     a_cgroup_that_is_not_the_users_is_refused,
     a_delegated_cgroup_is_used,
@@ -259,6 +261,42 @@ fn lent_ids_are_mapped_too(scene: &Scene) {
     let file = fs::metadata(bundle.rootfs.join("tmp/file")).unwrap();
     assert_eq!((file.uid(), file.gid()), (LENT + 6, LENT + 7));
     drop(lent);
+}
+
+fn a_sandbox_is_in_a_user_namespace(scene: &Scene) {
+    let user = User::new(scene);
+    let lent = Lent::new(scene, user.gid);
+    let project = scene.path("project");
+    fs::create_dir(&project).unwrap();
+    user.own(&project);
+    let sandbox = |arguments: &[&str]| {
+        let mut command = user.command(&[&["sandbox"], arguments].concat());
+        command.current_dir(&project).env("HOME", "/none");
+        scene.output_of(command)
+    };
+    let script = "id -u; touch made; cat /etc/shadow 2>/dev/null; touch /usr/x 2>/dev/null || echo read-only; \
+                  touch /x /tmp/x && echo memory; ls -d /etc/passwd; exit 5";
+    let output = sandbox(&["--rw", ".", "--", "sh", "-c", script]);
+    output.exits(5);
+    assert_eq!(
+        output.stdout, "0\nread-only\nmemory\n/etc/passwd\n",
+        "{}",
+        output.stderr
+    );
+    let made = fs::metadata(project.join("made")).unwrap();
+    assert_eq!((made.uid(), made.gid()), (UID, user.gid));
+    sandbox(&["--", "/no/such"]).fails(
+        1,
+        "exec: \"/no/such\": stat /no/such: no such file or directory",
+    );
+    drop(lent);
+    // Without ids lent to the user there is one line, of the program that lacks them.
+    let output = sandbox(&["--", "true"]);
+    output.exits(1);
+    assert!(
+        output.stderr.contains("unshare") || output.stderr.contains("newuidmap"),
+        "{output:?}"
+    );
 }
 
 fn ids_of_others_are_refused(scene: &Scene) {

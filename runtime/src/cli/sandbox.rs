@@ -13,7 +13,7 @@ use rustix::rand::GetRandomFlags;
 use crate::cli::{Caller, Outcome, failed, run, sizes};
 use crate::container::create::Creation;
 use crate::container::preserved_fds::Preserved;
-use crate::host::identity::User;
+use crate::host::identity::{User, is_rootless};
 use crate::host::private;
 use crate::owner::SpawnOptions;
 use crate::sandbox;
@@ -102,6 +102,7 @@ impl Sandbox {
             memory_bytes,
             millicpus: self.cpus.map(millicpus).transpose()?,
             network: None,
+            in_user_namespace: is_rootless(),
             terminal: std::io::stdin().is_terminal() && std::io::stdout().is_terminal(),
             working_directory,
             home: home(),

@@ -72,11 +72,23 @@ pub(super) struct Opened {
     pub(super) is_writable: bool,
 }
 
+/// Where the root file system comes from.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Root {
+    /// The host's, with holes.
+    Host(Layer),
+    /// An empty one with these symbolic links, by name and target: in a user namespace the
+    /// kernel separates no directory from what is mounted in it (mount_namespaces(7)), so
+    /// that of the host's root only directories can be shown, as they are. There is less
+    /// to hide: an ordinary user can't read what others may not.
+    Empty(Vec<(PathBuf, PathBuf)>),
+}
+
 /// Everything that is seen.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct HostView {
     /// The root.
-    pub(super) root: Layer,
+    pub(super) root: Root,
     /// File systems of the host that lie in what is shown of the root.
     pub(super) further: Vec<Layer>,
     /// What the caller opens, outer before inner.
@@ -109,14 +121,21 @@ impl HostView {
         }
         opened.sort_by_key(|open| open.path.components().count());
         let covered = secrets(&opened, request);
-        let root = Path::new("/");
-        let mounts = mountinfo::read().map_err(Error::step("read the mounts of", root))?;
+        let top = Path::new("/");
+        let (root, further) = if request.in_user_namespace {
+            opened.splice(0..0, system_directories());
+            (Root::Empty(links_of_root()?), Vec::new())
+        } else {
+            let mounts = mountinfo::read().map_err(Error::step("read the mounts of", top))?;
+            let host = Layer {
+                source: top.to_owned(),
+                hidden: hidden_below(top)?,
+            };
+            (Root::Host(host), further(&mounts)?)
+        };
         Ok(Self {
-            root: Layer {
-                source: root.to_owned(),
-                hidden: hidden_below(root)?,
-            },
-            further: further(&mounts)?,
+            root,
+            further,
             opened,
             covered,
             working_directory: here.clone(),
@@ -149,6 +168,31 @@ fn opened(request: &Request) -> Result<Vec<Opened>, Error> {
     all.retain(|open| writable.iter().all(|other| other.path != open.path));
     all.extend(writable);
     Ok(all)
+}
+
+/// The directories of the system that are there.
+fn system_directories() -> impl Iterator<Item = Opened> {
+    let of_root = SHOWN.iter().filter(|name| **name != "var");
+    let of_root = of_root.map(|name| Path::new("/").join(name));
+    let of_var = SHOWN_OF_VAR_LIB.iter();
+    let all = of_root.chain(of_var.map(|name| Path::new("/var/lib").join(name)));
+    let is_directory = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|file| file.is_dir());
+    all.filter(is_directory).map(|path| Opened {
+        path,
+        is_writable: false,
+    })
+}
+
+/// Links such as /bin, which lead to system directories.
+fn links_of_root() -> Result<Vec<(PathBuf, PathBuf)>, Error> {
+    let shown = SHOWN.iter().map(|name| Path::new("/").join(name));
+    let links = shown.filter(|path| path.is_symlink());
+    let pair = |path: PathBuf| {
+        let target = fs::read_link(&path).map_err(Error::step("read link", &path))?;
+        let name = path.strip_prefix("/").unwrap_or(&path).to_owned();
+        Ok((name, target))
+    };
+    links.map(pair).collect()
 }
 
 /// Returns whether the system directories that are shown hold `path`.

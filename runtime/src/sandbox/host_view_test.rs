@@ -13,6 +13,7 @@ fn request(home: &Path, here: &Path) -> Request {
         memory_bytes: 1 << 30,
         millicpus: None,
         network: None,
+        in_user_namespace: false,
         terminal: false,
         working_directory: here.to_owned(),
         home: home.to_owned(),
@@ -140,4 +141,32 @@ fn what_can_not_be_opened_is_named_with_its_option() {
         "{}",
         of("", "/")
     );
+}
+
+#[test]
+fn in_a_user_namespace_system_directories_are_shown_one_by_one() {
+    let here = Path::new("/usr");
+    let request = Request {
+        in_user_namespace: true,
+        readable: vec!["/usr/share".into()],
+        ..request(Path::new("/root"), here)
+    };
+    let view = HostView::of(&request).unwrap();
+    let shown: Vec<_> = view.opened.iter().map(|open| open.path.as_path()).collect();
+    for wanted in ["/usr", "/etc"] {
+        assert!(shown.contains(&Path::new(wanted)), "{shown:?}");
+    }
+    assert!(
+        shown
+            .iter()
+            .all(|path| *path != Path::new("/var") && *path != Path::new("/home"))
+    );
+    // An outer one comes before an inner one.
+    assert_eq!(shown.last(), Some(&Path::new("/usr/share")));
+    let Root::Empty(links) = view.root else {
+        panic!("{:?}", view.root);
+    };
+    let bin = (PathBuf::from("bin"), PathBuf::from("usr/bin"));
+    assert_eq!(links.contains(&bin), Path::new("/bin").is_symlink());
+    assert!(view.further.is_empty());
 }

@@ -6,7 +6,7 @@
 //! namespace ends with its last process.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
@@ -14,7 +14,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use super::error::Error;
-use super::host_view::{HostView, Layer};
+use super::host_view::{HostView, Layer, Root};
 
 /// Where the root is, below the bundle.
 pub(super) const ROOTFS: &str = "rootfs";
@@ -36,7 +36,10 @@ pub(super) fn enter(view: &HostView, bundle: &Path) -> Result<(), Error> {
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none).map_err(doing())?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("sandbox"), bundle, Some("tmpfs"), flags, Some(SIZE)).map_err(doing())?;
-    make_layer(&view.root, bundle, Path::new(ROOTFS))?;
+    match &view.root {
+        Root::Host(layer) => make_layer(layer, bundle, Path::new(ROOTFS))?,
+        Root::Empty(links) => make_links(links, &bundle.join(ROOTFS))?,
+    }
     for (number, layer) in view.further.iter().enumerate() {
         make_layer(layer, bundle, &layer_path(number))?;
     }
@@ -67,6 +70,17 @@ fn make_layer(layer: &Layer, bundle: &Path, name: &Path) -> Result<(), Error> {
         Some(options.as_str()),
     )
     .map_err(Error::step("mount an overlay of", &layer.source))
+}
+
+fn make_links(links: &[(PathBuf, PathBuf)], root: &Path) -> Result<(), Error> {
+    make_directory(root)?;
+    let readable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(root, readable).map_err(Error::step("set the attributes of", root))?;
+    for (name, target) in links {
+        let link = root.join(name);
+        symlink(target, &link).map_err(Error::step("create", &link))?;
+    }
+    Ok(())
 }
 
 /// The directories above a hole look like those that they are laid over.

@@ -20,6 +20,8 @@ pub struct Request {
     pub millicpus: Option<u32>,
     /// Where its network namespace is, if it gets a network.
     pub network: Option<PathBuf>,
+    /// The caller is root of a user namespace alone.
+    pub in_user_namespace: bool,
     /// It has a terminal.
     pub terminal: bool,
     /// Where the caller is.
