@@ -1,6 +1,7 @@
 //! The command line as callers of runc use it.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use caisson_tests::{Scene, stories};
 use serde_json::{Value, json};
@@ -12,6 +13,7 @@ stories![
     spec_writes_a_configuration_once,
     ps_lists_the_guests_processes,
     ps_as_json_lists_the_hosts_processes_with_their_command_lines,
+    console_prints_what_the_guests_kernel_reports,
     debug_tells_which_machine_and_why,
     help_is_a_verb_too,
     misuse_is_refused,
@@ -142,6 +144,36 @@ fn ps_as_json_lists_the_hosts_processes_with_their_command_lines(scene: &Scene) 
         assert!(line.ends_with(command), "{line}");
     }
     container.remove();
+}
+
+fn console_prints_what_the_guests_kernel_reports(scene: &Scene) {
+    let bundle = scene.shell("echo '<0>reported by a test' >/dev/kmsg && echo done; sleep 1000");
+    bundle.privileged().edit(|config| {
+        config["linux"]["devices"] = json!([
+            {"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11},
+        ]);
+    });
+    let container = scene.started(&bundle);
+    let shown = || container.verb("console", &[]).ok();
+    container
+        .exec(&["sh", "-c", "echo '<0>second \u{1b}[31mline' >/dev/kmsg"])
+        .ok();
+    // The monitor reads the console beside its other work.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !shown().contains("second") {
+        assert!(Instant::now() < deadline, "{}", shown());
+    }
+    let lines = shown();
+    assert!(lines.contains("reported by a test\n"), "{lines}");
+    assert!(!lines.contains('\u{1b}'), "{lines:?}");
+    container.verb("kill", &["KILL"]).ok();
+    assert_eq!(container.wait(), 137);
+    container
+        .verb("console", &[])
+        .fails(1, "container not running");
+    scene
+        .caisson(["console", "none"])
+        .fails(1, "container does not exist: none");
 }
 
 fn debug_tells_which_machine_and_why(scene: &Scene) {

@@ -7,6 +7,7 @@
 
 mod arguments;
 mod checkpoint;
+mod console;
 mod create;
 mod delete;
 mod doctor;
@@ -72,6 +73,7 @@ enum Verb {
     Resume(pause::Resume),
     Update(update::Update),
     Events(events::Events),
+    Console(console::Console),
     Checkpoint(checkpoint::Checkpoint),
     Restore(restore::Restore),
     Spec(spec::Spec),
@@ -164,6 +166,7 @@ fn dispatch(caller: &Caller, verb: Option<Verb>) -> Outcome {
         Some(Verb::Resume(verb)) => verb.run(caller),
         Some(Verb::Update(verb)) => verb.run(caller),
         Some(Verb::Events(verb)) => verb.run(caller),
+        Some(Verb::Console(verb)) => verb.run(caller),
         Some(Verb::Checkpoint(verb)) => verb.run(caller),
         Some(Verb::Restore(verb)) => verb.run(caller),
         Some(Verb::Spec(verb)) => verb.run(),

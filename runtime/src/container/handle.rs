@@ -306,6 +306,18 @@ impl Container {
         }
     }
 
+    /// The last lines of its guest's console.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`] when it has stopped.
+    pub fn console(&self) -> Result<Vec<String>, Error> {
+        match self.ask(&Request::Console)? {
+            Reply::Console(lines) => Ok(lines),
+            Reply::Failed { message } => Err(Error::Refused(message)),
+            _ => Err(Error::NotRunning),
+        }
+    }
+
     /// A connection on which [`Reply::OutOfMemory`] arrives each time the kernel has
     /// killed a process of it for lack of memory, until the container's end.
     ///

@@ -20,6 +20,7 @@ use crate::monitor::stdio_ports::{StdioPorts, StdioRequest};
 use crate::monitor::subscribers::Subscribers;
 use crate::oci::fields::{process_for_guest, resources_for_guest};
 use crate::owner::{Connection, ExecRequest, GuestContainer, KILLED, Reply, Request, Status};
+use crate::process::log_tail::LogTail;
 use crate::seccomp::Filter;
 use crate::vm::agent;
 use crate::vm::agent::{Agent, AgentStart, ProcessName};
@@ -37,6 +38,7 @@ pub(crate) struct GuestAccess {
     pub(crate) agent: Agent,
     pub(crate) streams: VsockPorts,
     pub(crate) kill_escalation: KillEscalation,
+    pub(crate) console: LogTail,
 }
 
 /// The process of this host that a container ends with.
@@ -295,6 +297,7 @@ impl ContainerService {
                 let statistics = self.vm.agent.statistics(&self.id)?;
                 return Ok(Reply::Statistics(Box::new(statistics)));
             }
+            Request::Console => return Ok(Reply::Console(self.vm.console.lines())),
             Request::Start => self.start(),
             Request::Kill { signal, all } => self.kill(*signal, *all),
             Request::Pause => self.pause(),

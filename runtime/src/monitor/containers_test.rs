@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
+use crate::process::log_tail::LogTail;
 use crate::process::pidfd::Pidfd;
 use crate::vm::agent::Agent;
 use crate::vm::kill_escalation::KillEscalation;
@@ -29,6 +30,7 @@ fn machine_with(id: &str) -> (Arc<Containers>, UnixStream) {
         agent,
         streams: VsockPorts::new(Token::random().unwrap()),
         kill_escalation: KillEscalation::new(Vec::new()),
+        console: LogTail::default(),
     };
     let shares = Shares::new(file_server, Served::default());
     let members = Containers::new(access.clone(), Arc::new(shares));

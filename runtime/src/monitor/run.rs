@@ -415,6 +415,7 @@ fn create(
         agent: vm.agent.clone(),
         streams: vm.streams.clone(),
         kill_escalation: vm.kill_escalation.clone(),
+        console: vm.console.clone(),
     };
     let containers = Containers::new(access, Arc::clone(&vm.shares));
     let mut container = order.for_guest(new_points);

@@ -43,6 +43,8 @@ pub enum Request {
     Owners,
     /// What the container uses. Answer: [`Reply::Statistics`].
     Statistics,
+    /// What the guest's kernel has written. Answer: [`Reply::Console`].
+    Console,
     /// Tells from now on what happens to the container. Answer: [`Reply::Done`], then
     /// any number of [`Reply::OutOfMemory`]; the container's end closes the connection.
     Follow,
@@ -212,6 +214,8 @@ pub enum Reply {
     Owners(Vec<i32>),
     /// What the container uses.
     Statistics(Box<Statistics>),
+    /// The last lines of the guest's console.
+    Console(Vec<String>),
     /// The guest's kernel has killed a process of the container for lack of memory.
     OutOfMemory,
     /// The process runs. The message carries the descriptors of its streams, in

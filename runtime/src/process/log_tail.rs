@@ -1,6 +1,6 @@
 //! The last lines that a guest's console or a helper process has written.
 //!
-//! Owns a bounded memory of them, for error lines; a guest can write as much
+//! Owns a bounded memory of them, for error lines and `console`; a guest can write as much
 //! as it likes, so lines and their lengths are limited.
 
 use std::collections::VecDeque;
@@ -14,7 +14,7 @@ use crate::log::error_line::is_unprintable;
 use crate::process::error::Error;
 use crate::process::thread;
 
-const MAX_LINES: usize = 16;
+const MAX_LINES: usize = 64;
 const MAX_LINE_LEN: usize = 400;
 /// A source that has ended is read to its end well before this, and one that somebody
 /// else holds open keeps nobody longer.
@@ -137,6 +137,16 @@ impl LogTail {
         kept.lines.push_back(text);
     }
 
+    /// All lines that are kept, after the one that says why a kernel ended.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let kept = self.kept();
+        let alarm = kept
+            .alarm
+            .iter()
+            .filter(|alarm| !kept.lines.contains(alarm));
+        alarm.chain(&kept.lines).cloned().collect()
+    }
+
     /// The last `count` lines, after the one that says why a kernel ended where
     /// there is one, joined for a one-line message; empty if none.
     pub(crate) fn last(&self, count: usize) -> String {
@@ -166,12 +176,14 @@ mod tests {
     #[test]
     fn only_the_last_lines_are_kept_and_long_ones_are_cut() {
         let tail = LogTail::default();
-        let mut text = (0..40).map(|n| format!("line {n}\r\n")).collect::<String>();
+        let mut text = (0..100)
+            .map(|n| format!("line {n}\r\n"))
+            .collect::<String>();
         text.push_str(&"x".repeat(1000));
         tail.read(text.as_bytes());
         assert_eq!(
             tail.last(3),
-            format!("line 38 | line 39 | {}", "x".repeat(MAX_LINE_LEN))
+            format!("line 98 | line 99 | {}", "x".repeat(MAX_LINE_LEN))
         );
         assert_eq!(tail.kept().lines.len(), MAX_LINES);
     }
@@ -179,9 +191,15 @@ mod tests {
     #[test]
     fn the_reason_of_a_panic_is_kept_over_its_trace() {
         let tail = LogTail::default();
-        let trace = "? f+0x1/0x2\n".repeat(40);
+        let trace = "? f+0x1/0x2\n".repeat(2 * MAX_LINES);
         tail.read(format!("Kernel panic - not syncing: x\n{trace}end\n").as_bytes());
         assert_eq!(tail.last(1), "Kernel panic - not syncing: x | end");
+        let lines = tail.lines();
+        assert_eq!(lines.len(), MAX_LINES + 1);
+        assert_eq!(
+            (lines[0].as_str(), lines[MAX_LINES].as_str()),
+            ("Kernel panic - not syncing: x", "end")
+        );
     }
 
     #[test]
