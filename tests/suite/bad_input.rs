@@ -141,7 +141,7 @@ fn other_installation(scene: &Scene) -> std::path::PathBuf {
 fn a_missing_guest_kernel(scene: &Scene) {
     let share = other_installation(scene);
     let text = format!(
-        "guest kernel not found at {}/vmlinux: build one with `make kernel`, or `make stock-kernel` for the distribution's (see `caisson doctor guest-kernel`)",
+        "guest kernel not found at {}/vmlinux: install caisson again, or build one with `make kernel` or `make stock-kernel` (see `caisson doctor guest-kernel`)",
         share.display()
     );
     create(scene, &scene.bundle(&["true"])).fails(1, &text);

@@ -285,11 +285,11 @@ struct Remedy {
 }
 
 const INSTALL: Remedy = Remedy {
-    fix: "install caisson with `make install`",
+    fix: "install caisson again: its package, its tarball, or `make install`",
     check: "helpers",
 };
 const BUILD_KERNEL: Remedy = Remedy {
-    fix: "build one with `make kernel`, or `make stock-kernel` for the distribution's",
+    fix: "install caisson again, or build one with `make kernel` or `make stock-kernel`",
     check: "guest-kernel",
 };
 
