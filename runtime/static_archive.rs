@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs, io};
 
-/// Puts `archive` into a folder with nothing else in it, which is searched
+/// Puts `archive` into a directory with nothing else in it, which is searched
 /// before the system's. `package` is what Debian calls its package.
 pub(crate) fn link(archive: &str, package: &str) -> Result<(), Box<dyn std::error::Error>> {
     let Some(installed) = installed(archive)? else {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 pub struct Bundle {
     /// Name for the container.
     pub id: String,
-    /// Folder with config.json.
+    /// Directory with config.json.
     pub path: PathBuf,
     /// Root file system on the host.
     pub rootfs: PathBuf,

@@ -166,7 +166,7 @@ impl Container<'_> {
         kill(Pid::from_raw(self.pid), signal).unwrap();
     }
 
-    /// Waits for its end; the answer is the exit code.
+    /// Waits for its end, and returns the exit code.
     #[must_use]
     pub fn wait(&self) -> i32 {
         let code = wait::exit_code_of(self.pid);

@@ -1,7 +1,7 @@
 //! What tests of whole containers have in common.
 //!
 //! `settings` says what is tested, `story` what a test is, `isolation` gives
-//! each its own processes, mounts and network, `scene` the folder it plays in.
+//! each its own processes, mounts and network, `scene` the directory it plays in.
 //! `bundle`, `container` and `terminal` are what callers of a runtime do;
 //! `namespace` is where engines put interfaces, `leftovers` is the proof that nothing stays behind, `wait` the only way to
 //! wait. Knows no single test.

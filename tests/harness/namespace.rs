@@ -11,7 +11,7 @@ use std::process::Command;
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-/// See the module.
+/// A network namespace, held by a descriptor.
 #[derive(Debug)]
 pub struct Namespace(File);
 
@@ -47,7 +47,7 @@ impl Namespace {
         Path::new("/proc").join(format!("{pid}/fd/{}", self.0.as_raw_fd()))
     }
 
-    /// Runs `ip` in it; the answer is what it wrote.
+    /// Runs `ip` in it, and returns what it wrote.
     #[track_caller]
     pub fn ip(&self, arguments: &str) -> String {
         self.command("ip", arguments)

@@ -1,4 +1,4 @@
-//! `Scene`: the folder one test plays in, with a state folder, a configuration
+//! `Scene`: the directory one test plays in, with a state directory, a configuration
 //! and a root file system of its own, and the program under test.
 
 use std::cell::Cell;
@@ -28,7 +28,7 @@ pub struct Scene {
 }
 
 impl Drop for Scene {
-    /// What containers and their owners have said goes with the folder, and is needed
+    /// What containers and their owners have said goes with the directory, and is needed
     /// to understand a failure.
     fn drop(&mut self) {
         if !std::thread::panicking() {
@@ -79,13 +79,13 @@ impl Scene {
         format!("caisson-test-{random}")
     }
 
-    /// A path in the test's own folder.
+    /// A path in the test's own directory.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// The state folder, as `--root` gets it.
+    /// The state directory, as `--root` gets it.
     #[must_use]
     pub fn state_folder(&self) -> PathBuf {
         self.path("state")
@@ -126,7 +126,7 @@ impl Scene {
         fs::write(self.path("config.toml"), text + lines).unwrap();
     }
 
-    /// The program under test with the test's state folder and configuration.
+    /// The program under test with the test's state directory and configuration.
     #[must_use]
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(self.settings.caisson());
@@ -236,6 +236,6 @@ impl Scene {
             .flatten()
             .flatten();
         let left: Vec<_> = entries.map(|entry| entry.file_name()).collect();
-        assert!(left.is_empty(), "the state folder still holds {left:?}");
+        assert!(left.is_empty(), "the state directory still holds {left:?}");
     }
 }

@@ -25,7 +25,7 @@ impl Machine {
 /// What is under test.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Folder with `bin`, `libexec` and `share` of an installation.
+    /// Directory with `bin`, `libexec` and `share` of an installation.
     pub dist: PathBuf,
     /// Machine that runs the containers.
     pub machine: Machine,

@@ -80,7 +80,7 @@ impl<'a> Systemd<'a> {
         }
     }
 
-    /// The folder, seen from here, of a cgroup that this systemd calls `path`.
+    /// The directory, seen from here, of a cgroup that this systemd calls `path`.
     #[must_use]
     pub fn folder(&self, path: &str) -> PathBuf {
         self.cgroup.join(path.trim_start_matches('/'))
@@ -156,7 +156,7 @@ umount -R /sys/fs/cgroup
 exec unshare --cgroup sh -euc 'mount -t cgroup2 cgroup2 /sys/fs/cgroup; container=caisson-test exec /usr/lib/systemd/systemd --unit="$0" --show-status=no' "$2"
 "#;
 
-/// A folder with what it boots to.
+/// A directory with what it boots to.
 fn units(scene: &Scene, reach: Reach) -> PathBuf {
     let folder = scene.path(&format!("units-{}", scene.number()));
     fs::create_dir(&folder).unwrap();

@@ -31,7 +31,7 @@ pub struct Terminal {
 }
 
 impl ConsoleSocket {
-    /// Listens in the scene's folder.
+    /// Listens in the scene's directory.
     #[must_use]
     pub fn new(scene: &Scene) -> Self {
         let path = scene.path(&format!("console-{}", scene.number()));

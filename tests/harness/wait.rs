@@ -47,7 +47,7 @@ pub fn ends_within(pid: i32, limit: Duration) -> bool {
     pidfd(pid).is_ok_and(|pidfd| readable_within(pidfd.as_fd(), limit)) || pidfd(pid).is_err()
 }
 
-/// Waits for a child's end as conmon does; the answer is its exit code or 128
+/// Waits for a child's end as conmon does, and returns its exit code or 128
 /// plus the signal that ended it.
 #[must_use]
 pub fn exit_code_of(pid: i32) -> i32 {
@@ -58,7 +58,7 @@ pub fn exit_code_of(pid: i32) -> i32 {
     }
 }
 
-/// Waits until a file of this name is in its folder.
+/// Waits until a file of this name is in its directory.
 pub fn for_file(path: &Path) {
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC).unwrap();
     let folder = path.parent().unwrap();

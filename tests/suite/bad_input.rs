@@ -258,7 +258,7 @@ fn a_full_state_folder(scene: &Scene) {
     assert_eq!(
         fs::read_dir(&folder).unwrap().count(),
         0,
-        "the state folder"
+        "the state directory"
     );
     nix::mount::umount(&folder).unwrap();
     let text = format!(

@@ -220,5 +220,5 @@ fn misuse_is_refused(scene: &Scene) {
         .fails(1, "--rootless is true, false or auto, not \"maybe\"");
     scene
         .caisson(["--root", "/", "list"])
-        .fails(1, "--root / is refused: name a folder of its own");
+        .fails(1, "--root / is refused: name a directory of its own");
 }

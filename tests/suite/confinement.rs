@@ -16,7 +16,7 @@ stories![
     the_containers_pid_leads_to_its_own_files_only,
 ];
 
-/// One process, by its folder in /proc.
+/// One process, by its directory in /proc.
 struct Process {
     pid: i32,
 }

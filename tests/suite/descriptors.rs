@@ -38,7 +38,7 @@ fn converse(scene: &Scene, command: Command) {
     caller.write_all(b"question\n").unwrap();
     let output = output_with(scene, command, vec![writer.into(), handed.into()]);
     let listed = output.ok();
-    // 5 is the folder that ls reads.
+    // 5 is the directory that ls reads.
     assert_eq!(listed, "0\n1\n2\n3\n4\n5\n");
     let mut said = String::new();
     reader.read_to_string(&mut said).unwrap();

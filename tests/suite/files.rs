@@ -23,7 +23,7 @@ stories![
     a_tmpfs_is_the_guests_own,
 ];
 
-/// A folder on the host, mounted at /mnt.
+/// A directory on the host, mounted at /mnt.
 fn shared(scene: &Scene, bundle: &Bundle, options: &[&str]) -> std::path::PathBuf {
     let folder = scene.path(&format!("shared-{}", scene.number()));
     fs::create_dir(&folder).unwrap();

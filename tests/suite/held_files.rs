@@ -32,7 +32,7 @@ fn limited(scene: &Scene, arguments: &[&str]) -> Command {
     limited
 }
 
-/// Mounts a folder with `FILES` files of one byte, in folders of a hundred.
+/// Mounts a directory with `FILES` files of one byte, in directories of a hundred.
 fn share_many_files(scene: &Scene, bundle: &Bundle) {
     let shared = scene.path("many-files");
     for folder in 0..FILES / 100 {

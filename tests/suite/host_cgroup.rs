@@ -36,7 +36,7 @@ fn is_version_two() -> bool {
     Path::new(ROOT).join("cgroup.controllers").exists()
 }
 
-/// The folder of `path` in the hierarchy that has this controller.
+/// The directory of `path` in the hierarchy that has this controller.
 fn folder(controller: &str, path: &str) -> PathBuf {
     let root = Path::new(ROOT);
     if is_version_two() {

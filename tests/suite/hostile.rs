@@ -163,7 +163,7 @@ fn entries(folder: &Path) -> usize {
     fs::read_dir(folder).unwrap().count()
 }
 
-/// Kills it; the answer is what its owner has logged.
+/// Kills it, and returns what its owner has logged.
 #[track_caller]
 fn assert_ends(scene: &Scene, container: &Container<'_>) -> String {
     container.verb("kill", &["KILL"]).ok();

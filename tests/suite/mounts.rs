@@ -38,7 +38,7 @@ pub(crate) fn bind(place: &str, source: &Path, options: &[&str]) -> Value {
     json!({"destination": place, "type": "bind", "source": source, "options": options})
 }
 
-/// A folder on the host with one file.
+/// A directory on the host with one file.
 fn folder(scene: &Scene) -> PathBuf {
     let folder = scene.path(&format!("folder-{}", scene.number()));
     fs::create_dir(&folder).unwrap();
@@ -46,7 +46,7 @@ fn folder(scene: &Scene) -> PathBuf {
     folder
 }
 
-/// Has a hook mount a file system below `folder`, where only the container sees it.
+/// Has a hook mount a file system below `directory`, where only the container sees it.
 fn mounted_by_hook(bundle: &Bundle, folder: &Path, kind: &str) {
     let script = format!("mkdir -p {0}; mount -t {kind} none {0}", folder.display());
     let env = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"];

@@ -195,7 +195,7 @@ fn try_locks(path: &Path) -> String {
     format!("record {record}, whole {whole}")
 }
 
-/// Makes so many files in folders of a hundred, reads each, removes a half.
+/// Makes so many files in directories of a hundred, reads each, removes a half.
 fn small_files(folder: &Path, count: usize) -> String {
     let path = |number: usize| {
         folder

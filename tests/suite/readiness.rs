@@ -13,7 +13,7 @@ stories![
     a_manager_that_is_gone_is_no_reason_to_fail,
 ];
 
-/// `run --detach` for a manager that listens there; the answer is the container's pid.
+/// Runs `run --detach` for a manager that listens there, and returns the container's pid.
 #[track_caller]
 fn run_for(scene: &Scene, bundle: &Bundle, socket: &str) -> (u32, String) {
     let pid_file = bundle.path.join("pid");

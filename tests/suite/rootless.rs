@@ -30,7 +30,7 @@ stories![
 const UID: u32 = 54_321;
 const LENT: u32 = 700_000;
 
-/// An ordinary user with a runtime folder, and a root file system of its own.
+/// An ordinary user with a runtime directory, and a root file system of its own.
 struct User<'a> {
     scene: &'a Scene,
     gid: u32,

@@ -111,7 +111,7 @@ impl<'a> Shim<'a> {
         command
     }
 
-    /// `start`, with this on standard input; the answer is what it prints.
+    /// Calls `start`, with this on standard input, and returns what it prints.
     fn answer(scene: &Scene, bundle: &Bundle, input: &[u8]) -> Vec<u8> {
         let mut child = Self::command(scene, bundle, "start")
             .stdin(Stdio::piped())
@@ -288,7 +288,7 @@ fn start_process(task: &TaskClient, id: &str, exec_id: &str) {
     task.start(with_duration(LIMIT), &request).unwrap();
 }
 
-/// The namespace's state folder.
+/// The namespace's state directory.
 fn state_folder(scene: &Scene) -> PathBuf {
     PathBuf::from("/run/caisson-shim").join(scene.tag())
 }

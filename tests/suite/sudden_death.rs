@@ -59,7 +59,7 @@ fn sleeping(scene: &Scene) -> Container<'_> {
     scene.started(&scene.bundle(&["sleep", "1000"]))
 }
 
-/// The container's end as callers see it; the answer is the one error line.
+/// Checks the container's end as callers see it, and returns the one error line.
 fn assert_ended(scene: &Scene, container: &Container<'_>) -> String {
     assert_eq!(container.wait_briefly(), 137);
     container.assert_status("stopped");

@@ -124,7 +124,7 @@ fn receive(stream: &mut TcpStream, count: usize) -> std::io::Result<()> {
 }
 
 /// Puts so many bytes on the way to or from a server of `serve_load`, over
-/// `connections` at once; the answer is how long all of it took, in microseconds.
+/// Runs `connections` at once, and returns how long all of it took, in microseconds.
 pub(crate) fn load(address: &str, load: Load, count: usize, connections: usize) -> String {
     let start = Instant::now();
     std::thread::scope(|scope| {

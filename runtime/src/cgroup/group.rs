@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::directory;
+use crate::cgroup::directory::write;
 use crate::cgroup::error::{Error, io};
-use crate::cgroup::folder;
-use crate::cgroup::folder::write;
 use crate::cgroup::hierarchy::{Hierarchy, Host, Version};
 use crate::cgroup::place::Place;
 use crate::cgroup::property;
@@ -187,7 +187,7 @@ impl Group {
     fn make(&mut self, host: &Host) -> Result<(), Error> {
         let mut made_above = Vec::new();
         for (directory, hierarchy) in self.directories.iter().zip(&host.hierarchies) {
-            let result = folder::make(&directory.path, hierarchy, host.version, &mut made_above);
+            let result = directory::make(&directory.path, hierarchy, host.version, &mut made_above);
             self.made_above.clone_from(&made_above);
             result?;
         }
@@ -350,7 +350,7 @@ impl Group {
         }
         let mut result = Ok(());
         for directory in &self.directories {
-            if let Err(source) = folder::remove_tree(&directory.path) {
+            if let Err(source) = directory::remove_tree(&directory.path) {
                 result = Err(io("remove", &directory.path)(source));
             }
         }

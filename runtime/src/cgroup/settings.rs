@@ -58,7 +58,7 @@ pub struct Files {
 pub struct Setting {
     /// Controller that has the file.
     pub(super) controller: &'static str,
-    /// Name inside the cgroup's folder.
+    /// Name inside the cgroup's directory.
     pub(super) file: &'static str,
     /// What to write.
     pub(super) value: String,

@@ -15,10 +15,10 @@ pub(super) const REFUSED: &str = "checkpoint and restore are not supported: a co
     reason = "each is a flag that runc has"
 )]
 pub(super) struct Criu {
-    /// Folder of the saved images
+    /// Directory of the saved images
     #[arg(long, value_name = "DIR")]
     image_path: Option<PathBuf>,
-    /// Folder for logs and work files
+    /// Directory for logs and work files
     #[arg(long, value_name = "DIR")]
     work_path: Option<PathBuf>,
     /// Allow open TCP connections
@@ -60,7 +60,7 @@ pub(super) struct Criu {
 pub(super) struct Checkpoint {
     #[command(flatten)]
     criu: Criu,
-    /// Folder of earlier images
+    /// Directory of earlier images
     #[arg(long, value_name = "DIR")]
     parent_path: Option<PathBuf>,
     /// Leave the container running

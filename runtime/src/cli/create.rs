@@ -22,7 +22,7 @@ const PID_FILE_MODE: u32 = 0o644;
 /// Flags that `create` and `run` have in common.
 #[derive(Debug, clap::Args)]
 pub(super) struct Common {
-    /// Folder of the bundle
+    /// Directory of the bundle
     #[arg(long, short, value_name = "DIR", default_value = ".")]
     pub(super) bundle: PathBuf,
     /// Socket that receives the master of the container's terminal

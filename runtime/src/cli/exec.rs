@@ -39,7 +39,7 @@ pub(super) struct Exec {
     /// Socket that receives the master of the process's terminal
     #[arg(long, value_name = "SOCKET")]
     console_socket: Option<PathBuf>,
-    /// Working folder in the container
+    /// Working directory in the container
     #[arg(long, value_name = "DIR")]
     cwd: Option<PathBuf>,
     /// Environment entry NAME=VALUE; may be given again

@@ -20,7 +20,7 @@ pub(crate) struct Global {
     /// Form of log lines
     #[arg(long, value_name = "FORMAT", value_enum, default_value = "text")]
     log_format: Format,
-    /// Folder for the state of containers [default: /run/caisson]
+    /// Directory for the state of containers [default: /run/caisson]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
     /// cgroupsPath has the form slice:prefix:name
@@ -85,7 +85,7 @@ impl Caller {
     }
 }
 
-/// As runc: below the user's runtime folder where the user has no root's rights.
+/// As runc: below the user's runtime directory where the user has no root's rights.
 fn default_root() -> PathBuf {
     let user_folder = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     match user_folder {

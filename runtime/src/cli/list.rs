@@ -1,4 +1,4 @@
-//! `list`: prints all containers of one state folder.
+//! `list`: prints all containers of one state directory.
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ use crate::log::error_line;
 
 /// List containers
 ///
-/// Those of one state folder (--root), whichever user made them.
+/// Those of one state directory (--root), whichever user made them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

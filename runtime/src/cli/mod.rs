@@ -108,7 +108,7 @@ pub fn command() -> clap::Command {
     Arguments::command()
 }
 
-/// Runs one command; the answer is the exit code.
+/// Runs one command, and returns the exit code.
 #[must_use]
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let arguments = arguments::normalized(arguments.into_iter().collect());

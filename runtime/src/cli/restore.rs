@@ -12,7 +12,7 @@ use crate::cli::{Caller, Outcome};
 pub(super) struct Restore {
     #[command(flatten)]
     criu: Criu,
-    /// Folder of the bundle
+    /// Directory of the bundle
     #[arg(long, short, value_name = "DIR")]
     bundle: Option<PathBuf>,
     /// Socket that receives the master of the container's terminal

@@ -12,11 +12,11 @@ use crate::oci::features::OCI_VERSION_MAX;
 
 /// Write a config.json to start from
 ///
-/// It runs a shell in a terminal, with few capabilities, on the folder rootfs.
+/// It runs a shell in a terminal, with few capabilities, on the directory rootfs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example: mkdir -p bundle/rootfs && caisson spec --bundle bundle")]
 pub(super) struct Spec {
-    /// Folder to write it to
+    /// Directory to write it to
     #[arg(long, short, value_name = "DIR", default_value = ".")]
     bundle: PathBuf,
     /// For a user without root's rights

@@ -97,7 +97,7 @@ pub struct Config {
     /// Kernels that config.json may ask for by `vm.kernel.path`, beside the
     /// installed one. Each must be of the kind that `kernel` says.
     pub allowed_kernels: Vec<PathBuf>,
-    /// Folder with helper programs and guest images, in place of the one that
+    /// Directory with helper programs and guest images, in place of the one that
     /// this program was installed with.
     pub prefix: Option<PathBuf>,
 }

@@ -33,7 +33,7 @@ use crate::vm;
 pub struct Creation {
     /// Name.
     pub id: String,
-    /// Folder of the bundle.
+    /// Directory of the bundle.
     pub bundle: PathBuf,
     /// Where the terminal's master goes.
     pub console_socket: Option<PathBuf>,
@@ -174,7 +174,7 @@ fn group_of(established: Established, log: &Log) -> Option<Group> {
 }
 
 /// The manager's socket comes after what the container's process gets, then the lock of
-/// the container's folder: where this process is killed, the owner holds it alone.
+/// the container's directory: where this process is killed, the owner holds it alone.
 fn converse(
     owner: &Connection,
     order: &CreateRequest,

@@ -59,7 +59,7 @@ impl DetachedExec {
     }
 }
 
-/// The life of such a process; the answer is its exit status.
+/// Lives as such a process, and returns its exit status.
 ///
 /// # Errors
 /// When it is not told what to do, or can't begin.

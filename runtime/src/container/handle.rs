@@ -40,7 +40,7 @@ const NOT_EXECUTED: &str = "exec ";
 /// Why a move failed. The texts follow runc's where callers match them.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The state folder.
+    /// The state directory.
     #[error(transparent)]
     Store(#[from] store::Error),
     /// The bundle.
@@ -132,7 +132,7 @@ pub struct State {
     pub pid: i32,
     /// What it does.
     pub status: Status,
-    /// Folder of the bundle.
+    /// Directory of the bundle.
     pub bundle: PathBuf,
     /// Root file system.
     pub rootfs: PathBuf,
@@ -460,8 +460,8 @@ fn gone(err: owner::Error) -> Error {
 }
 
 /// Deletes the container `id`, as [`Container::delete`] does, once nobody else creates
-/// or ends it; also what a creation that was killed half-way has left of it. The answer
-/// is its last record.
+/// or ends it; also what a creation that was killed half-way has left of it. Returns
+/// its last record.
 ///
 /// # Errors
 /// [`store::Error::NotExist`] when there is none, a leftover included.

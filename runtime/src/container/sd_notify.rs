@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::oci::plan::{MountPoint, Plan};
 
-/// Where the container sees the socket's folder, as with runc.
+/// Where the container sees the socket's directory, as with runc.
 const DESTINATION: &str = "/run/notify";
 const VARIABLE: &str = "NOTIFY_SOCKET";
 

@@ -24,7 +24,7 @@ const RECORD_VERSION: u32 = 1;
 const RECORD: &str = "state.json";
 const SOCKET: &str = "owner.sock";
 
-/// What can go wrong with the state folder. The texts follow runc's.
+/// What can go wrong with the state directory. The texts follow runc's.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A name that no container can have.
@@ -36,7 +36,7 @@ pub enum Error {
     /// No such container.
     #[error("container does not exist: {0}")]
     NotExist(String),
-    /// The state folder can't be used.
+    /// The state directory can't be used.
     #[error("{action} {}", path.display())]
     Io {
         /// What was being done.
@@ -70,8 +70,8 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
-    /// `/` as state folder would make every folder of the host a container.
-    #[error("--root / is refused: name a folder of its own")]
+    /// `/` as state directory would make every directory of the host a container.
+    #[error("--root / is refused: name a directory of its own")]
     Root,
 }
 
@@ -170,7 +170,7 @@ fn process_start(pid: i32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
-/// The folder below which all containers of one `--root` lie.
+/// The directory below which all containers of one `--root` lie.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
@@ -180,7 +180,7 @@ impl Store {
     /// Uses `root`, which need not exist yet.
     ///
     /// # Errors
-    /// [`Error::Root`] for the root folder itself.
+    /// [`Error::Root`] for the root directory itself.
     pub fn new(root: &Path) -> Result<Self, Error> {
         let absolute = std::path::absolute(root).map_err(io("resolve", root))?;
         if absolute == Path::new("/") {
@@ -195,7 +195,7 @@ impl Store {
         &self.root
     }
 
-    /// Takes the name `id`: makes its folder, which no one else has, and holds it.
+    /// Takes the name `id`: makes its directory, which no one else has, and holds it.
     ///
     /// # Errors
     /// [`Error::Exists`] when the name is taken, [`Error::Id`] when it can't be one.
@@ -231,7 +231,7 @@ impl Store {
         Ok(Directory::make(&self.root)?)
     }
 
-    /// The folder of a container that exists.
+    /// The directory of a container that exists.
     ///
     /// # Errors
     /// [`Error::NotExist`] when there is none of that name.
@@ -263,7 +263,7 @@ impl Store {
     }
 }
 
-/// The folder of one container.
+/// The directory of one container.
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// Name of the container.
@@ -272,7 +272,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The folder.
+    /// The directory.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -287,7 +287,7 @@ impl Entry {
     /// Writes the record, whole or not at all.
     ///
     /// # Errors
-    /// When the folder can't be written, a full disk included.
+    /// When the directory can't be written, a full disk included.
     pub fn write(&self, record: &Record) -> Result<(), Error> {
         let encode = |source| Error::Record {
             path: self.dir.join(RECORD),
@@ -377,7 +377,7 @@ fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Err
     }
 }
 
-/// runc's rule for names, which keeps them inside the state folder.
+/// runc's rule for names, which keeps them inside the state directory.
 fn check_id(id: &str) -> Result<(), Error> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_+-.".contains(&byte);
     let valid = !id.is_empty() && id != "." && id != ".." && id.bytes().all(allowed);

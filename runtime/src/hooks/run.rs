@@ -1,4 +1,4 @@
-//! Runs hooks: state on standard input, working folder, environment, time limit.
+//! Runs hooks: state on standard input, working directory, environment, time limit.
 //!
 //! Input and output are files in memory, so a hook that leaves a process behind,
 //! or writes more than anyone reads, holds nobody up.

@@ -104,7 +104,7 @@ pub(crate) fn own_uid() -> u32 {
     outside(&own_map(), nix::unistd::geteuid().as_raw())
 }
 
-/// Whether this process has an ordinary user's folders and cgroups, as runc tells it:
+/// Whether this process has an ordinary user's directories and cgroups, as runc tells it:
 /// the user may also be root of a user namespace, as below Podman. A whole system
 /// within one has a root of its own, who is called that.
 #[must_use]

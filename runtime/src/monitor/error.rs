@@ -47,7 +47,7 @@ pub enum Error {
     /// The machine of the group can't be joined.
     #[error("join the group's machine: {0}")]
     Join(String),
-    /// The state folder can't be written.
+    /// The state directory can't be written.
     #[error(transparent)]
     Store(#[from] crate::container::store::Error),
     /// The terminal can't be handed to the caller.

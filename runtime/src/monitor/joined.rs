@@ -25,7 +25,7 @@ use crate::process::step;
 use crate::process::thread;
 use crate::vm::fs_daemon;
 
-/// Carries the order out; the answer is the exit status of this process.
+/// Carries the order out, and returns the exit status of this process.
 pub(crate) fn run(
     order: &CreateRequest,
     socket: &Path,

@@ -12,7 +12,7 @@ use crate::owner::Connection;
 /// host and a thread here. That of further ones is dropped.
 const MAX: usize = 64;
 
-/// See the module.
+/// The connections of one container, by number.
 #[derive(Debug, Default)]
 pub(crate) struct LateOutput {
     list: Mutex<List>,

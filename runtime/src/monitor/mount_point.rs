@@ -50,7 +50,7 @@ pub(crate) fn make(rootfs: &Path, places: &[MountPoint]) -> Result<Vec<PathBuf>,
     Ok(made)
 }
 
-/// A tmpfs takes the mode of the folder it covers, unless that was missing.
+/// A tmpfs takes the mode of the directory it covers, unless that was missing.
 pub(crate) fn give_modes(guest_spec: &mut Value, made: &[PathBuf]) {
     let mounts = guest_spec["mounts"].as_array_mut();
     for mount in mounts.into_iter().flatten() {
@@ -140,18 +140,18 @@ mod tests {
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let places = [
             place("/run/s", Some(&socket)),
-            place("/srv/folder", Some(&folder)),
+            place("/srv/directory", Some(&folder)),
             place("/a/b", None),
             place("/up/c", None),
             place("/etc/f", Some(&file)),
         ];
         let made = make(&rootfs, &places).unwrap();
         assert_eq!(made.len(), 5);
-        assert!(rootfs.join("run/s").is_file() && rootfs.join("srv/folder").is_dir());
+        assert!(rootfs.join("run/s").is_file() && rootfs.join("srv/directory").is_dir());
         assert_eq!(make(&rootfs, &places).unwrap(), [""; 0].map(PathBuf::from));
         assert!(rootfs.join("a/b").is_dir() && rootfs.join("c").is_dir());
         assert!(rootfs.join("etc/f").is_file());
-        // A link that leads to nowhere inside is not followed to the host's folder.
+        // A link that leads to nowhere inside is not followed to the host's directory.
         make(&rootfs, &[place("/link/d", None)]).unwrap();
         assert!(rootfs.join("outside/d").is_dir() && !Path::new("/outside").exists());
         std::os::unix::fs::symlink("loop", rootfs.join("loop")).unwrap();

@@ -80,7 +80,7 @@ fn find(root: &File, destination: &Path) -> Option<OwnedFd> {
     openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT).ok()
 }
 
-/// A place that the guest has made anew meanwhile, a file for a folder, is left.
+/// A place that the guest has made anew meanwhile, a file for a directory, is left.
 fn attach_if_it_fits(tree: &OwnedFd, place: &OwnedFd) -> Result<(), Error> {
     match attach(tree, place.as_fd()) {
         Err(Error::Process(process::Error::Step(_, source)))

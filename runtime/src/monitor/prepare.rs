@@ -50,7 +50,7 @@ pub(crate) fn host_stdio(terminal: Option<&Pty>) -> Result<HostStdio, Error> {
     .map_err(Into::into)
 }
 
-/// This process lives on: it must hold neither the caller's folder nor its streams.
+/// This process lives on: it must hold neither the caller's directory nor its streams.
 /// Those that it copies to are open once more, and closed when the guest closes them.
 pub(crate) fn release_caller() -> Result<(), Error> {
     std::env::set_current_dir("/").map_err(step("change to /"))?;

@@ -59,9 +59,9 @@ const MAX_EVENTS: usize = 64;
 /// The end of a machine is noticed so long after that of its streams.
 const SUDDEN_END_LIMIT: Duration = Duration::from_secs(1);
 
-/// Carries the order out; the answer is the exit status of this process. The
+/// Carries the order out, and returns the exit status of this process. The
 /// container's own gets `descriptors` from 3 up; the last of them is the lock of its
-/// folder, held until who waits to delete it would find all there is.
+/// directory, held until who waits to delete it would find all there is.
 #[must_use]
 pub fn run(order: &CreateRequest, mut descriptors: Vec<OwnedFd>, caller: Connection) -> u8 {
     let directory = StateDirectory::of(order, descriptors.pop());

@@ -37,7 +37,7 @@ impl StateDirectory {
             return Ok(());
         }
         let gone = io::Error::other("the container was deleted meanwhile");
-        Err(step("find the container's folder")(gone).into())
+        Err(step("find the container's directory")(gone).into())
     }
 
     /// Where it can't be removed, or isn't ours any more, it stays.

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::owner::{Connection, Reply};
 
-/// See the module.
+/// The connections of one container, by number.
 #[derive(Debug, Default)]
 pub(crate) struct Subscribers {
     list: Mutex<List>,
@@ -20,7 +20,7 @@ struct List {
 }
 
 impl Subscribers {
-    /// From now on `connection` is told; the answer is its number in the list.
+    /// Adds `connection`, and returns its number in the list.
     pub(crate) fn add(&self, connection: Connection) -> u64 {
         let mut list = self.list();
         list.added += 1;

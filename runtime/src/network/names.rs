@@ -1,7 +1,7 @@
 //! Name servers on the loopback of a container's namespace: which there are, and
 //! asking them for the guest.
 //!
-//! The agent connects here with a question; the answer is passed on as it came. Only
+//! The agent connects here with a question; its answer is passed on as it came. Only
 //! servers that the container was told of are asked, whatever a guest wishes.
 
 use std::fs;

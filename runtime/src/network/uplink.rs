@@ -49,7 +49,7 @@ struct Plugged {
     relay: Option<Relay>,
 }
 
-/// See the module.
+/// The interfaces of one machine, and what they were when the namespace was last read.
 pub(crate) struct Uplink {
     nics: Box<dyn Nics>,
     configure_guest: ConfigureGuest,
@@ -88,8 +88,8 @@ impl Uplink {
         self.relays = true;
     }
 
-    /// Brings the machine up to date with the namespace of the calling thread. The
-    /// answer is what the log should say, each line once.
+    /// Brings the machine up to date with the namespace of the calling thread. Returns
+    /// lines for the log, each once.
     ///
     /// # Errors
     /// The first interface that can't be had, after all others were seen to.

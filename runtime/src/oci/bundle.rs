@@ -64,7 +64,7 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    /// The root file system is not a folder.
+    /// The root file system is not a directory.
     #[error("rootfs {}: not a directory", path.display())]
     RootfsKind {
         /// Resolved path.
@@ -75,7 +75,7 @@ pub enum Error {
 /// A bundle whose config.json was read and checked.
 #[derive(Debug, Clone)]
 pub struct Bundle {
-    /// Absolute path of the bundle's folder.
+    /// Absolute path of the bundle's directory.
     pub path: PathBuf,
     /// Absolute path of the root file system.
     pub rootfs: PathBuf,

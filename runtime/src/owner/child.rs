@@ -88,7 +88,7 @@ impl OwnerChild {
         i32::try_from(self.child.id()).unwrap_or_default()
     }
 
-    /// Waits for its end, which is that of what it stands for. The answer is the
+    /// Waits for its end, which is that of what it stands for. Returns the
     /// exit code, or 128 plus the signal.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! How other commands reach the process that owns a container's machine.
 //!
 //! `child` starts it, `message` says what can be asked, `wire` carries it over a socket in the
-//! state folder, with descriptors beside it.
+//! state directory, with descriptors beside it.
 
 mod child;
 pub mod message;

@@ -51,7 +51,7 @@ impl Program {
         self
     }
 
-    /// Passes a descriptor; the answer is its number in the helper.
+    /// Passes a descriptor, and returns its number in the helper.
     pub(crate) fn pass(&mut self, descriptor: impl Into<OwnedFd>) -> i32 {
         self.passed.push(descriptor.into());
         SPEC_NUMBER + i32::try_from(self.passed.len()).unwrap_or(i32::MAX - SPEC_NUMBER)

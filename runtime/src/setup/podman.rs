@@ -58,7 +58,7 @@ pub(super) fn is_default(text: &str) -> bool {
     })
 }
 
-/// The files that Podman reads beside `file`: the others of its folder, and
+/// The files that Podman reads beside `file`: the others of its directory, and
 /// containers.conf above.
 pub(super) fn beside(file: &Path) -> Vec<PathBuf> {
     let Some(folder) = file.parent() else {

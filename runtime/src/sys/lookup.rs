@@ -32,7 +32,7 @@ pub(crate) fn make_socket_map(sockets: &[BorrowedFd<'_>]) -> io::Result<OwnedFd>
 }
 
 /// Has `program` (eBPF instructions) decide in `namespace` who gets connections, for
-/// as long as the answer is held.
+/// as long as it is held.
 pub(crate) fn attach_lookup(namespace: BorrowedFd<'_>, program: &[u64]) -> io::Result<OwnedFd> {
     let license = c"Apache-2.0";
     let request = Load {

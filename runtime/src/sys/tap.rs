@@ -17,7 +17,7 @@ mod requests {
 }
 
 /// Makes `descriptor` a tap whose packets have headers, or with `several` one of the
-/// queues of such a tap; `%d` in the name of a new one becomes a number. The answer is
+/// queues of such a tap; `%d` in the name of a new one becomes a number. Returns
 /// the name.
 pub(crate) fn make_tap(descriptor: &OwnedFd, name: &str, several: bool) -> io::Result<String> {
     let queues = if several { libc::IFF_MULTI_QUEUE } else { 0 };

@@ -38,7 +38,7 @@ pub(crate) enum Unanswered {
     Lost,
     /// Nothing has come in time.
     Silent,
-    /// The answer is longer than it may be.
+    /// An answer is longer than it may be.
     TooLong,
     /// The request is longer than any server takes.
     RequestTooLong,
@@ -54,7 +54,7 @@ pub(crate) struct Call {
     pub(crate) max_answer_len: usize,
 }
 
-/// See the module. Clones share the connection.
+/// The connection, or the wait for it. Clones share the connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Link {
     shared: Arc<Shared>,

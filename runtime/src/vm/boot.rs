@@ -102,7 +102,7 @@ impl Helpers {
 }
 
 impl Drop for Helpers {
-    /// What they hold, such as sockets in the state folder, is free after this.
+    /// What they hold, such as sockets in the state directory, is free after this.
     fn drop(&mut self) {
         self.kill();
         self.0.iter().for_each(|process| process.await_end());

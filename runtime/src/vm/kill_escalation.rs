@@ -18,7 +18,7 @@ const KILL_LIMIT: Duration = Duration::from_secs(30);
 /// The same when its processes wait for a processor, which a guest can arrange for.
 const KILL_LIMIT_AT_MOST: Duration = Duration::from_secs(35);
 
-/// See the module. Clones share what has become of the machine.
+/// What ends a machine whose guest does not end what was killed. Clones share what has become of the machine.
 #[derive(Debug, Clone)]
 pub(crate) struct KillEscalation {
     machine: Arc<Vec<Arc<ProcessKiller>>>,

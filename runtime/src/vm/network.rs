@@ -24,7 +24,7 @@ use crate::vm::agent::Agent;
 use crate::vm::event::Event;
 use crate::vm::vsock_ports::VsockPorts;
 
-/// See the module.
+/// The network of one machine, between the host's namespace and the guest.
 pub(crate) struct Network {
     uplink: Mutex<Uplink>,
     /// Where what goes wrong later is told.

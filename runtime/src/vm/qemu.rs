@@ -1,7 +1,7 @@
 //! QEMU as a helper in jail: what it sees of the host's files, and its start.
 //!
 //! It is a program of the distribution, linked with libraries, so its root can't be
-//! empty: it holds the program, its loader, the folder of libraries that the loader lies
+//! empty: it holds the program, its loader, the directory of libraries that the loader lies
 //! in, and its firmware, each read-only, and nothing that belongs to anybody. A QEMU that
 //! lies in a tree with a loader of its own, as unpacked packages do, sees that tree's in
 //! place of the host's. Nothing is executed to find this out.
@@ -107,7 +107,7 @@ impl View {
         }
     }
 
-    /// Unless it is seen with a folder already.
+    /// Unless it is seen with a directory already.
     fn add(&mut self, seen: Seen) {
         let is_seen = |earlier: &Seen| seen.inside.starts_with(&earlier.inside);
         if !self.files.iter().any(is_seen) {
@@ -151,8 +151,8 @@ impl Loader {
         Err(io::Error::new(io::ErrorKind::NotFound, text))
     }
 
-    /// The folders of the distribution's libraries: where it lies itself, and where
-    /// `/usr` is not merged with the root, that folder's other half.
+    /// The directories of the distribution's libraries: where it lies itself, and where
+    /// `/usr` is not merged with the root, that directory's other half.
     fn libraries(&self) -> Vec<PathBuf> {
         let Some(folder) = self.file.parent() else {
             return Vec::new();
@@ -253,7 +253,7 @@ impl Jailed {
         })
     }
 
-    /// Passes a descriptor; the answer is its number in QEMU.
+    /// Passes a descriptor, and returns its number in QEMU.
     pub(crate) fn pass(&mut self, descriptor: impl Into<std::os::fd::OwnedFd>) -> i32 {
         let number = self.program.pass(descriptor);
         self.descriptors.push(number);

@@ -32,7 +32,7 @@ impl Cut {
     }
 }
 
-/// See the module.
+/// All shares that the file server of one machine serves.
 #[derive(Debug, Default)]
 pub(crate) struct Served(Vec<Entry>);
 
@@ -55,7 +55,6 @@ pub(crate) struct Placement {
     moved: Vec<Moved>,
 }
 
-/// A share that is found elsewhere than it was planned.
 /// A share that is made writable for a further user.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct OpenedShare {
@@ -64,6 +63,7 @@ pub(crate) struct OpenedShare {
     earlier: Access,
 }
 
+/// A share that is found elsewhere than it was planned.
 #[derive(Debug, PartialEq, Eq)]
 struct Moved {
     from: PathBuf,

@@ -2,7 +2,7 @@
 //!
 //! usage: caisson-verdict SUITE MACHINE RESULTS ALLOWED JSON
 //!
-//! RESULTS has the folders `control` and `caisson` with TAP files of the same
+//! RESULTS has the directories `control` and `caisson` with TAP files of the same
 //! names. Writes JSON, prints tables, and ends with 1 if caisson fails a test
 //! that the control passes and ALLOWED doesn't name. Runs no test.
 

@@ -41,7 +41,7 @@ impl Outcome {
 /// Results by name.
 pub(crate) type Results = BTreeMap<String, Outcome>;
 
-/// The results of all `*.tap` files of a folder; names begin with the file's.
+/// The results of all `*.tap` files of a directory; names begin with the file's.
 pub(crate) fn read_folder(folder: &Path) -> Result<Results, String> {
     let failed = |err: std::io::Error| format!("read {}: {err}", folder.display());
     let mut results = Results::new();

@@ -8,7 +8,7 @@ use caisson_protocol::is_universal_device;
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
 
 /// Takes the host's devices out of the configuration of a container that may use
-/// every device; the answer is a line for the log, if there were any.
+/// every device. Returns a line for the log, if there were any.
 pub(crate) fn leave_out_the_hosts(spec: &mut Spec) -> Option<String> {
     let mut linux = spec.linux().clone()?;
     if !may_use_every_device(spec) {

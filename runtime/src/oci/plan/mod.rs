@@ -103,9 +103,9 @@ pub struct Plan {
     pub network: Network,
     /// The container's resolv.conf on the host, where the caller brings one.
     pub resolv_conf: Option<PathBuf>,
-    /// Host folders and files that the guest may see.
+    /// Host directories and files that the guest may see.
     pub shares: Vec<Share>,
-    /// Mount destinations, and the working folder, that a read-only root file system
+    /// Mount destinations, and the working directory, that a read-only root file system
     /// must have already: neither the guest nor the file server may make them.
     pub mount_points: Vec<MountPoint>,
     /// What is written to the root goes to guest memory, at most so much.
@@ -154,7 +154,7 @@ impl Network {
 pub struct MountPoint {
     /// Path in the container.
     pub destination: PathBuf,
-    /// What is bound there; its kind decides the place's. A folder without.
+    /// What is bound there; its kind decides the place's. A directory without.
     pub source: Option<PathBuf>,
 }
 
@@ -254,7 +254,7 @@ fn root_is_read_only(bundle: &Bundle) -> bool {
 }
 
 /// Places below another mount are made in that mount, by the guest; the process's
-/// working folder is one more place.
+/// working directory is one more place.
 fn mount_points(bundle: &Bundle) -> Vec<MountPoint> {
     if !root_is_read_only(bundle) {
         return Vec::new();

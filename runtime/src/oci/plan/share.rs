@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::oci::plan::access_times::AccessTimes;
 
-/// One folder or file of the host that the guest sees.
+/// One directory or file of the host that the guest sees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
     /// Absolute path on the host; of an overlay, its first lower directory.

@@ -43,12 +43,12 @@ pub enum Error {
 /// One batch.
 #[derive(Debug)]
 pub struct Batch {
-    /// The saved state's folder, of which memory is not used.
+    /// The saved state's directory, of which memory is not used.
     pub state: PathBuf,
     /// Tree to send; the executable `run` in it is started in it.
     pub input: PathBuf,
     /// Where `log` (what `run` prints, as it comes), `kernel.log`, `status` and
-    /// all that it put into the folder `$BATCH_OUT` go.
+    /// all that it put into the directory `$BATCH_OUT` go.
     pub output: PathBuf,
     /// Whether the virtual clock counts instructions, two nanoseconds each.
     pub count_instructions: bool,
@@ -60,7 +60,7 @@ impl Batch {
     /// Boots, runs, fetches the results. Returns the exit code of `run`.
     ///
     /// # Errors
-    /// [`Error`]; the output folder then holds what there is.
+    /// [`Error`]; the output directory then holds what there is.
     pub fn run(&self) -> Result<i32, Error> {
         let work = WorkDir::create()?;
         fs::create_dir_all(&self.output)?;

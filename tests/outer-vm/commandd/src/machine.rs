@@ -1,9 +1,9 @@
 //! The emulated machine: QEMU's command line and the layout of a saved state's
-//! folder. A state can be restored only into the machine that it was saved from,
+//! directory. A state can be restored only into the machine that it was saved from,
 //! so both have one place. Starts nothing.
 //!
-//! A state's folder holds `qemu` (link to the folder with QEMU), `image` (link
-//! to the image's folder), `initrd`, `disk.qcow2` (over the image), `ram`, and
+//! A state's directory holds `qemu` (link to the directory with QEMU), `image` (link
+//! to the image's directory), `initrd`, `disk.qcow2` (over the image), `ram`, and
 //! `bin/outer-vm`.
 
 use std::ffi::OsString;
@@ -57,7 +57,7 @@ pub(crate) struct Sockets {
 }
 
 /// QEMU for this state, to be spawned by the thread whose end must end it too.
-/// `work` is a private folder for logs and temporary files.
+/// `work` is a private directory for logs and temporary files.
 pub(crate) fn qemu(state: &Path, work: &Path, boot: Boot<'_>, sockets: &Sockets) -> Command {
     let mut command = Command::new("setpriv");
     command
@@ -125,7 +125,7 @@ pub(crate) fn qemu(state: &Path, work: &Path, boot: Boot<'_>, sockets: &Sockets)
     command
 }
 
-/// Name of the kernel's log in the work folder.
+/// Name of the kernel's log in the work directory.
 pub(crate) const SERIAL_LOG: &str = "serial.log";
 
 fn add_batch<'a>(command: &'a mut Command, batch: &Batch) -> &'a mut Command {

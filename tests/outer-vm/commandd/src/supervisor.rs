@@ -32,7 +32,7 @@ const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
 /// Why a test host did not come up.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Folder, sockets or processes on this side.
+    /// Directory, sockets or processes on this side.
     #[error("setting up")]
     Local(#[from] io::Error),
     /// The kernel or its init gave up or fell silent.
@@ -63,7 +63,7 @@ pub enum Error {
 /// What to start.
 #[derive(Debug)]
 pub struct Start {
-    /// The saved state's folder.
+    /// The saved state's directory.
     pub state: PathBuf,
     /// The process whose end ends the test host.
     pub owner: u32,
@@ -120,7 +120,7 @@ impl Drop for Qemu {
     }
 }
 
-/// Starts QEMU with what it prints in the work folder.
+/// Starts QEMU with what it prints in the work directory.
 pub(crate) fn spawn(state: &Path, work: &Path, boot: Boot<'_>) -> io::Result<Child> {
     let sockets = Sockets {
         qmp: listen(&work.join(QMP_SOCKET))?,

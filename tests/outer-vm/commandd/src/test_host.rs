@@ -28,7 +28,7 @@ pub enum Error {
     /// The supervisor's program could not be run.
     #[error("run {program}")]
     Program {
-        /// Its path in the state's folder.
+        /// Its path in the state's directory.
         program: PathBuf,
         /// Why.
         #[source]
@@ -37,10 +37,10 @@ pub enum Error {
     /// The test host did not come up; the supervisor's words.
     #[error("start the test host: {0}")]
     Start(String),
-    /// There is no running test host with this folder.
+    /// There is no running test host with this directory.
     #[error("test host {}", folder.display())]
     Folder {
-        /// The folder.
+        /// The directory.
         folder: PathBuf,
         /// What is wrong with it.
         #[source]
@@ -54,7 +54,7 @@ pub enum Error {
 /// A running test host. Dropping the value does not end it; see [`TestHost::stop`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TestHost {
-    /// Its folder, which names it and holds its logs.
+    /// Its directory, which names it and holds its logs.
     pub folder: PathBuf,
     /// Port of the loopback address for [`Client::connect`].
     pub port: u16,
@@ -125,7 +125,7 @@ impl TestHost {
         }
     }
 
-    /// Describes a running machine in its folder, for [`TestHost::open`].
+    /// Describes a running machine in its directory, for [`TestHost::open`].
     pub(crate) fn create(folder: &Path, port: u16, qemu_pid: u32) -> io::Result<Self> {
         let host = Self {
             folder: folder.to_owned(),
@@ -136,10 +136,10 @@ impl TestHost {
         Ok(host)
     }
 
-    /// The running test host with this folder.
+    /// The running test host with this directory.
     ///
     /// # Errors
-    /// [`Error::Folder`] if there is none.
+    /// [`Error::Directory`] if there is none.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Folder {
             folder: folder.to_owned(),
@@ -155,7 +155,7 @@ impl TestHost {
         Client::connect(self.port)
     }
 
-    /// Ends it and removes its folder. One that is gone already is no error.
+    /// Ends it and removes its directory. One that is gone already is no error.
     pub fn stop(&self) {
         if let Ok(mut control) = UnixStream::connect(self.folder.join(CONTROL_SOCKET)) {
             // Closed, with or without an error, when everything is gone.
@@ -177,7 +177,7 @@ impl TestHost {
     /// means that a result of this machine is worth nothing.
     ///
     /// # Errors
-    /// [`Error::Folder`].
+    /// [`Error::Directory`].
     pub fn complaints(&self) -> Result<Vec<String>, Error> {
         let log = self.log()?;
         Ok(complaints(&log).map(ToOwned::to_owned).collect())
@@ -186,7 +186,7 @@ impl TestHost {
     /// What its kernel printed.
     ///
     /// # Errors
-    /// [`Error::Folder`].
+    /// [`Error::Directory`].
     pub fn log(&self) -> Result<String, Error> {
         let failed = |source| Error::Folder {
             folder: self.folder.clone(),
@@ -200,7 +200,7 @@ impl TestHost {
     /// work in the test host that depends least on the machine's load.
     ///
     /// # Errors
-    /// [`Error::Folder`] if QEMU has ended.
+    /// [`Error::Directory`] if QEMU has ended.
     pub fn cpu_ms(&self) -> Result<u64, Error> {
         let failed = |source| Error::Folder {
             folder: self.folder.clone(),

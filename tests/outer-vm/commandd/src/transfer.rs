@@ -21,7 +21,7 @@ const RECEIVE_TREE: &str = r#"mkdir -p "$1" && tar -C "$1" -xf -"#;
 
 impl Client {
     /// Copies a local file or tree to `destination` in the test host; the
-    /// contents of a tree are added to a folder that exists.
+    /// contents of a tree are added to a directory that exists.
     ///
     /// # Errors
     /// [`Error`], also if the command on the other side does not succeed.

@@ -1,6 +1,6 @@
-//! A private folder for the sockets and logs of one running machine. It lives
+//! A private directory for the sockets and logs of one running machine. It lives
 //! as long as its value; what a killed process left behind is removed by the
-//! next one that makes a folder.
+//! next one that makes a directory.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -12,11 +12,11 @@ use std::time::SystemTime;
 const PREFIX: &str = "caisson-outer-vm.";
 const LOCK: &str = "lock";
 
-/// The folder; removed with everything in it on drop.
+/// The directory; removed with everything in it on drop.
 #[derive(Debug)]
 pub(crate) struct WorkDir {
     path: PathBuf,
-    /// Held as long as the folder is in use.
+    /// Held as long as the directory is in use.
     _lock: File,
 }
 
@@ -63,7 +63,7 @@ fn remove_abandoned(parent: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Folders of other users, and those that vanish meanwhile, are not ours to remove.
+/// Directories of other users, and those that vanish meanwhile, are not ours to remove.
 fn is_abandoned(folder: &Path) -> bool {
     File::open(folder.join(LOCK))
         .is_ok_and(|lock| !matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))

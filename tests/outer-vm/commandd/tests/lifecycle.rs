@@ -117,7 +117,7 @@ fn nothing_is_left_when_the_owner_is_killed() {
     let (host, mut owner) = start_with_owner();
     owner.kill().unwrap();
     owner.wait().unwrap();
-    eventually("the folder is removed", || !host.folder.exists());
+    eventually("the directory is removed", || !host.folder.exists());
     assert!(!runs(host.qemu_pid));
 }
 

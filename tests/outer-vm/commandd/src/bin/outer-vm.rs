@@ -19,9 +19,9 @@ const NOT_STARTED: u8 = 127;
 /// A Debian machine with /dev/kvm, emulated, restored in about a second.
 #[derive(Parser)]
 enum Verb {
-    /// Restore a test host and print its folder, which names it for the other commands.
+    /// Restore a test host and print its directory, which names it for the other commands.
     Start {
-        /// Folder of the saved state.
+        /// Directory of the saved state.
         #[arg(long)]
         state: PathBuf,
         /// Process whose end ends the test host (default: the caller).
@@ -33,16 +33,16 @@ enum Verb {
     },
     /// Run a command; streams and exit code are passed through.
     Exec(Exec),
-    /// Copy a file or the contents of a folder into a test host.
+    /// Copy a file or the contents of a directory into a test host.
     Put {
         /// The test host.
         host: PathBuf,
-        /// File or folder on this side.
+        /// File or directory on this side.
         source: PathBuf,
         /// Path in the test host.
         destination: String,
     },
-    /// Copy a file or the contents of a folder out of a test host.
+    /// Copy a file or the contents of a directory out of a test host.
     Get {
         /// The test host.
         host: PathBuf,
@@ -66,7 +66,7 @@ enum Verb {
         /// The test host.
         host: PathBuf,
     },
-    /// End a test host and remove its folder.
+    /// End a test host and remove its directory.
     Stop {
         /// The test host.
         host: PathBuf,
@@ -124,13 +124,13 @@ struct Exec {
 /// Arguments of `batch`.
 #[derive(clap::Args)]
 struct BatchArguments {
-    /// Folder of the saved state.
+    /// Directory of the saved state.
     #[arg(long)]
     state: PathBuf,
     /// Tree to send, with an executable `run`.
     #[arg(long)]
     input: PathBuf,
-    /// Folder for `log`, `kernel.log`, `status` and what `run` puts into $BATCH_OUT.
+    /// Directory for `log`, `kernel.log`, `status` and what `run` puts into $BATCH_OUT.
     #[arg(long)]
     output: PathBuf,
     /// Let the virtual clock count instructions, two nanoseconds each.
