@@ -171,6 +171,7 @@ fn console_prints_what_the_guests_kernel_reports(scene: &Scene) {
     container
         .verb("console", &[])
         .fails(1, "container not running");
+    container.delete();
     scene
         .caisson(["console", "none"])
         .fails(1, "container does not exist: none");
