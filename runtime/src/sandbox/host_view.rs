@@ -106,8 +106,17 @@ impl HostView {
         let mut opened = opened(request)?;
         let mut remarks = Vec::new();
         let here = &request.working_directory;
-        if is_shown(here) || opened.iter().any(|open| here.starts_with(&open.path)) {
-            // It is there already.
+        let is_there = is_shown(here) && !here.starts_with(&request.home);
+        if is_there || opened.iter().any(|open| here.starts_with(&open.path)) {
+            // Nothing more is to be shown.
+        } else if SECRETS
+            .iter()
+            .any(|name| here.starts_with(request.home.join(name)))
+        {
+            remarks.push(format!(
+                "{} holds secrets, and is not shown inside; `--ro .` shows it",
+                here.display()
+            ));
         } else if request.home.starts_with(here) {
             remarks.push(format!(
                 "{} holds your home directory, and is not shown inside; `--ro .` or `--rw .` shows it",
@@ -120,18 +129,25 @@ impl HostView {
             });
         }
         opened.sort_by_key(|open| open.path.components().count());
-        let covered = secrets(&opened, request);
+        let mut covered = secrets(&opened, request);
+        // A home directory may lie among the system's.
+        let home = Some(&request.home).filter(|home| is_shown(home) && home.parent().is_some());
         let top = Path::new("/");
         let (root, further) = if request.in_user_namespace {
             opened.splice(0..0, system_directories());
+            covered.splice(0..0, home.cloned());
             (Root::Empty(links_of_root()?), Vec::new())
         } else {
             let mounts = mountinfo::read().map_err(Error::step("read the mounts of", top))?;
             let host = Layer {
                 source: top.to_owned(),
-                hidden: hidden_below(top)?,
+                hidden: without(hidden_below(top)?, top, home),
             };
-            (Root::Host(host), further(&mounts)?)
+            let mut further = further(&mounts)?;
+            for layer in &mut further {
+                layer.hidden = without(std::mem::take(&mut layer.hidden), &layer.source, home);
+            }
+            (Root::Host(host), further)
         };
         Ok(Self {
             root,
@@ -207,10 +223,31 @@ fn is_shown(path: &Path) -> bool {
     SHOWN.iter().any(|shown| first == *shown) && first != "var"
 }
 
-/// Secrets that lie in what is opened, unless the caller opens them, too.
+/// Adds `home` to what is hidden below `top`, if it lies there and can be seen.
+fn without(mut hidden: Vec<PathBuf>, top: &Path, home: Option<&PathBuf>) -> Vec<PathBuf> {
+    let inside = home.and_then(|home| home.strip_prefix(top).ok());
+    let inside = inside.filter(|inside| !inside.as_os_str().is_empty());
+    if let Some(home) = inside.filter(|home| !hidden.iter().any(|path| home.starts_with(path))) {
+        hidden.push(home.to_owned());
+    }
+    hidden
+}
+
+/// Secrets that lie in what is opened, unless the caller opens them, too: of what is
+/// opened itself, of the caller's home directory, and of those beside it.
 fn secrets(opened: &[Opened], request: &Request) -> Vec<PathBuf> {
+    let beside = request
+        .home
+        .parent()
+        .into_iter()
+        .chain([Path::new("/home")]);
+    // One that can't be listed can't be shown either.
+    let beside = beside.flat_map(|all| {
+        let names = names_in(all).unwrap_or_default();
+        names.into_iter().map(move |name| all.join(name))
+    });
     let homes = opened.iter().map(|open| open.path.clone());
-    let homes = homes.chain([request.home.clone()]);
+    let homes = homes.chain([request.home.clone()]).chain(beside);
     let all = homes.flat_map(|home| SECRETS.map(|name| home.join(name)));
     let is_inside = |path: &PathBuf| opened.iter().any(|open| path.starts_with(&open.path));
     let is_asked_for = |path: &PathBuf| opened.iter().any(|open| open.path.starts_with(path));

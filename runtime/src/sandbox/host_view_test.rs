@@ -170,3 +170,57 @@ fn in_a_user_namespace_system_directories_are_shown_one_by_one() {
     assert_eq!(links.contains(&bin), Path::new("/bin").is_symlink());
     assert!(view.further.is_empty());
 }
+
+#[test]
+fn a_home_directory_among_the_systems_is_hidden() {
+    let home = Path::new("/usr/lib");
+    let view = HostView::of(&request(home, Path::new("/usr/share"))).unwrap();
+    let Root::Host(root) = view.root else {
+        panic!("{:?}", view.root);
+    };
+    let layers = view.further.iter().chain([&root]);
+    let hides = |layer: &Layer| {
+        layer
+            .hidden
+            .iter()
+            .any(|path| layer.source.join(path) == home)
+    };
+    assert_eq!(layers.filter(|layer| hides(layer)).count(), 1);
+    // A project in it is shown, and nothing else.
+    let view = HostView::of(&request(home, Path::new("/usr/lib/x"))).unwrap();
+    assert_eq!(view.opened.len(), 1);
+    let apart = Request {
+        in_user_namespace: true,
+        ..request(home, Path::new("/usr/share"))
+    };
+    assert_eq!(HostView::of(&apart).unwrap().covered, [home]);
+}
+
+#[test]
+fn a_directory_of_secrets_is_not_shown_for_being_the_working_directory() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path().canonicalize().unwrap();
+    file(&home.join(".ssh/keys/id"), 0o600);
+    let view = HostView::of(&request(&home, &home.join(".ssh/keys"))).unwrap();
+    assert_eq!(view.opened, []);
+    assert!(
+        view.remarks[0].contains("holds secrets"),
+        "{:?}",
+        view.remarks
+    );
+}
+
+#[test]
+fn secrets_of_home_directories_beside_are_covered_too() {
+    let all = tempfile::tempdir().unwrap();
+    let all = all.path().canonicalize().unwrap();
+    let [own, other] = ["own", "other"].map(|name| all.join(name));
+    file(&other.join(".aws/credentials"), 0o600);
+    fs::create_dir(&own).unwrap();
+    let request = Request {
+        readable: vec![all.clone()],
+        ..request(&own, Path::new("/usr"))
+    };
+    let view = HostView::of(&request).unwrap();
+    assert_eq!(view.covered, [other.join(".aws")]);
+}

@@ -5,7 +5,9 @@
 //! whose kernel is taken over doesn't see it either. Nothing has to be taken back: the
 //! namespace ends with its last process.
 
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -60,16 +62,31 @@ fn make_layer(layer: &Layer, bundle: &Path, name: &Path) -> Result<(), Error> {
         whiteout.map_err(Error::step("hide", layer.source.join(path)))?;
     }
     copy_attributes(&layer.source, &holes)?;
-    let options = format!("lowerdir={}:{}", holes.display(), layer.source.display());
+    let mut options = OsString::from("lowerdir=");
+    options.push(escaped(&holes));
+    options.push(":");
+    options.push(escaped(&layer.source));
     let flags = MsFlags::MS_RDONLY | MsFlags::MS_NODEV;
     mount(
         Some("sandbox"),
         &point,
         Some("overlay"),
         flags,
-        Some(options.as_str()),
+        Some(options.as_os_str()),
     )
     .map_err(Error::step("mount an overlay of", &layer.source))
+}
+
+/// A path as an option of an overlay, in which some characters separate.
+fn escaped(path: &Path) -> OsString {
+    let mut bytes = Vec::new();
+    for byte in path.as_os_str().as_bytes() {
+        if b"\\:,".contains(byte) {
+            bytes.push(b'\\');
+        }
+        bytes.push(*byte);
+    }
+    OsString::from_vec(bytes)
 }
 
 fn make_links(links: &[(PathBuf, PathBuf)], root: &Path) -> Result<(), Error> {
