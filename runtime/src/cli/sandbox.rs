@@ -50,7 +50,7 @@ pub(super) struct Sandbox {
     /// Variable of the command's environment; NAME alone takes its value from here
     #[arg(long, short, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
-    /// Give the command a network by slirp4netns: it connects as you do, except to this host
+    /// Give the command a network by slirp4netns: it connects as you do, except to this host's loopback
     #[arg(long)]
     net: bool,
     /// Limit of memory; half of it can hold files
@@ -84,7 +84,10 @@ impl Sandbox {
         }
         let creation = creation(caller, bundle.path)?;
         let (container, status) = run::in_foreground(&creation, caller, |_| Ok(()))?;
-        container.delete(true, &caller.log)?;
+        if let Err(err) = container.delete(true, &caller.log) {
+            let failure = crate::log::error_line::chain(&err);
+            writeln!(std::io::stderr(), "caisson: {failure}").ok();
+        }
         status
     }
 

@@ -104,7 +104,18 @@ fn of(request: &Request, view: &HostView, directory: &Path) -> Result<Value, Err
 fn environment(request: &Request) -> Result<Vec<String>, Error> {
     let home = text("home directory", request.home.as_os_str())?;
     let mut all = vec![PATH.to_owned(), format!("HOME={home}")];
-    all.extend(request.environment.iter().cloned());
+    for variable in &request.environment {
+        let name = variable
+            .split_once('=')
+            .map_or(variable.as_str(), |(name, _)| name);
+        // Programs take the first of a name.
+        all.retain(|earlier| {
+            earlier
+                .split_once('=')
+                .is_none_or(|(other, _)| other != name)
+        });
+        all.push(variable.clone());
+    }
     Ok(all)
 }
 
@@ -113,7 +124,9 @@ fn mounts(request: &Request, view: &HostView, directory: &Path) -> Result<Vec<Va
     let plain = ["nosuid", "noexec", "nodev"];
     let tmpfs =
         |destination: &str, mode: &str| fresh(destination, "tmpfs", &["nosuid", "nodev", mode]);
-    let mut all = vec![
+    let system = view.system.iter().map(|path| bind(path, path, "rro"));
+    let mut all = system.collect::<Result<Vec<_>, _>>()?;
+    all.extend([
         fresh("/proc", "proc", &plain),
         fresh(
             "/dev",
@@ -147,7 +160,7 @@ fn mounts(request: &Request, view: &HostView, directory: &Path) -> Result<Vec<Va
         tmpfs("/run", "mode=755"),
         tmpfs("/tmp", "mode=1777"),
         tmpfs("/var/tmp", "mode=1777"),
-    ];
+    ]);
     for (number, layer) in view.further.iter().enumerate() {
         let source = directory.join(layer_path(number));
         all.push(bind(&layer.source, &source, "ro")?);

@@ -91,6 +91,8 @@ pub(super) struct HostView {
     pub(super) root: Root,
     /// File systems of the host that lie in what is shown of the root.
     pub(super) further: Vec<Layer>,
+    /// Directories of the system that are shown as they are.
+    pub(super) system: Vec<PathBuf>,
     /// What the caller opens, outer before inner.
     pub(super) opened: Vec<Opened>,
     /// Secrets in what is opened, which are covered.
@@ -106,7 +108,8 @@ impl HostView {
         let mut opened = opened(request)?;
         let mut remarks = Vec::new();
         let here = &request.working_directory;
-        let is_there = is_shown(here) && !here.starts_with(&request.home);
+        let is_in_home = request.home.parent().is_some() && here.starts_with(&request.home);
+        let is_there = is_shown(here) && !is_in_home;
         if is_there || opened.iter().any(|open| here.starts_with(&open.path)) {
             // Nothing more is to be shown.
         } else if SECRETS
@@ -133,8 +136,9 @@ impl HostView {
         // A home directory may lie among the system's.
         let home = Some(&request.home).filter(|home| is_shown(home) && home.parent().is_some());
         let top = Path::new("/");
+        let mut system = Vec::new();
         let (root, further) = if request.in_user_namespace {
-            opened.splice(0..0, system_directories());
+            system.extend(system_directories());
             covered.splice(0..0, home.cloned());
             (Root::Empty(links_of_root()?), Vec::new())
         } else {
@@ -143,7 +147,7 @@ impl HostView {
                 source: top.to_owned(),
                 hidden: without(hidden_below(top)?, top, home),
             };
-            let mut further = further(&mounts)?;
+            let mut further = further(&mounts, home)?;
             for layer in &mut further {
                 layer.hidden = without(std::mem::take(&mut layer.hidden), &layer.source, home);
             }
@@ -152,6 +156,7 @@ impl HostView {
         Ok(Self {
             root,
             further,
+            system,
             opened,
             covered,
             working_directory: here.clone(),
@@ -187,16 +192,13 @@ fn opened(request: &Request) -> Result<Vec<Opened>, Error> {
 }
 
 /// The directories of the system that are there.
-fn system_directories() -> impl Iterator<Item = Opened> {
+fn system_directories() -> impl Iterator<Item = PathBuf> {
     let of_root = SHOWN.iter().filter(|name| **name != "var");
     let of_root = of_root.map(|name| Path::new("/").join(name));
     let of_var = SHOWN_OF_VAR_LIB.iter();
     let all = of_root.chain(of_var.map(|name| Path::new("/var/lib").join(name)));
     let is_directory = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|file| file.is_dir());
-    all.filter(is_directory).map(|path| Opened {
-        path,
-        is_writable: false,
-    })
+    all.filter(is_directory)
 }
 
 /// Links such as /bin, which lead to system directories.
@@ -250,7 +252,7 @@ fn secrets(opened: &[Opened], request: &Request) -> Vec<PathBuf> {
     let homes = homes.chain([request.home.clone()]).chain(beside);
     let all = homes.flat_map(|home| SECRETS.map(|name| home.join(name)));
     let is_inside = |path: &PathBuf| opened.iter().any(|open| path.starts_with(&open.path));
-    let is_asked_for = |path: &PathBuf| opened.iter().any(|open| open.path.starts_with(path));
+    let is_asked_for = |path: &PathBuf| opened.iter().any(|open| open.path == *path);
     let mut found: Vec<PathBuf> = all
         .filter(|path| is_inside(path) && !is_asked_for(path))
         .filter(|path| fs::symlink_metadata(path).is_ok())
@@ -371,12 +373,25 @@ impl<'a> Search<'a> {
     }
 }
 
+/// Returns whether `directory`, or one that it lies in, is one of those that only some
+/// users may look into.
+fn is_private(directory: &Path) -> bool {
+    let needed = OTHERS_READ | OTHERS_ENTER;
+    directory.ancestors().any(|directory| {
+        let status = fs::symlink_metadata(directory);
+        status.map_or(true, |status| status.mode() & needed != needed)
+    })
+}
+
 /// File systems in what is shown of the root, such as a /usr of its own.
-fn further(mounts: &[Mount]) -> Result<Vec<Layer>, Error> {
+fn further(mounts: &[Mount], home: Option<&PathBuf>) -> Result<Vec<Layer>, Error> {
     let mut layers: Vec<Layer> = Vec::new();
     for mount in mounts.iter().filter(|mount| !mount.is_of_kernel()) {
         let point = &mount.point;
         if point == Path::new("/") || !is_shown(point) || !point.is_dir() {
+            continue;
+        }
+        if home.is_some_and(|home| point.starts_with(home)) || is_private(point) {
             continue;
         }
         // A later mount covers an earlier one, and everything in it.

@@ -152,7 +152,7 @@ fn in_a_user_namespace_system_directories_are_shown_one_by_one() {
         ..request(Path::new("/root"), here)
     };
     let view = HostView::of(&request).unwrap();
-    let shown: Vec<_> = view.opened.iter().map(|open| open.path.as_path()).collect();
+    let shown: Vec<_> = view.system.iter().map(PathBuf::as_path).collect();
     for wanted in ["/usr", "/etc"] {
         assert!(shown.contains(&Path::new(wanted)), "{shown:?}");
     }
@@ -161,8 +161,7 @@ fn in_a_user_namespace_system_directories_are_shown_one_by_one() {
             .iter()
             .all(|path| *path != Path::new("/var") && *path != Path::new("/home"))
     );
-    // An outer one comes before an inner one.
-    assert_eq!(shown.last(), Some(&Path::new("/usr/share")));
+    assert_eq!(view.opened[0].path, Path::new("/usr/share"));
     let Root::Empty(links) = view.root else {
         panic!("{:?}", view.root);
     };
@@ -223,4 +222,31 @@ fn secrets_of_home_directories_beside_are_covered_too() {
     };
     let view = HostView::of(&request).unwrap();
     assert_eq!(view.covered, [other.join(".aws")]);
+}
+
+#[test]
+fn the_root_as_a_home_directory_opens_nothing() {
+    let view = HostView::of(&request(Path::new("/"), Path::new("/etc"))).unwrap();
+    assert_eq!(view.opened, []);
+}
+
+#[test]
+fn a_file_among_secrets_does_not_open_the_others() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path().canonicalize().unwrap();
+    file(&home.join(".ssh/known_hosts"), 0o644);
+    let request = Request {
+        readable: vec![home.clone(), home.join(".ssh/known_hosts")],
+        ..request(&home, &home)
+    };
+    assert_eq!(HostView::of(&request).unwrap().covered, [home.join(".ssh")]);
+}
+
+#[test]
+fn a_mount_in_a_private_directory_is_not_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let inside = directory.path().join("inside");
+    fs::create_dir(&inside).unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o710)).unwrap();
+    assert!(is_private(&inside) && !is_private(Path::new("/usr/share")));
 }
