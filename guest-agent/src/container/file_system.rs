@@ -53,9 +53,22 @@ fn configure(file_system: &OwnedFd, options: &MountOptions) -> rustix::io::Resul
 /// # Errors
 /// The kernel's refusal.
 pub(crate) fn empty_directory() -> rustix::io::Result<OwnedFd> {
-    let file_system = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&file_system, "size", "0")?;
+    make_plain("tmpfs", &[("size", "0")], MountAttrFlags::MOUNT_ATTR_RDONLY)
+}
+
+/// A detached mount of a new file system with these parameters, which the agent chooses.
+///
+/// # Errors
+/// The kernel's refusal.
+pub(super) fn make_plain(
+    kind: &str,
+    parameters: &[(&str, &str)],
+    attributes: MountAttrFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let file_system = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in parameters {
+        fsconfig_set_string(&file_system, *key, *value)?;
+    }
     fsconfig_create(&file_system)?;
-    let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY;
-    fsmount(&file_system, FsMountFlags::FSMOUNT_CLOEXEC, read_only)
+    fsmount(&file_system, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }

@@ -12,13 +12,10 @@ use std::{
 use nix::sched::{CloneFlags, unshare};
 use rustix::{
     fs::{CWD, Mode, mkdirat},
-    mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-        fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
-    },
+    mount::{MountAttrFlags, MoveMountFlags, UnmountFlags, move_mount, unmount},
 };
 
-use super::mounts;
+use super::{file_system, mounts};
 use crate::{
     boot::ROOTFS_POINT,
     failure::{Attempt, Failure},
@@ -48,12 +45,9 @@ pub(super) fn make(root: &Path, size_mib: NonZeroU32) -> Result<OwnedFd, Failure
 }
 
 fn make_tmpfs(size_mib: NonZeroU32) -> rustix::io::Result<OwnedFd> {
-    let file_system = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&file_system, "source", "caisson")?;
-    fsconfig_set_string(&file_system, "size", format!("{size_mib}m"))?;
-    fsconfig_create(&file_system)?;
-    let flags = FsMountFlags::FSMOUNT_CLOEXEC;
-    let mount = fsmount(&file_system, flags, MountAttrFlags::empty())?;
+    let size = format!("{size_mib}m");
+    let parameters = [("source", "caisson"), ("size", &size)];
+    let mount = file_system::make_plain("tmpfs", &parameters, MountAttrFlags::empty())?;
     for directory in [UPPER, WORK] {
         mkdirat(&mount, directory, Mode::from_raw_mode(0o755))?;
     }
@@ -62,12 +56,12 @@ fn make_tmpfs(size_mib: NonZeroU32) -> rustix::io::Result<OwnedFd> {
 
 fn make_overlay(share: &OwnedFd) -> rustix::io::Result<OwnedFd> {
     let lower = format!("/proc/self/fd/{}", share.as_raw_fd());
-    let file_system = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&file_system, "source", "overlay")?;
-    fsconfig_set_string(&file_system, "lowerdir", lower)?;
-    fsconfig_set_string(&file_system, "upperdir", format!("{ROOTFS_POINT}/{UPPER}"))?;
-    fsconfig_set_string(&file_system, "workdir", format!("{ROOTFS_POINT}/{WORK}"))?;
-    fsconfig_create(&file_system)?;
-    let flags = FsMountFlags::FSMOUNT_CLOEXEC;
-    fsmount(&file_system, flags, MountAttrFlags::empty())
+    let [upper, work] = [UPPER, WORK].map(|name| format!("{ROOTFS_POINT}/{name}"));
+    let parameters = [
+        ("source", "overlay"),
+        ("lowerdir", lower.as_str()),
+        ("upperdir", &upper),
+        ("workdir", &work),
+    ];
+    file_system::make_plain("overlay", &parameters, MountAttrFlags::empty())
 }
