@@ -13,7 +13,6 @@ use crate::container::preserved_fds::Preserved;
 use crate::container::sd_notify::NotifySocket;
 use crate::container::send_fd::send_fd;
 use crate::log::Level;
-use crate::owner::SpawnOptions;
 use crate::process::pidfd::Pidfd;
 
 /// Callers read it, and signal whom it names.
@@ -57,25 +56,14 @@ impl Common {
         check_ways_to_caller(self.pidfd_socket.as_deref(), self.pid_file.as_deref())?;
         Ok(Creation {
             preserved: Preserved::take(self.preserve_fds)?,
-            id: self.id.clone(),
-            bundle: self.bundle.clone(),
             console_socket: self
                 .console_socket
                 .as_deref()
                 .map(std::path::absolute)
                 .transpose()?,
             foreground,
-            cgroup_driver: caller.cgroup_driver,
-            rootless: caller.rootless,
             notify: self.notify(caller),
-            log: caller.log_path.clone(),
-            log_json: caller.log_json,
-            debug: caller.debug,
-            warn_on_stderr: false,
-            config: None,
-            around: SpawnOptions::default(),
-            bound: false,
-            group: Vec::new(),
+            ..caller.creation(self.id.clone(), self.bundle.clone())
         })
     }
 

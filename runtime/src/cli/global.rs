@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 
 use crate::cgroup::Driver;
 use crate::cli::outcome::{Outcome, failed, print};
+use crate::container::create::Creation;
+use crate::container::preserved_fds::Preserved;
 use crate::container::store::Store;
 use crate::host::identity;
 use crate::log::{Format, Log};
+use crate::owner::SpawnOptions;
 
 /// Flags before the verb.
 #[derive(Debug, clap::Args)]
@@ -82,6 +85,31 @@ impl Caller {
             rootless,
             wants_version: global.version,
         })
+    }
+}
+
+impl Caller {
+    /// The creation of a container as callers ask for by default: in the background, with
+    /// nothing handed on.
+    pub(super) fn creation(&self, id: String, bundle: PathBuf) -> Creation {
+        Creation {
+            id,
+            bundle,
+            console_socket: None,
+            foreground: false,
+            cgroup_driver: self.cgroup_driver,
+            rootless: self.rootless,
+            preserved: Preserved::default(),
+            notify: None,
+            log: self.log_path.clone(),
+            log_json: self.log_json,
+            debug: self.debug,
+            warn_on_stderr: false,
+            config: None,
+            around: SpawnOptions::default(),
+            bound: false,
+            group: Vec::new(),
+        }
     }
 }
 

@@ -8,14 +8,12 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::rand::GetRandomFlags;
-
 use crate::cli::{Caller, Outcome, failed, run, sizes};
 use crate::container::create::Creation;
 use crate::container::preserved_fds::Preserved;
 use crate::host::identity::{User, is_rootless};
 use crate::host::private;
-use crate::owner::SpawnOptions;
+use crate::host::random::fill_random;
 use crate::sandbox;
 
 /// Set for the copy of this command that runs in a user namespace.
@@ -161,32 +159,17 @@ fn bundle_directory(caller: &Caller) -> Result<PathBuf, private::Error> {
     Ok(directory)
 }
 
-/// Names the container: process ids repeat in pid namespaces, and cgroups are the host's.
-fn random() -> Result<u64, Box<dyn std::error::Error>> {
-    let mut bytes = [0; 8];
-    rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())
-        .map_err(failed("make a name for the sandbox"))?;
-    Ok(u64::from_ne_bytes(bytes))
-}
-
+/// Its name is random: process ids repeat in pid namespaces, and cgroups are the host's.
 fn creation(caller: &Caller, bundle: PathBuf) -> Result<Creation, Box<dyn std::error::Error>> {
+    let mut number = [0; 8];
+    fill_random(&mut number).map_err(failed("make a name for the sandbox"))?;
+    let id = format!("sandbox-{:016x}", u64::from_ne_bytes(number));
     Ok(Creation {
         preserved: Preserved::take(0)?,
-        id: format!("sandbox-{:016x}", random()?),
-        bundle,
-        console_socket: None,
         foreground: true,
-        cgroup_driver: caller.cgroup_driver,
-        rootless: caller.rootless,
-        notify: None,
-        log: caller.log_path.clone(),
-        log_json: caller.log_json,
-        debug: caller.debug,
         warn_on_stderr: true,
-        config: None,
-        around: SpawnOptions::default(),
         bound: true,
-        group: Vec::new(),
+        ..caller.creation(id, bundle)
     })
 }
 

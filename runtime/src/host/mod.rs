@@ -5,3 +5,4 @@ pub(crate) mod guest_names;
 pub mod identity;
 pub(crate) mod mountinfo;
 pub mod private;
+pub(crate) mod random;

@@ -20,8 +20,8 @@ use nix::sys::socket::{MsgFlags, recvmsg};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
-use rustix::rand::{GetRandomFlags, getrandom};
 
+use crate::host::random::fill_random;
 use crate::process::step;
 use crate::process::thread;
 use crate::vm::error::Error;
@@ -63,18 +63,6 @@ impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Token")
     }
-}
-
-fn fill_random(bytes: &mut [u8]) -> io::Result<()> {
-    let mut filled = 0;
-    while let Some(rest @ [_, ..]) = bytes.get_mut(filled..) {
-        match getrandom(rest, GetRandomFlags::empty()) {
-            Ok(length) => filled += length,
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Ok(())
 }
 
 type Waiting = Mutex<HashMap<u32, SyncSender<UnixStream>>>;
