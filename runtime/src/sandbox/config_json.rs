@@ -165,8 +165,8 @@ fn mounts(request: &Request, view: &HostView, directory: &Path) -> Result<Vec<Va
         let source = directory.join(layer_path(number));
         all.push(bind(&layer.source, &source, "ro")?);
     }
-    let home = request.home.as_path();
-    if home.parent().is_some() && view.opened.iter().all(|open| !home.starts_with(&open.path)) {
+    let is_opened = |home: &&Path| view.opened.iter().any(|open| home.starts_with(&open.path));
+    if let Some(home) = request.own_home().filter(|home| !is_opened(home)) {
         let home = text("home directory", home.as_os_str())?;
         all.push(tmpfs(home, "mode=700"));
     }

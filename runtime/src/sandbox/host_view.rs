@@ -4,7 +4,7 @@
 //! not. Of what is shown, files that only some users of the host may read are hidden.
 //! Reads directories; mounts nothing.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -108,7 +108,8 @@ impl HostView {
         let mut opened = opened(request)?;
         let mut remarks = Vec::new();
         let here = &request.working_directory;
-        let is_in_home = request.home.parent().is_some() && here.starts_with(&request.home);
+        let own_home = request.own_home();
+        let is_in_home = own_home.is_some_and(|home| here.starts_with(home));
         let is_there = is_shown(here) && !is_in_home;
         if is_there || opened.iter().any(|open| here.starts_with(&open.path)) {
             // Nothing more is to be shown.
@@ -134,24 +135,20 @@ impl HostView {
         opened.sort_by_key(|open| open.path.components().count());
         let mut covered = secrets(&opened, request);
         // A home directory may lie among the system's.
-        let home = Some(&request.home).filter(|home| is_shown(home) && home.parent().is_some());
+        let home = own_home.filter(|home| is_shown(home));
         let top = Path::new("/");
         let mut system = Vec::new();
         let (root, further) = if request.in_user_namespace {
             system.extend(system_directories());
-            covered.splice(0..0, home.cloned());
+            covered.splice(0..0, home.map(Path::to_owned));
             (Root::Empty(links_of_root()?), Vec::new())
         } else {
             let mounts = mountinfo::read().map_err(Error::step("read the mounts of", top))?;
             let host = Layer {
                 source: top.to_owned(),
-                hidden: without(hidden_below(top)?, top, home),
+                hidden: hidden_below(top, home)?,
             };
-            let mut further = further(&mounts, home)?;
-            for layer in &mut further {
-                layer.hidden = without(std::mem::take(&mut layer.hidden), &layer.source, home);
-            }
-            (Root::Host(host), further)
+            (Root::Host(host), further(&mounts, home)?)
         };
         Ok(Self {
             root,
@@ -225,16 +222,6 @@ fn is_shown(path: &Path) -> bool {
     SHOWN.iter().any(|shown| first == *shown) && first != "var"
 }
 
-/// Adds `home` to what is hidden below `top`, if it lies there and can be seen.
-fn without(mut hidden: Vec<PathBuf>, top: &Path, home: Option<&PathBuf>) -> Vec<PathBuf> {
-    let inside = home.and_then(|home| home.strip_prefix(top).ok());
-    let inside = inside.filter(|inside| !inside.as_os_str().is_empty());
-    if let Some(home) = inside.filter(|home| !hidden.iter().any(|path| home.starts_with(path))) {
-        hidden.push(home.to_owned());
-    }
-    hidden
-}
-
 /// Secrets that lie in what is opened, unless the caller opens them, too: of what is
 /// opened itself, of the caller's home directory, and of those beside it.
 fn secrets(opened: &[Opened], request: &Request) -> Vec<PathBuf> {
@@ -262,8 +249,9 @@ fn secrets(opened: &[Opened], request: &Request) -> Vec<PathBuf> {
     found
 }
 
-/// What is not shown of the file system whose top is `top`, by paths below it.
-fn hidden_below(top: &Path) -> Result<Vec<PathBuf>, Error> {
+/// What is not shown of the file system whose top is `top`, by paths below it; `home` is a
+/// home directory that may lie there.
+fn hidden_below(top: &Path, home: Option<&Path>) -> Result<Vec<PathBuf>, Error> {
     let mut hidden = Vec::new();
     let lists: [(&str, &[&str]); 3] = [
         ("/", &SHOWN),
@@ -296,6 +284,11 @@ fn hidden_below(top: &Path) -> Result<Vec<PathBuf>, Error> {
             search.directory(holder, depth)?;
             hidden.append(&mut search.found);
         }
+    }
+    let home = home.and_then(|home| home.strip_prefix(top).ok());
+    let home = home.filter(|home| !home.as_os_str().is_empty());
+    if let Some(home) = home.filter(|home| !hidden.iter().any(|path| home.starts_with(path))) {
+        hidden.push(home.to_owned());
     }
     Ok(hidden)
 }
@@ -358,12 +351,7 @@ impl<'a> Search<'a> {
         if status.is_symlink() || Some(status.dev()) != self.device {
             return Ok(());
         }
-        let needed = if status.is_dir() {
-            OTHERS_READ | OTHERS_ENTER
-        } else {
-            OTHERS_READ
-        };
-        if status.mode() & needed != needed {
+        if !all_may_read(&status) {
             self.found
                 .extend(path.strip_prefix(self.top).map(Path::to_owned));
         } else if status.is_dir() && depth > 1 {
@@ -376,15 +364,24 @@ impl<'a> Search<'a> {
 /// Returns whether `directory`, or one that it lies in, is one of those that only some
 /// users may look into.
 fn is_private(directory: &Path) -> bool {
-    let needed = OTHERS_READ | OTHERS_ENTER;
     directory.ancestors().any(|directory| {
         let status = fs::symlink_metadata(directory);
-        status.map_or(true, |status| status.mode() & needed != needed)
+        status.map_or(true, |status| !all_may_read(&status))
     })
 }
 
+/// Returns whether all users may read a file, or look into a directory.
+fn all_may_read(status: &Metadata) -> bool {
+    let needed = if status.is_dir() {
+        OTHERS_READ | OTHERS_ENTER
+    } else {
+        OTHERS_READ
+    };
+    status.mode() & needed == needed
+}
+
 /// File systems in what is shown of the root, such as a /usr of its own.
-fn further(mounts: &[Mount], home: Option<&PathBuf>) -> Result<Vec<Layer>, Error> {
+fn further(mounts: &[Mount], home: Option<&Path>) -> Result<Vec<Layer>, Error> {
     let mut layers: Vec<Layer> = Vec::new();
     for mount in mounts.iter().filter(|mount| !mount.is_of_kernel()) {
         let point = &mount.point;
@@ -398,7 +395,7 @@ fn further(mounts: &[Mount], home: Option<&PathBuf>) -> Result<Vec<Layer>, Error
         layers.retain(|layer| !layer.source.starts_with(point));
         layers.push(Layer {
             source: point.clone(),
-            hidden: hidden_below(point)?,
+            hidden: hidden_below(point, home)?,
         });
     }
     Ok(layers)

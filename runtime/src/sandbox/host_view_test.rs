@@ -50,7 +50,7 @@ fn only_what_all_users_may_read_is_shown() {
 
 #[test]
 fn the_hosts_root_has_its_system_directories_alone() {
-    let hidden = hidden_below(Path::new("/")).unwrap();
+    let hidden = hidden_below(Path::new("/"), None).unwrap();
     let is_hidden = |path: &str| {
         hidden
             .iter()

@@ -1,7 +1,7 @@
-//! What a caller of a sandbox wants. Owns the type alone.
+//! What a caller of a sandbox wants. Owns the type.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What a caller wants to run, and what it opens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,4 +28,11 @@ pub struct Request {
     pub working_directory: PathBuf,
     /// The caller's home directory.
     pub home: PathBuf,
+}
+
+impl Request {
+    /// The home directory, unless it is the root: then there is nothing apart to hide.
+    pub(super) fn own_home(&self) -> Option<&Path> {
+        Some(self.home.as_path()).filter(|home| home.parent().is_some())
+    }
 }
