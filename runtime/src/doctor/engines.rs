@@ -5,12 +5,11 @@
 
 use std::path::Path;
 
+use crate::doctor::host::DAEMON_PATH;
 use crate::doctor::{Finding, HostView};
 use crate::setup::Engine;
 
 const SHIM: &str = "containerd-shim-caisson-v2";
-/// Where containerd and Docker find shims by themselves, under systemd's PATH.
-const DAEMON_PATH: [&str; 4] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
 
 /// One engine: its programs, the first of which is what runs containers.
 struct Installed {

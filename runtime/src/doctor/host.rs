@@ -17,6 +17,11 @@ use crate::vm;
 /// More than any file here has; what is longer is cut.
 const MAX_TEXT: u64 = 4 << 20;
 
+/// Where daemons find programs, containerd and Docker their shims among them: systemd's
+/// PATH.
+pub(super) const DAEMON_PATH: [&str; 4] =
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
+
 /// Who runs the checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Account {
@@ -149,10 +154,9 @@ impl HostView {
 
     /// The first program of this name on PATH, or where daemons find theirs.
     pub(super) fn find_program(&self, name: &str) -> Option<PathBuf> {
-        let standard = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
         let named = self.search_path.iter().map(PathBuf::as_path);
         named
-            .chain(standard.iter().map(Path::new))
+            .chain(DAEMON_PATH.iter().map(Path::new))
             .map(|directory| directory.join(name))
             .find(|path| self.path(path).is_file())
     }

@@ -7,6 +7,7 @@ use std::io::ErrorKind;
 use crate::config::machine_choice::MachineChoice;
 use crate::doctor::host::words_of;
 use crate::doctor::{Finding, HostView, platform};
+use crate::vm::hypervisor_error::KvmFault;
 use crate::vm::judge_kvm;
 
 const DEVICE: &str = "/dev/kvm";
@@ -121,10 +122,10 @@ pub(super) fn usable(host: &HostView) -> Finding {
     let opened = match judge_kvm(|| host.open(DEVICE), cpuinfo) {
         Ok(opened) => opened,
         Err(fault) => {
-            let fix = match fault.check() {
-                "kvm-access" => access_fix(host),
-                "kvm-device" => missing_fix(host).to_owned(),
-                _ => platform::virtualization_fix(host).to_owned(),
+            let fix = match fault {
+                KvmFault::Denied | KvmFault::Unopened(_) => access_fix(host),
+                KvmFault::Missing => missing_fix(host).to_owned(),
+                KvmFault::Emulated => platform::virtualization_fix(host).to_owned(),
             };
             return unless_emulated(host, format!("no start uses KVM here: {fault}"), &fix);
         }

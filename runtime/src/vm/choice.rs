@@ -120,7 +120,7 @@ pub(crate) fn judge_kvm(
 }
 
 /// Whether `/proc/cpuinfo` shows AMD's or Intel's extension.
-pub(crate) fn has_hardware_virtualization(cpuinfo: &str) -> bool {
+fn has_hardware_virtualization(cpuinfo: &str) -> bool {
     let flags = cpuinfo
         .lines()
         .find(|line| line.starts_with("flags"))
