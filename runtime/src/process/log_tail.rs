@@ -137,31 +137,24 @@ impl LogTail {
         kept.lines.push_back(text);
     }
 
-    /// All lines that are kept, after the one that says why a kernel ended.
+    /// All lines that are kept, as [`LogTail::last`] has the last ones.
     pub(crate) fn lines(&self) -> Vec<String> {
-        let kept = self.kept();
-        let alarm = kept
-            .alarm
-            .iter()
-            .filter(|alarm| !kept.lines.contains(alarm));
-        alarm.chain(&kept.lines).cloned().collect()
+        self.newest(MAX_LINES)
     }
 
     /// The last `count` lines, after the one that says why a kernel ended where
     /// there is one, joined for a one-line message; empty if none.
     pub(crate) fn last(&self, count: usize) -> String {
+        self.newest(count).join(" | ")
+    }
+
+    fn newest(&self, count: usize) -> Vec<String> {
         let kept = self.kept();
         let skip = kept.lines.len().saturating_sub(count);
-        let last = kept.lines.iter().skip(skip).map(String::as_str);
-        let alarm = kept
-            .alarm
-            .as_deref()
-            .filter(|alarm| !last.clone().any(|line| line == *alarm));
-        alarm
-            .into_iter()
-            .chain(last)
-            .collect::<Vec<_>>()
-            .join(" | ")
+        let newest = kept.lines.iter().skip(skip);
+        let alarm = kept.alarm.iter();
+        let alarm = alarm.filter(|alarm| !newest.clone().any(|line| line == *alarm));
+        alarm.chain(newest.clone()).cloned().collect()
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
